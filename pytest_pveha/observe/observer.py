@@ -1,0 +1,94 @@
+"""The run's eyes: they ask the site, remember what they last saw, and journal each change with its bounds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pytest_pveha.clock import Instant
+from pytest_pveha.errors import SiteError
+from pytest_pveha.handles.cluster import Manager, Membership
+from pytest_pveha.handles.node import Node, Processes
+from pytest_pveha.handles.site import Site
+from pytest_pveha.observe.answer import Write
+
+READ = 10.0
+"""Seconds any single reading may take. Around a membership change the API can hang for more than five
+(measured on a PVE 9.1.9 control plane), which is no outage."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One look at the cluster; a part that did not answer is None, with the reason in ``trouble``."""
+
+    membership: Membership | None
+    manager: Manager | None
+    trouble: str
+
+
+class Observer:
+    """Looks at the site, and writes a ``seen`` line whenever something is not what it last was."""
+
+    def __init__(self, site: Site, write: Write) -> None:
+        self.site = site
+        self.write = write
+        self._last: dict[str, tuple[str, int]] = {}
+
+    def look(self) -> View:
+        """Membership and the HA manager's status as one endpoint tells them: two reads."""
+        membership: Membership | None = None
+        manager: Manager | None = None
+        trouble = ""
+        deadline = self.site.clock.deadline(READ)
+        try:
+            membership = self.site.cluster.membership(deadline)
+            manager = self.site.cluster.manager(deadline)
+        except SiteError as error:
+            trouble = str(error)
+        if membership is not None:
+            asked = membership.asked
+            self.note("quorate", _word(membership.quorate), asked.at, asked.answered, "api")
+            for name, online in sorted(membership.online.items()):
+                self.note(f"membership/{name}", "online" if online else "offline", asked.at, asked.answered, "api")
+        if manager is not None:
+            asked = manager.asked
+            self.note("master", manager.master, asked.at, asked.answered, "api")
+            for name, state in sorted(manager.nodes.items()):
+                self.note(f"node_status/{name}", state, asked.at, asked.answered, "api")
+            for sid, service in sorted(manager.services.items()):
+                self.note(f"service/{sid}", f"{service.state}@{service.node}", asked.at, asked.answered, "api")
+        return View(membership, manager, trouble)
+
+    def boot_id(self, node: Node) -> str:
+        """The node's boot id, noted."""
+        asked = self.site.clock.now()
+        value = node.boot_id(self.site.clock.deadline(READ))
+        self.note(f"boot_id/{node.name}", value, asked, self.site.clock.now(), "ssh")
+        return value
+
+    def processes(self, node: Node) -> Processes:
+        """The guests whose process runs on the node, each noted."""
+        found = node.processes(self.site.clock.deadline(READ))
+        for sid in self.site.guests.sids:
+            what = f"process/{sid}@{node.name}"
+            state = "running" if sid in found.ages else "absent"
+            self.note(what, state, found.asked_at, found.answered_at, "ssh")
+        return found
+
+    def note(self, what: str, value: str, asked: Instant, answered: Instant, source: str) -> None:
+        """Remember what was seen; a change is journalled between the last sight of the old and the first of the new."""
+        old = self._last.get(what)
+        self._last[what] = (value, asked.mono)
+        if old is None:
+            self.write(
+                "seen",
+                {"what": what, "old": None, "new": value, "low": asked.mono, "high": answered.mono, "source": source},
+            )
+        elif old[0] != value:
+            self.write(
+                "seen",
+                {"what": what, "old": old[0], "new": value, "low": old[1], "high": answered.mono, "source": source},
+            )
+
+
+def _word(value: bool) -> str:
+    return "yes" if value else "no"
