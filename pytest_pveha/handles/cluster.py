@@ -85,7 +85,9 @@ class Cluster:
         cluster = next((row for row in rows if row.get("type") == "cluster"), None)
         nodes = {str(row["name"]): _truth(row.get("online")) for row in rows if row.get("type") == "node"}
         if cluster is None:
-            raise ProtocolError("GET /cluster/status names no cluster: this node stands alone; is it the right endpoint?")
+            raise ProtocolError(
+                "GET /cluster/status names no cluster: this node stands alone; is it the right endpoint?"
+            )
         return Membership(str(cluster["name"]), _truth(cluster.get("quorate")), nodes, _asked(reply))
 
     def manager(self, deadline: Deadline, at: str | None = None) -> Manager:
