@@ -23,7 +23,7 @@ def restore(observer: Observer, found: Snapshot, within: float) -> Met:
     clock = observer.site.clock
     asked: dict[str, int] = {}
 
-    def ask() -> Answer:
+    def ask(observer: Observer) -> Answer:
         try:
             now = take(observer)
         except SiteError as error:
@@ -37,7 +37,7 @@ def restore(observer: Observer, found: Snapshot, within: float) -> Met:
 
     with clock.shielded():
         try:
-            return wait_until(Condition("the site is as it was found", ask), within, clock, every=PAUSE)
+            return wait_until(Condition("the site is as it was found", ask), within, observer, every=PAUSE)
         except (NotMet, CantTell) as error:
             raise HealFailed(f"the site is DIRTY: {error}. Put it right by hand, then `pveha heal`.") from error
 

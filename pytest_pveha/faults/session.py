@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+from pytest_pveha.clock import SECOND
 from pytest_pveha.errors import CantTell, HealFailed, NoEffect, NotMet, SiteError, WaitTimeout
 from pytest_pveha.faults.fault import Fault, params
 from pytest_pveha.observe.answer import Condition, cant_tell, wait_until
@@ -39,7 +40,10 @@ def injected(fault: Fault, name: str, observer: Observer, register: Register) ->
     """
     fault.preflight(observer)
     register.opened()
-    observer.write("fault.plan", {"fault": name, "type": fault.kind, "params": params(fault), "undo": fault.undo})
+    observer.since = observer.site.clock.now().utc / SECOND
+    observer.write(
+        "fault.plan", {"fault": name, "type": fault.kind, "params": params(fault), "undo": {"by_hand": fault.undo}}
+    )
     body: BaseException | None = None
     try:
         _inject(fault, name, observer)
@@ -68,9 +72,7 @@ def _inject(fault: Fault, name: str, observer: Observer) -> None:
 def _confirm(fault: Fault, name: str, observer: Observer) -> None:
     data: dict[str, Any] = {"fault": name}
     try:
-        met = wait_until(
-            Condition(f"{name} took effect", lambda: fault.took_effect(observer)), BITE, observer.site.clock, every=0.5
-        )
+        met = wait_until(Condition(f"{name} took effect", fault.took_effect), BITE, observer, every=0.5)
     except (NotMet, CantTell) as error:
         answer = "no" if isinstance(error, NotMet) else "cant_tell"
         observer.write("fault.effect", {**data, "answer": answer, "saw": str(error), "low": None, "high": None})
@@ -78,7 +80,7 @@ def _confirm(fault: Fault, name: str, observer: Observer) -> None:
     observer.write("fault.effect", {**data, "answer": "yes", "saw": met.saw, "low": met.low, "high": met.high})
 
 
-def heal(fault: Fault, name: str, observer: Observer, **by: str) -> None:
+def heal(fault: Fault, name: str, observer: Observer) -> None:
     """The fault is undone and its undo was seen; signals are kept back meanwhile.
 
     Raises:
@@ -86,7 +88,7 @@ def heal(fault: Fault, name: str, observer: Observer, **by: str) -> None:
     """
     clock = observer.site.clock
     with clock.shielded():
-        observer.write("fault.heal", {"fault": name, **by})
+        observer.write("fault.heal", {"fault": name})
         last = ""
         for _ in range(HEAL_TRIES):
             try:
@@ -94,17 +96,16 @@ def heal(fault: Fault, name: str, observer: Observer, **by: str) -> None:
             except SiteError as error:
                 last = str(error)
             try:
-                condition = Condition(f"{name} healed", lambda: fault.healed(observer))
-                met = wait_until(condition, HEAL_WITHIN, clock, every=2)
+                met = wait_until(Condition(f"{name} healed", fault.healed), HEAL_WITHIN, observer, every=2)
             except (NotMet, WaitTimeout) as error:
                 last = last or str(error)
                 continue
-            observer.write("fault.healed", {"fault": name, "answer": "yes", "saw": met.saw, **by})
-            observer.write("fault.close", {"fault": name, "outcome": "healed", **by})
+            observer.write("fault.healed", {"fault": name, "answer": "yes", "saw": met.saw})
+            observer.write("fault.close", {"fault": name, "outcome": "healed"})
             return
         answer = cant_tell(last)
-        observer.write("fault.healed", {"fault": name, "answer": answer.verdict, "saw": last, **by})
-        observer.write("fault.close", {"fault": name, "outcome": "not_healed", **by})
+        observer.write("fault.healed", {"fault": name, "answer": answer.verdict, "saw": last})
+        observer.write("fault.close", {"fault": name, "outcome": "not_healed"})
         raise HealFailed(
             f"the site is DIRTY: {name} could not be undone ({last}). By hand: {fault.undo}; then `pveha heal`."
         )

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pytest_pveha.clock import SECOND, Clock
+from pytest_pveha.clock import SECOND
 from pytest_pveha.errors import CantTell, NotMet, SiteError
+
+if TYPE_CHECKING:
+    from pytest_pveha.observe.observer import Observer
 
 Verdict = Literal["yes", "no", "cant_tell"]
 
@@ -43,7 +46,7 @@ class Condition:
     """A question with a name that reads well in "waiting for …"."""
 
     name: str
-    ask: Callable[[], Answer]
+    ask: Callable[[Observer], Answer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,28 +61,28 @@ class Met:
 def wait_until(
     condition: Condition,
     within: float,
-    clock: Clock,
+    observer: Observer,
     *,
     every: float = 1.0,
-    watch: Callable[[str, str], None] = lambda name, saw: None,
 ) -> Met:
     """The condition was seen to hold.
 
-    It is asked every ``every`` seconds on an even schedule. ``watch`` hears what was seen each time.
+    It is asked every ``every`` seconds on an even schedule.
 
     Raises:
         NotMet: it was last seen not to hold, at or after the deadline.
         CantTell: at the deadline nothing usable was seen.
     """
+    clock = observer.site.clock
     begin = clock.now().mono
     end = begin + round(within * SECOND)
     low = due = begin
     last: Answer | None = None
     while True:
         asked = clock.now().mono
-        answer = ask(condition)
+        answer = ask(condition, observer)
         answered = clock.now().mono
-        watch(condition.name, answer.saw)
+        observer.tell(condition.name, answer.saw)
         if answer.verdict == "yes":
             return Met(answer.saw, low, answered)
         if answer.verdict == "no":
@@ -95,9 +98,9 @@ def wait_until(
     raise CantTell(condition.name, within, answer.saw)
 
 
-def ask(condition: Condition) -> Answer:
+def ask(condition: Condition, observer: Observer) -> Answer:
     """The answer now; a site that does not answer is "can't tell", never a traceback."""
     try:
-        return condition.ask()
+        return condition.ask(observer)
     except SiteError as error:
         return cant_tell(str(error))

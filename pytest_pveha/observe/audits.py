@@ -29,7 +29,7 @@ class Audit:
 
 
 def _quorate(scene: Scene) -> Answer:
-    return quorum_whole(scene.observer).ask()
+    return quorum_whole().ask(scene.observer)
 
 
 def _boot_ids(scene: Scene) -> Answer:
@@ -72,4 +72,4 @@ CLUSTER = (
 
 def audit(scene: Scene) -> list[tuple[Audit, Answer]]:
     """Every audit asked once; one that cannot be answered is "can't tell"."""
-    return [(one, ask(Condition(one.name, lambda one=one: one.ask(scene)))) for one in CLUSTER]  # type: ignore[misc]
+    return [(one, ask(Condition(one.name, lambda _, one=one: one.ask(scene)), scene.observer)) for one in CLUSTER]  # type: ignore[misc]

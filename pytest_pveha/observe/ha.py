@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pytest_pveha.clock import SECOND
 from pytest_pveha.errors import SiteError
 from pytest_pveha.handles.guest import Guests, Nodes
 from pytest_pveha.handles.node import Node
@@ -12,10 +13,10 @@ FRESH = 30
 """Seconds after which PVE calls a status stamp old (pve-ha-manager API2/HA/Status.pm)."""
 
 
-def membership_lost(observer: Observer, victim: Node) -> Condition:
+def membership_lost(victim: Node) -> Condition:
     """The others no longer count the node among their members, and are quorate without it."""
 
-    def ask() -> Answer:
+    def ask(observer: Observer) -> Answer:
         view = observer.look()
         if view.membership is None:
             return cant_tell(view.trouble)
@@ -28,7 +29,7 @@ def membership_lost(observer: Observer, victim: Node) -> Condition:
     return Condition(f"the cluster notices that {victim.name} is gone", ask)
 
 
-def fenced(observer: Observer, victim: Node, since: float) -> Condition:
+def fenced(victim: Node) -> Condition:
     """The HA manager acknowledged the node's fence: it holds the dead node's agent lock, and its log says so.
 
     There is no fence action in Proxmox: the lock grab *is* the acknowledgement (measured on PVE 9.1.9). It may fall
@@ -36,7 +37,7 @@ def fenced(observer: Observer, victim: Node, since: float) -> Condition:
     """
     line = f"fencing: acknowledged - got agent lock for node '{victim.name}'"
 
-    def ask() -> Answer:
+    def ask(observer: Observer) -> Answer:
         view = observer.look()
         if view.manager is None:
             return cant_tell(view.trouble)
@@ -45,7 +46,7 @@ def fenced(observer: Observer, victim: Node, since: float) -> Condition:
             states = ", ".join(f"{sid} {view.manager.services[sid].state}" for sid in left)
             return no(f"node {victim.name} is {view.manager.nodes.get(victim.name)}; still there: {states}")
         others = observer.site.nodes - {victim}
-        found = find_in_journals(observer, others, line, since)
+        found = find_in_journals(observer, others, line)
         if found.verdict == "no":
             return no(f"its services were moved, but no CRM journal says {line!r}: recovered without a fence")
         return found
@@ -53,12 +54,12 @@ def fenced(observer: Observer, victim: Node, since: float) -> Condition:
     return Condition(f"node {victim.name} is fenced", ask)
 
 
-def find_in_journals(observer: Observer, nodes: Nodes, text: str, since: float) -> Answer:
-    """Whether a CRM journal of these nodes has the line since that moment; unreadable ones make a no a can't-tell."""
+def find_in_journals(observer: Observer, nodes: Nodes, text: str) -> Answer:
+    """Whether a CRM journal of these nodes has the line since the incident began; unreadable ones make a no a can't-tell."""
     trouble = []
     for node in nodes:
         try:
-            lines = node.journal(since, ("pve-ha-crm",), observer.site.clock.deadline(READ))
+            lines = node.journal(observer.since, ("pve-ha-crm",), observer.site.clock.deadline(READ))
         except SiteError as error:
             trouble.append(str(error))
             continue
@@ -69,10 +70,10 @@ def find_in_journals(observer: Observer, nodes: Nodes, text: str, since: float) 
     return no(f"no journal says {text!r}")
 
 
-def started(observer: Observer, guests: Guests, on: Nodes) -> Condition:
+def started(guests: Guests, on: Nodes) -> Condition:
     """Each guest is started by HA on one of these nodes, and its process was seen there."""
 
-    def ask() -> Answer:
+    def ask(observer: Observer) -> Answer:
         view = observer.look()
         if view.manager is None:
             return cant_tell(view.trouble)
@@ -94,10 +95,10 @@ def started(observer: Observer, guests: Guests, on: Nodes) -> Condition:
     return Condition(f"{len(guests)} guests are started on {', '.join(on.names)}", ask)
 
 
-def online(observer: Observer, node: Node) -> Condition:
+def online(node: Node) -> Condition:
     """The node is a quorate member again, HA calls it online, and its LRM writes fresh stamps."""
 
-    def ask() -> Answer:
+    def ask(observer: Observer) -> Answer:
         view = observer.look()
         if view.membership is None or view.manager is None:
             return cant_tell(view.trouble)
@@ -115,10 +116,10 @@ def online(observer: Observer, node: Node) -> Condition:
     return Condition(f"node {node.name} is back", ask)
 
 
-def quorum_whole(observer: Observer) -> Condition:
+def quorum_whole() -> Condition:
     """Every node, asked itself, says that the cluster is quorate and that all nodes are members."""
 
-    def ask() -> Answer:
+    def ask(observer: Observer) -> Answer:
         for node in observer.site.nodes:
             membership = observer.site.cluster.membership(observer.site.clock.deadline(READ), at=node.name)
             missing = sorted(name for name, there in membership.online.items() if not there)
@@ -127,3 +128,30 @@ def quorum_whole(observer: Observer) -> Condition:
         return yes("quorate from every node's view")
 
     return Condition("quorum is whole from every node's view", ask)
+
+
+LASTING = 10.0
+"""Seconds of good answers that make a recovery lasting."""
+
+
+def answering(guests: Guests) -> Condition:
+    """Every guest's application has answered every probe for ten seconds."""
+
+    def ask(observer: Observer) -> Answer:
+        if observer.sampler is None:
+            return cant_tell("nothing is being sampled; call run.watch(guests) first")
+        now = observer.site.clock.now().mono
+        bad, young = [], []
+        for sid in guests.sids:
+            since = observer.sampler.good_since(sid)
+            if since is None:
+                bad.append(sid)
+            elif now - since < LASTING * SECOND:
+                young.append(sid)
+        if bad:
+            return no(f"no answer from {', '.join(bad)}")
+        if young:
+            return no(f"{', '.join(young)} answers for less than {LASTING:g} s")
+        return yes(f"{len(guests)} guests answer")
+
+    return Condition(f"{len(guests)} guests answer again", ask)

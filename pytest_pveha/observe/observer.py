@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from pytest_pveha.clock import Instant
+from pytest_pveha.clock import SECOND, Instant
 from pytest_pveha.errors import SiteError
 from pytest_pveha.handles.cluster import Manager, Membership
 from pytest_pveha.handles.node import Node, Processes
 from pytest_pveha.handles.site import Site
 from pytest_pveha.observe.answer import Write
+from pytest_pveha.observe.sampler import Sampler
 
 READ = 10.0
 """Seconds any single reading may take. Around a membership change the API can hang for more than five
@@ -28,9 +30,16 @@ class View:
 class Observer:
     """Looks at the site, and writes a ``seen`` line whenever something is not what it last was."""
 
-    def __init__(self, site: Site, write: Write) -> None:
+    def __init__(
+        self, site: Site, write: Write, tell: Callable[[str, str], None] = lambda waiting_for, saw: None
+    ) -> None:
         self.site = site
         self.write = write
+        self.tell = tell
+        """Hears, for the person at the terminal, what is waited for and what was last seen."""
+        self.since = site.clock.now().utc / SECOND
+        """When the present incident began (epoch seconds): journals are read from here on."""
+        self.sampler: Sampler | None = None
         self._last: dict[str, tuple[str, int]] = {}
 
     def look(self) -> View:

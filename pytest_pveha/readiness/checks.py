@@ -56,7 +56,7 @@ def _cluster_is_named(observer: Observer) -> Answer:
 
 
 def _quorate(observer: Observer) -> Answer:
-    return quorum_whole(observer).ask()
+    return quorum_whole().ask(observer)
 
 
 def _master(observer: Observer) -> Answer:
@@ -145,4 +145,4 @@ CHECKS = (
 
 def run_checks(observer: Observer) -> list[Finding]:
     """Every check asked once, in order."""
-    return [Finding(check, ask(Condition(check.title, lambda check=check: check.ask(observer)))) for check in CHECKS]  # type: ignore[misc]
+    return [Finding(check, ask(Condition(check.title, check.ask), observer)) for check in CHECKS]
