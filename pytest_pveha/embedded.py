@@ -139,7 +139,7 @@ def _completed(inventory: Inventory, runtime: Path, described: dict[str, Any], *
                         "cipher": 3,
                     }
                 }
-                if inventory.model.nodes[name].bmc is not None
+                if not (inventory.model.nodes[name].pdu or inventory.model.nodes[name].operator)
                 else {}
             ),
         }

@@ -93,8 +93,9 @@ def _ssh(inventory: Inventory, name: str, block: NodeBlock, clock: Clock) -> Ssh
             host=host,
             port=port,
             user=user or block.ssh.user,
-            key_file=key,
+            key=key,
             known_hosts=inventory.file(block.ssh.known_hosts) if block.ssh.known_hosts else None,
+            agent=key is None,
         )
     return Ssh(
         SshTarget(
@@ -102,9 +103,10 @@ def _ssh(inventory: Inventory, name: str, block: NodeBlock, clock: Clock) -> Ssh
             host=block.address,
             port=block.ssh.port,
             user=block.ssh.user,
-            key_file=key,
+            key=key,
             known_hosts=inventory.file(block.ssh.known_hosts) if block.ssh.known_hosts else None,
             host_keys=(block.ssh.host_key,) if block.ssh.host_key else (),
+            agent=key is None,
             jump=jump,
         ),
         clock,

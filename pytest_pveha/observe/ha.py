@@ -55,7 +55,7 @@ def fenced(victim: Node) -> Condition:
 
 
 def find_in_journals(observer: Observer, nodes: Nodes, text: str) -> Answer:
-    """Whether a CRM journal of these nodes has the line since the incident began; and what is unreadable decides nothing."""
+    """Whether a CRM journal of these nodes has the line since the incident began; an unreadable one decides nothing."""
     trouble = []
     for node in nodes:
         try:

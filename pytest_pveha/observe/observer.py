@@ -80,23 +80,37 @@ class Observer:
         for sid in self.site.guests.sids:
             what = f"process/{sid}@{node.name}"
             state = "running" if sid in found.ages else "absent"
-            self.note(what, state, found.asked_at, found.answered_at, "ssh")
+            if self.note(what, state, found.asked_at, found.answered_at, "ssh") and state == "running":
+                self._note_start(sid, node.name, found)
         return found
 
-    def note(self, what: str, value: str, asked: Instant, answered: Instant, source: str) -> None:
-        """Remember what was seen; a change is journalled between the last sight of the old and the first of the new."""
+    def _note_start(self, sid: str, node: str, found: Processes) -> None:
+        """A process's own age bounds its start better than our looks do; ``ps`` gives whole seconds, cut off."""
+        age = found.ages[sid] * SECOND
+        low, high = max(0, found.asked_at.mono - age - SECOND), found.answered_at.mono - age
+        data = {"what": f"process_start/{sid}@{node}", "old": None, "new": "started", "low": low, "high": high}
+        self.write("seen", {**data, "source": "process age"})
+
+    def note(self, what: str, value: str, asked: Instant, answered: Instant, source: str) -> bool:
+        """Remember what was seen; whether it is new.
+
+        A change is journalled as having come between the last sight of the old and the first of the new.
+        """
         old = self._last.get(what)
         self._last[what] = (value, asked.mono)
+        if old is not None and old[0] == value:
+            return False
         if old is None:
             self.write(
                 "seen",
                 {"what": what, "old": None, "new": value, "low": asked.mono, "high": answered.mono, "source": source},
             )
-        elif old[0] != value:
+        else:
             self.write(
                 "seen",
                 {"what": what, "old": old[0], "new": value, "low": old[1], "high": answered.mono, "source": source},
             )
+        return True
 
 
 def _word(value: bool) -> str:
