@@ -34,6 +34,8 @@ class Embedded:
     epoch_utc: int
     found: bool
     """Whether it was already there."""
+    paced: bool
+    """Whether it goes on by real time: somebody is looking around in it, and ends it himself."""
 
     def clock(self, name: str = "main") -> SiteClock:
         """Its time; the calling thread becomes the main participant. SiteBusy while another run is there."""
@@ -163,4 +165,4 @@ def _completed(inventory: Inventory, runtime: Path, described: dict[str, Any], *
             for guest in inventory.model.guests
         ],
     }
-    return Embedded(runtime, inventory.supplied(extra), described["epoch_utc"], found)
+    return Embedded(runtime, inventory.supplied(extra), described["epoch_utc"], found, described["paced"])

@@ -26,7 +26,7 @@ class Register(Protocol):
         """Called before the plan line is written."""
 
     def closed(self) -> None:
-        """Called when nothing is left to heal."""
+        """Called when the site is as it was found again."""
 
 
 @contextmanager
@@ -55,7 +55,6 @@ def injected(fault: Fault, name: str, observer: Observer, register: Register) ->
     finally:
         try:
             heal(fault, name, observer)
-            register.closed()
         except HealFailed as dirty:
             if body is None:
                 raise

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from pytest_pveha.clock import SECOND
-from pytest_pveha.errors import CantTell, HealFailed, NotMet, SiteError, UsageError
+from pytest_pveha.errors import CantTell, NotMet, SiteError, UsageError
 from pytest_pveha.faults.fault import Fault
 from pytest_pveha.faults.power import PowerCut
 from pytest_pveha.faults.restore import restore
@@ -33,8 +33,18 @@ MILESTONES = (("acknowledged", "fencing: acknowledged - got agent lock for node 
 class Run:
     """One scenario on the site: everything it sees, does and claims goes into the journal."""
 
-    def __init__(self, observer: Observer, found: Snapshot, register: Register, settle: float, seed: int) -> None:
+    def __init__(
+        self,
+        observer: Observer,
+        *,
+        found: Snapshot,
+        before: Snapshot,
+        register: Register,
+        settle: float,
+        seed: int,
+    ) -> None:
         self.seed = seed
+        self._before = before
         self._observer = observer
         self._site = observer.site
         self._clock = observer.site.clock
@@ -165,20 +175,14 @@ class Run:
         try:
             with self._clock.shielded():
                 if self._faults:
-                    self._settle_down()
-                for one, answer in audit(Scene(self._observer, self._found, frozenset(self._victims))):
+                    restore(self._observer, self._found, self._settle)
+                    self._register.closed()
+                for one, answer in audit(Scene(self._observer, self._before, frozenset(self._victims))):
                     self._observer.write("audit", {"audit": one.name, "answer": answer.verdict, "saw": answer.saw})
         finally:
             with self._clock.shielded():
                 self._sampler.stop()
             self._observer.sampler = None
-
-    def _settle_down(self) -> None:
-        try:
-            restore(self._observer, self._found, self._settle)
-        except HealFailed as error:
-            self._observer.write("fault.close", {"fault": "settle", "outcome": "not_healed", "saw": str(error)})
-            raise
 
 
 class Faults:

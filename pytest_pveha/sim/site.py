@@ -140,6 +140,7 @@ class SimulatedSite:
         self._gate = SiteGate(self.world, self.baton)
         self._token = secrets.token_hex(16)
         self._bmc_password = secrets.token_hex(8)
+        self._paced = speed is not None
         self._described: dict[str, Any] = {}
         self._build()
 
@@ -187,6 +188,7 @@ class SimulatedSite:
             "pid": os.getpid(),
             "name": self.spec.name,
             "epoch_utc": self.spec.epoch_utc,
+            "paced": self._paced,
             "token_id": TOKEN_ID,
             "bmc_user": BMC_USER,
             "host_keys": {name: _public(key) for name, key in host_keys.items()},
