@@ -12,8 +12,8 @@ from pytest_pveha.errors import EvidenceError
 from pytest_pveha.faults.mend import mend
 from pytest_pveha.handles.connect import connect
 from pytest_pveha.inventory import load
+from pytest_pveha.record.lease import Lease
 from pytest_pveha.record.openings import open_runs
-from pytest_pveha.scenario.lease import Lease
 
 
 def heal_site(inventory: Path, *, by: str, tell: Callable[[str], None], only: Path | None = None) -> int:

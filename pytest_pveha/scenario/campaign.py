@@ -20,11 +20,11 @@ from pytest_pveha.inventory import Site as Inventory
 from pytest_pveha.inventory import consent_refusal
 from pytest_pveha.judge.verdict import Verdict, judge
 from pytest_pveha.observe.observer import READ, Observer
-from pytest_pveha.observe.snapshot import Snapshot, differences, take
+from pytest_pveha.observe.snapshot import differences, take
 from pytest_pveha.readiness.checks import Finding, run_checks
 from pytest_pveha.record.journal import Journal, read
+from pytest_pveha.record.lease import Lease
 from pytest_pveha.record.openings import OpenRuns, open_runs
-from pytest_pveha.scenario.lease import Lease
 from pytest_pveha.scenario.objectives import as_json
 from pytest_pveha.scenario.run import Run
 
@@ -55,6 +55,8 @@ class Campaign:
         self._gate: list[Finding] | None = None
         self._supervisor: Any = None
         self._test: str | None = None
+        self._early: list[tuple[str, dict[str, Any]]] = []
+        self._open = False
         self._broken = False
 
     # --- opening -----------------------------------------------------------------------------------------------
@@ -80,8 +82,8 @@ class Campaign:
         left = self._runs.list()
         if left:
             raise SiteDirty(
-                f"site {self.declared.name}: the run {left[0]} left something that is not healed, so nothing new may be "
-                f"broken. Type: pveha heal --inventory {self.declared.path}"
+                f"site {self.declared.name}: the run {left[0]} left something that is not healed, so nothing new may "
+                f"be broken. Type: pveha heal --inventory {self.declared.path}"
             )
 
     def _enter(self) -> tuple[Clock, Inventory]:
@@ -106,6 +108,7 @@ class Campaign:
                 f"the API answers for cluster {self.found.cluster!r}, the inventory is for "
                 f"{self.declared.model.cluster.name!r}: wrong endpoint, or wrong inventory. Nothing was touched."
             )
+        self._open = True
         self._write(
             "run.open",
             {
@@ -125,6 +128,8 @@ class Campaign:
                 "objectives": as_json(self.declared),
             },
         )
+        for kind, data in self._early:
+            self._write(kind, data)
         self._write("snapshot", {"as": "found", "site": self.found.to_json()})
 
     def _versions(self) -> dict[str, str]:
@@ -138,6 +143,9 @@ class Campaign:
 
     def _write(self, kind: str, data: dict[str, Any]) -> None:
         assert self._journal is not None
+        if not self._open:  # what the first look saw is told after the line that opens the run
+            self._early.append((kind, data))
+            return
         self._journal.write(kind, data, self._test)
 
     # --- tests -------------------------------------------------------------------------------------------------
