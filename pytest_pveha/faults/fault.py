@@ -14,7 +14,10 @@ class Fault(Protocol):
     """A way to break something. Frozen dataclasses; their fields are all that is needed to heal from the journal."""
 
     kind: ClassVar[str]
-    """The family's name in consent and journal, such as ``power-cut``."""
+    """Its name in the journal, such as ``power-cut``."""
+
+    family: ClassVar[str]
+    """What consent must grant for it, such as ``power``."""
 
     undo: ClassVar[str]
     """What heals it, for the person who must do it by hand."""

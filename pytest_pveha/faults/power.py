@@ -30,6 +30,7 @@ class PowerCut:
     """
 
     kind: ClassVar[str] = "power-cut"
+    family: ClassVar[str] = "power"
     undo: ClassVar[str] = "power the node on at its BMC: ipmitool … chassis power on"
 
     node: str

@@ -108,6 +108,7 @@ class Campaign:
                 f"the API answers for cluster {self.found.cluster!r}, the inventory is for "
                 f"{self.declared.model.cluster.name!r}: wrong endpoint, or wrong inventory. Nothing was touched."
             )
+        self.versions = self._ask_versions()
         self._open = True
         self._write(
             "run.open",
@@ -117,7 +118,7 @@ class Campaign:
                 "simulated": self.declared.simulated,
                 "cluster": self.found.cluster,
                 "pveha": __version__,
-                "pve": self._versions(),
+                "pve": self.versions,
                 "inventory_sha256": self.declared.sha256,
                 "scope": plan.scope,
                 "partial": bool(plan.not_selected),
@@ -132,7 +133,7 @@ class Campaign:
             self._write(kind, data)
         self._write("snapshot", {"as": "found", "site": self.found.to_json()})
 
-    def _versions(self) -> dict[str, str]:
+    def _ask_versions(self) -> dict[str, str]:
         found = {}
         for node in self.site.nodes:
             try:
@@ -148,6 +149,11 @@ class Campaign:
             return
         self._journal.write(kind, data, self._test)
 
+    @property
+    def in_test(self) -> bool:
+        """Whether a test is under way: then a signal ends its present wait instead of the process."""
+        return self._test is not None
+
     # --- tests -------------------------------------------------------------------------------------------------
 
     def gate(self) -> list[Finding]:
@@ -159,23 +165,27 @@ class Campaign:
             self._test = test
         return self._gate
 
-    def refuse_destructive(self, kind: str) -> None:
-        """Return only if a destructive test of that kind of fault may begin.
-
-        Raises:
-            UnsafeTarget: no consent.
-            PreflightRefused: the gate is shut, or an earlier fault was not healed.
-        """
+    def allow(self, family: str | None, target: str | None) -> None:
+        """Return only if the site's owner consents to that family of faults on that target; else UnsafeTarget."""
         refusal = consent_refusal(
             self.declared,
             now=LiveClock().utc(),
             cluster_name=self.found.cluster,
             node_names=sorted(self.found.nodes),
-            fault=kind,
-            target=None,
+            fault=family,
+            target=target,
         )
         if refusal:
             raise UnsafeTarget(refusal)
+
+    def refuse_destructive(self) -> None:
+        """Return only if a destructive test may begin.
+
+        Raises:
+            UnsafeTarget: no consent.
+            PreflightRefused: the gate is shut, or an earlier fault was not healed.
+        """
+        self.allow(None, None)
         if self._broken:
             raise PreflightRefused("an earlier test left the site dirty; type `pveha heal` first")
         shut = [finding for finding in self.gate() if finding.answer.verdict != "yes"]
@@ -183,19 +193,23 @@ class Campaign:
             what = "; ".join(f"{row.check.title}: {row.answer.saw} ({row.check.advice})" for row in shut)
             raise PreflightRefused(f"the gate is shut, the site is not fit to be broken: {what}")
 
-    def begin(self, test: str, title: str, expected: float) -> None:
-        """Lines are this test's from now on."""
+    def begin(self, test: str, title: str, expected: float, roles: dict[str, str] | None = None) -> None:
+        """Lines are this test's from now on; said again when its roles are known."""
         self._test = test
-        self._write("test.open", {"id": test, "title": title, "roles": {}, "expected_seconds": expected})
+        self._write("test.open", {"id": test, "title": title, "roles": roles or {}, "expected_seconds": expected})
 
     def run(self, settle: float, seed: int) -> Run:
         """The scenario of the present test."""
         before = take(self.observer)
-        return Run(self.observer, found=self.found, before=before, register=self, settle=settle, seed=seed)
-
-    def bind(self, role: str, node: str) -> None:
-        """The present test's role is played by that node."""
-        self._write("note", {"text": f"role {role} is {node}", "role": role, "node": node})
+        return Run(
+            self.observer,
+            found=self.found,
+            before=before,
+            register=self,
+            allow=self.allow,
+            settle=settle,
+            seed=seed,
+        )
 
     def end(self, test: str, outcome: str, error: str | None, reason: str) -> None:
         """The test is over; nothing more belongs to it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,11 +15,12 @@ from pytest_pveha.faults.session import Register, injected
 from pytest_pveha.handles.guest import Guest, Guests, Nodes
 from pytest_pveha.handles.node import Node
 from pytest_pveha.inventory import parse_duration
-from pytest_pveha.observe.answer import Condition, Met, wait_until
+from pytest_pveha.observe.answer import Condition, Met, ask, wait_until
 from pytest_pveha.observe.audits import Scene, audit
 from pytest_pveha.observe.observer import READ, Observer
 from pytest_pveha.observe.sampler import Probe, Sampler
 from pytest_pveha.observe.snapshot import Snapshot
+from pytest_pveha.readiness.checks import Check
 from pytest_pveha.scenario.measures import Measure
 from pytest_pveha.scenario.objectives import Objective
 
@@ -40,10 +41,13 @@ class Run:
         found: Snapshot,
         before: Snapshot,
         register: Register,
+        allow: Callable[[str, str], None],
         settle: float,
         seed: int,
     ) -> None:
+        """``allow(family, target)`` raises UnsafeTarget where consent does not reach that far."""
         self.seed = seed
+        self._allow = allow
         self._before = before
         self._observer = observer
         self._site = observer.site
@@ -86,6 +90,12 @@ class Run:
             raise
         self._observer.write("expect", {**data, "outcome": "met", "saw": met.saw, "low": met.low, "high": met.high})
 
+    def check(self, check: Check) -> None:
+        """The readiness check's answer is on record, and claimed to be yes."""
+        answer = ask(Condition(check.title, check.ask), self._observer)
+        self._observer.write("audit", {"audit": check.title, "answer": answer.verdict, "saw": answer.saw})
+        self.claim(Measure("violations", "count", params={"audits": [check.title]}), none=True)
+
     def hold(self, duration: str) -> None:
         """That much time has passed, watched: what falls over only later is seen."""
         seconds = parse_duration(duration)
@@ -126,6 +136,8 @@ class Run:
     @contextmanager
     def break_with(self, fault: Fault, victims: tuple[str, ...]) -> Iterator[None]:
         """While open the fault is in force; see ``faults.session``."""
+        for victim in victims:
+            self._allow(fault.family, victim)
         self._faults += 1
         self._sampler.fast()
         self._clock.sleep(BEFORE_FAULT)
@@ -177,8 +189,8 @@ class Run:
                 if self._faults:
                     restore(self._observer, self._found, self._settle)
                     self._register.closed()
-                for one, answer in audit(Scene(self._observer, self._before, frozenset(self._victims))):
-                    self._observer.write("audit", {"audit": one.name, "answer": answer.verdict, "saw": answer.saw})
+                    for one, answer in audit(Scene(self._observer, self._before, frozenset(self._victims))):
+                        self._observer.write("audit", {"audit": one.name, "answer": answer.verdict, "saw": answer.saw})
         finally:
             with self._clock.shielded():
                 self._sampler.stop()
