@@ -90,11 +90,12 @@ class Link:
             Session.wait_for_rsp(timeout=PATIENCE)
         if "error" in outcome[0]:
             raise Refusal(str(outcome[0]["error"]))
-        # keep-alives run in real time and would hold a slot of a BMC that nobody talks to; the parent renews instead
-        Session.keepalive_sessions.pop(self._session, None)
 
     def ask(self, netfn: int, command: int, data: list[int], *, once: bool) -> dict[str, Any]:
         """Completion code and data of one command; sent again while unanswered unless ``once``."""
+        # keep-alives run in real time and would hold a slot of a BMC that nobody talks to; the parent renews instead.
+        # pyghmi registers one at each login, also at those it makes by itself
+        self._loop.keepalive_sessions.pop(self._session, None)
         if not once:
             answer = self._session.raw_command(netfn=netfn, command=command, data=data)
         else:

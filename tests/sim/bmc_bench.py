@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from uuid import UUID
 
@@ -28,6 +28,9 @@ class Machine:
         self.commands: list[str] = []
         self.silent_from = ""
         """Every datagram is dropped from the given power command on ("" = never, "now" = from now)."""
+        self.dropped = 0
+        """Datagrams that were not answered."""
+        self.when_silent: Callable[[], None] = lambda: None
         self.log: list[SelEntry] = [
             SelEntry(1767340000.0, sensor_type=0x09, sensor=0x30, event_type=0x6F, data=b"\x00\xff\xff"),
             SelEntry(1767340100.0, sensor_type=0x23, sensor=0x71, event_type=0x6F, data=b"\x01\xff\xff"),
@@ -37,6 +40,7 @@ class Machine:
     @contextmanager
     def acting(self) -> Iterator[None]:
         if self.silent_from == "now":
+            self.dropped += 1
             raise Gone
         with self._lock:
             yield
@@ -48,6 +52,8 @@ class Machine:
         self.commands.append(command)
         if self.silent_from == command:
             self.silent_from = "now"
+            self.dropped += 1
+            self.when_silent()
             raise Gone
         if command in ("on", "off"):
             self.on = command == "on"
