@@ -301,14 +301,15 @@ class _Token:
     def resolve(self) -> None:
         """The secret is known, and hidden from everything we write."""
         if self._resolved is None:
-            secret = self._secret()
-            redaction.hide(secret)
-            if not secret or not secret.isascii() or not secret.isprintable() or " " in secret:
-                # requests would say so too, and print it
+            # never in a local variable: tracebacks may show those
+            self._resolved = self._secret()
+            redaction.hide(self._resolved)
+            if not re.fullmatch("[!-~]+", self._resolved):
+                self._resolved = None
+                # requests would refuse it too, and print it
                 raise UsageError(
                     f"API token {self}: its secret is empty, or has a space, a line end or a special character in it"
                 )
-            self._resolved = secret
 
     def forget(self) -> None:
         """It was refused: the next call asks for it anew."""
@@ -460,7 +461,8 @@ class _Line:
                 self.token.forget()
             return _refusal(who, self.token, path, error.status, error.text)
         if isinstance(error, SiteError):
-            return error
+            error.__context__ = None  # a decoder's error holds the whole answer
+            return error.with_traceback(None)
         if isinstance(error, TimedOut):
             return _Gone(f"{who} did not answer within the deadline")
         root = _root(error)

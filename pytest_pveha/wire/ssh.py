@@ -264,11 +264,12 @@ class _Link:
         if self._socket is not None:
             with contextlib.suppress(OSError):  # wakes paramiko's reader, which would look again only after 0.1 s
                 self._socket.shutdown(socket.SHUT_RDWR)
-            self._socket.close()
-            self._socket = None
         transports, self._transports = self._transports, []
         for transport in reversed(transports):
             transport.close()
+        if self._socket is not None:
+            self._socket.close()  # last: the reader is gone, and its descriptor's number may be given away
+            self._socket = None
 
 
 class _Stream:

@@ -61,7 +61,7 @@ class Trust:
             raise AuthRefused(
                 f"certificate of {who} is not the one in the inventory: it shows SHA-256 {_colons(shown)}, the "
                 f"inventory has {' or '.join(_colons(pin) for pin in self.fingerprints)}. Nothing was sent to it. "
-                f"If the certificate was renewed, compare with `pvenode cert info` on the node and change the inventory."
+                f"If the certificate was renewed, compare with `pvenode cert info` there, then change the inventory."
             )
 
 
