@@ -253,8 +253,10 @@ class _Link:
             out, err = _Stream("stdout"), _Stream("stderr")
             _converse(channel, input or b"", out, err)
             status = channel.recv_exit_status()
-            if status == -1 and not (channel.eof_received and transport.is_active()):
-                raise EOFError("closed before the command's end")
+            if status == -1:
+                # A signal ended the command, or the link died: paramiko says the same of both. A link that opens
+                # another session has not died; one that has raises here.
+                transport.open_session(timeout=BACKSTOP).close()
             return status, bytes(out.data), bytes(err.data)
         finally:
             channel.close()
@@ -365,9 +367,9 @@ def _private_key(path: Path) -> paramiko.PKey:
         return paramiko.PKey.from_path(path.expanduser())
     except OSError as error:
         raise UsageError(f"{path}: the SSH key cannot be read: {error.strerror}") from None
-    except paramiko.PasswordRequiredException:
+    except (paramiko.PasswordRequiredException, TypeError):  # the latter is how the crypto library asks for one
         raise UsageError(f"{path}: the SSH key has a passphrase; load it in the agent and say `agent: true`") from None
-    except Exception as error:  # paramiko lets its parsers' ValueErrors and TypeErrors through
+    except Exception as error:  # paramiko lets its parsers' own errors through
         raise UsageError(f"{path}: no SSH private key that we understand ({type(error).__name__})") from None
 
 
