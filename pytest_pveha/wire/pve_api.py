@@ -17,6 +17,7 @@ from functools import partial
 from http import HTTPStatus
 from http.client import HTTPException, IncompleteRead
 from io import BytesIO
+from itertools import chain
 from typing import Any
 from urllib.parse import quote
 
@@ -115,9 +116,8 @@ class PveApi:
         self._token = _Token(token_id, secret)
         self._doors = [_Door(each, trust if isinstance(trust, Trust) else trust[each.name]) for each in endpoints]
         self._current = 0
-        self._mine = threading.local()
         self._lock = threading.Lock()
-        self._lines: list[_Line] = []
+        self._lines: dict[threading.Thread, list[_Line]] = {}
 
     def get(self, path: str, /, *, deadline: Deadline, at: str | None = None, **params: Any) -> Reply:
         """What the cluster answers to GET; the next endpoint is asked when one is gone.
@@ -140,7 +140,7 @@ class PveApi:
                 break
             limit = deadline if len(candidates) == 1 else deadline.sooner(TRY_SECONDS)
             try:
-                reply = self._read(self._doors[index], path, params, limit)
+                reply = self._read(self._line(index), path, params, limit)
             except _NodeGone as told:
                 if told.node is not None:
                     raise Unreachable(str(told)) from None
@@ -167,9 +167,8 @@ class PveApi:
     def close(self) -> None:
         """No connection is left open. The next call opens one again."""
         with self._lock:
-            lines, self._lines = self._lines, []
-            self._mine = threading.local()
-        for line in lines:
+            lines, self._lines = self._lines, {}
+        for line in chain.from_iterable(lines.values()):
             line.close()
 
     def _candidates(self, at: str | None) -> list[int]:
@@ -182,7 +181,7 @@ class PveApi:
             raise UsageError(f"API: there is no endpoint {at!r}; the inventory has {known}")
         return named
 
-    def _read(self, door: _Door, path: str, params: Mapping[str, Any], deadline: Deadline) -> Reply:
+    def _read(self, line: _Line, path: str, params: Mapping[str, Any], deadline: Deadline) -> Reply:
         # Only a connection that was reset is tried again at once (the server may have closed a kept one just then);
         # waits and measurements never go through tenacity, which cannot follow our Clock.
         attempts = tenacity.Retrying(
@@ -192,7 +191,7 @@ class PveApi:
             sleep=self._clock.sleep,
             reraise=True,
         )
-        return attempts(self._exchange, self._line(door), "GET", path, params, deadline)
+        return attempts(self._exchange, line, "GET", path, params, deadline)
 
     def _act(self, method: str, path: str, params: Mapping[str, Any], deadline: Deadline, at: str | None) -> Reply:
         line, index = self._reach(f"{method} {path}", deadline, at)
@@ -219,7 +218,7 @@ class PveApi:
             if deadline.expired():
                 gone.append("the deadline has passed")
                 break
-            line = self._line(self._doors[index])
+            line = self._line(index)
             limit = deadline if len(candidates) == 1 else deadline.sooner(TRY_SECONDS)
             failure: SiteError
             try:
@@ -252,16 +251,16 @@ class PveApi:
             line.end()
         raise failure  # outside of the handler: no library frame, hence no header, hangs on to it
 
-    def _line(self, door: _Door) -> _Line:
-        lines: dict[str, _Line] | None = getattr(self._mine, "lines", None)
-        if lines is None:
-            lines = self._mine.lines = {}
-        line = lines.get(door.endpoint.name)
-        if line is None:
-            line = lines[door.endpoint.name] = _Line(door, self._token)
-            with self._lock:
-                self._lines.append(line)
-        return line
+    def _line(self, index: int) -> _Line:
+        """This thread's line to that endpoint: its own, or one whose thread has ended, or a new one."""
+        me = threading.current_thread()
+        with self._lock:
+            if me not in self._lines:
+                ended = next((thread for thread in self._lines if not thread.is_alive()), None)
+                self._lines[me] = (
+                    self._lines.pop(ended) if ended else [_Line(door, self._token) for door in self._doors]
+                )
+            return self._lines[me][index]
 
 
 class _Gone(Unreachable):

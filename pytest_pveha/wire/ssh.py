@@ -97,9 +97,8 @@ class Ssh:
         self._clock = clock
         self._route = _route(target)
         self._addresses = Address(self._route[0].host, self._route[0].port)
-        self._mine = threading.local()
         self._lock = threading.Lock()
-        self._links: list[_Link] = []
+        self._links: dict[threading.Thread, _Link] = {}
 
     def run(self, command: str, *, deadline: Deadline, acts: bool = False, input: bytes | None = None) -> CommandResult:
         """``command`` ran under the user's shell, once, and ended.
@@ -130,17 +129,19 @@ class Ssh:
     def close(self) -> None:
         """No connection is left open. The next command opens one again."""
         with self._lock:
-            links, self._links = self._links, []
-            self._mine = threading.local()
-        for link in links:
+            links, self._links = self._links, {}
+        for link in links.values():
             link.close()
 
     def _once(self, link: _Link, command: str, deadline: Deadline, acts: bool, input: bytes | None) -> CommandResult:
         failure: SiteError
         try:
+            if not link.up:  # apart, so that asked_at is the command's and not the connection's
+                with self._clock.guard(deadline, link.begin(), peers=[self._addresses.port]):
+                    link.open()
+                link.end()
+            asked_at = self._clock.now()
             with self._clock.guard(deadline, link.begin(), peers=[self._addresses.port]):
-                link.open()
-                asked_at = self._clock.now()
                 status, stdout, stderr = link.execute(command, input)
         except Exception as error:
             link.close()
@@ -152,12 +153,16 @@ class Ssh:
         raise failure
 
     def _link(self) -> _Link:
-        link: _Link | None = getattr(self._mine, "link", None)
-        if link is None:
-            link = self._mine.link = _Link(self._route, self._addresses, keepalive=not self._clock.simulated)
-            with self._lock:
-                self._links.append(link)
-        return link
+        """This thread's link: its own, or one whose thread has ended, or a new one."""
+        me = threading.current_thread()
+        with self._lock:
+            if me not in self._links:
+                ended = next((thread for thread in self._links if not thread.is_alive()), None)
+                keepalive = not self._clock.simulated
+                self._links[me] = (
+                    self._links.pop(ended) if ended else _Link(self._route, self._addresses, keepalive=keepalive)
+                )
+            return self._links[me]
 
     def _meaning(self, error: Exception, link: _Link, command: str, acts: bool) -> SiteError:
         """What ``error`` says about the node; programming errors are raised as they are."""
@@ -200,7 +205,7 @@ class _Link:
     @property
     def up(self) -> bool:
         """Whether a connection stands, as far as this end knows."""
-        return len(self._transports) == len(self._route) and all(each.is_active() for each in self._transports)
+        return len(self._transports) == len(self._route) and all(each.is_authenticated() for each in self._transports)
 
     def begin(self) -> Callable[[], None]:
         """A new command has begun; returns what breaks it."""
@@ -219,13 +224,11 @@ class _Link:
         """The command has ended."""
         self._hold.let_go()
         self._channel = None
+        if self._hold.severed:
+            self.close()
 
     def open(self) -> None:
-        """A logged-in connection stands, and falls with the present command."""
-        if self.up:
-            if self._socket is not None:
-                self._hold.take(self._socket)
-            return
+        """A new, logged-in connection stands."""
         self.close()
         sock: paramiko.Channel | socket.socket
         sock = self._socket = self._address.connect(self._hold)
@@ -240,6 +243,8 @@ class _Link:
 
     def execute(self, command: str, input: bytes | None) -> tuple[int, bytes, bytes]:
         """Exit status, stdout and stderr of ``command``."""
+        if self._socket is not None:
+            self._hold.take(self._socket)
         transport = self._transports[-1]
         channel = self._channel = transport.open_session(timeout=BACKSTOP)
         try:
