@@ -1,12 +1,13 @@
 """A YAML file as plain data, and the line on which each key stands.
 
 The node graph of ruamel.yaml's round-trip reader is walked by ourselves rather than constructed: so every value keeps
-its line, all duplicate keys are reported at once, aliases cannot be expanded without bound, and no tag builds an object.
+its line, all duplicate keys are reported at once, aliases cannot expand without bound, and no tag builds an object.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import stat
 import warnings
 from collections.abc import Iterable
@@ -78,7 +79,9 @@ def shown(text: str, limit: int = 60) -> str:
 def spelled(where: Where) -> str:
     """``nodes.pve1.bmc: `` or ``guests[0].id: ``; nothing for the whole file."""
     text = ""
-    for key in where:
+    for index, key in enumerate(where):
+        if isinstance(key, str) and ":" in key and "fingerprints" not in where[:index]:
+            key = f"{key.partition(':')[0]}:…"  # `{password:secret}`, the blank forgotten, is a key as a whole
         text += f"[{key}]" if isinstance(key, int) else f".{shown(key)}"
     return f"{text.removeprefix('.')}: " if text else ""
 
@@ -168,7 +171,7 @@ def _compose(document: Document, text: str) -> Node | None:
             line = text.count("\n", 0, position) + 1
         # only the problem, never the mark's snippet: the line may hold a secret somebody typed in
         parts = [getattr(error, name, None) or getattr(error, other, None) for name, other in _PROBLEM]
-        problem = ", ".join(str(part) for part in parts if part) or type(error).__name__
+        problem = _blinded(", ".join(str(part) for part in parts if part)) or type(error).__name__
         raise document.refuse([Finding((), f"not valid YAML: {shown(problem, 200)}", line)]) from None
     except Exception as error:
         # a parser's own slip on mad input (a ValueError in a directive, say) is still only bad input
@@ -177,6 +180,17 @@ def _compose(document: Document, text: str) -> Node | None:
 
 
 _PROBLEM = (("context", "context"), ("problem", "reason"))
+
+
+def _blinded(problem: str) -> str:
+    """The parser's words without what it quotes from the file: a password may begin with * or !."""
+    if "undefined alias" in problem:
+        return "found an alias (*) without its anchor (&); a text that begins with * needs quotes"
+    return re.sub(r"""'([^']*)'|"([^"]*)\"""", lambda match: _token(match[1] or match[2] or ""), problem)
+
+
+def _token(text: str) -> str:
+    return f"'{text}'" if len(text) <= 1 or re.fullmatch(r"<[a-z ]+>|\\[a-z]", text) else "'…'"
 
 
 def _whole(document: Document, what: str, node: Node | None = None) -> InventoryError:
@@ -190,6 +204,10 @@ def _kind(node: Node) -> str:
 
 
 _MISSING = object()
+
+
+# the tag itself is not repeated: it may be a password that begins with an exclamation mark
+_NO_TAG = "has a tag (!…), and tags are not used here; write the plain value, in quotes if it begins with !"
 
 
 class _Walk:
@@ -263,7 +281,7 @@ class _Walk:
             return tuple(items)
         if isinstance(node, ScalarNode):
             return self._scalar(str(node.value), tag.removeprefix(_TAG), where, line)
-        return self._say(where, f"tag {shown(tag)} is not used here; write the plain value", line)
+        return self._say(where, _NO_TAG, line)
 
     def _scalar(self, text: str, tag: str, where: Where, line: int) -> Any:
         try:
@@ -282,7 +300,7 @@ class _Walk:
                     )
         except ValueError:
             return self._say(where, "is no usable number", line)
-        return self._say(where, f"tag {shown(tag)} is not used here; write the plain value", line)
+        return self._say(where, _NO_TAG, line)
 
     def _say(self, where: Where, what: str, line: int) -> Any:
         self._document.findings.append(Finding(where, what, line))

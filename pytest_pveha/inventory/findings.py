@@ -17,7 +17,11 @@ from pytest_pveha.inventory.values import kind, quoted
 
 def findings(error: ValidationError, root: type[Block]) -> Iterator[Finding]:
     """One finding for each of the errors, at the key it is about."""
-    for detail in error.errors(include_url=False, include_context=True, include_input=True):
+    details = error.errors(include_url=False, include_context=True, include_input=True)
+    for detail in details:
+        below = (other["loc"][: len(detail["loc"])] for other in details if len(other["loc"]) > len(detail["loc"]))
+        if detail["type"] == "too_short" and detail["loc"] in below:
+            continue  # it was long enough before the wrong entries were taken out
         where = tuple(key for key in detail["loc"] if key != "[key]")
         yield Finding(where, _words(detail, where, root))
 
@@ -61,7 +65,15 @@ def _words(detail: ErrorDetails, where: Where, root: type[Block]) -> str:
             return f"has too few entries; expected at least {context['min_length']}"
         case "too_long":
             return f"has too many entries; expected at most {context['max_length']}"
+        case "greater_than_equal" | "less_than_equal" | "greater_than" | "less_than":
+            name, limit = next(iter(context.items()))
+            return f"is out of range; expected {_LIMITS[name]} {limit}"
+        case "finite_number":
+            return "is no usable number; expected a finite one"
     return f"{detail['msg'][:1].lower()}{detail['msg'][1:]}"
+
+
+_LIMITS = {"ge": "at least", "le": "at most", "gt": "more than", "lt": "less than"}
 
 
 def _literal(value: object, context: Mapping[str, Any]) -> str:

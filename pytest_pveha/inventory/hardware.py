@@ -23,6 +23,7 @@ from pytest_pveha.inventory.values import (
     Port,
     PositiveDuration,
     User,
+    Word,
 )
 
 
@@ -78,8 +79,13 @@ class Bmc(Block):
     identity: Identity | None = None
     """How to know that it is this node's BMC."""
 
+    @property
+    def effective_port(self) -> int:
+        """The port it is reached on."""
+        return self.port or {"ipmi": 623, "redfish": 443}[self.driver]
 
-Argv = Annotated[tuple[Label, ...], Field(min_length=1)]
+
+Argv = Annotated[tuple[Word, ...], Field(min_length=1)]
 
 
 class Pdu(Block):

@@ -80,8 +80,10 @@ def _model(document: Document, data: Mapping[str, Any]) -> Inventory:
         silent = {finding.where for finding in found}  # a refused value is not also "missing"
         found += [finding for finding in findings(error, Inventory) if finding.where not in silent]
     else:
+        if found:
+            raise document.refuse(found)
         # between blocks only once each block by itself is right: a rule on half a file misleads
-        found += broken_rules(inventory)
+        found = list(broken_rules(inventory))
     if found:
         raise document.refuse(found) from None
     return inventory

@@ -24,7 +24,7 @@ def _twice(entries: Iterator[tuple[Where, str, str]]) -> Iterator[Finding]:
     first: dict[str, str] = {}
     for where, value, words in entries:
         if value in first:
-            yield Finding(where, f"{words}, as {first[value]} already has; expected each only once")
+            yield Finding(where, f"{words}, first by {first[value]}; expected each only once")
         else:
             first[value] = ".".join(str(key) for key in where[:2]) if where[0] == "nodes" else _entry(where)
 
@@ -44,7 +44,11 @@ def unique_names(inventory: Inventory) -> Iterator[Finding]:
         if node.address
     )
     yield from _twice(
-        (("nodes", name, "bmc", "address"), f"{bmc.address} {bmc.port}", f"BMC address {bmc.address} is used twice")
+        (
+            ("nodes", name, "bmc", "address"),
+            f"{bmc.address} {bmc.effective_port}",
+            f"BMC address {bmc.address} is used twice",
+        )
         for name, bmc in _bmcs(inventory)
         if bmc.address
     )

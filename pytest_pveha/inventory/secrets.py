@@ -68,7 +68,10 @@ class SecretRef:
             and "-----" not in value
         ):
             return cls("file", value)
-        return cls.parse(value)
+        try:
+            return cls.parse(value)
+        except ValueError as error:
+            raise ValueError(f"{error}; or a path to an OpenSSH private key") from None
 
     def __str__(self) -> str:
         return f"{self.kind}:***"

@@ -87,6 +87,11 @@ def quoted(value: object) -> str:
     return f'in quotes: "{_number(value)}"' if isinstance(value, int | float) else "in quotes"
 
 
+def said(text: str) -> str:
+    """A refused text for a message, unless it may carry a password, as an address or an API token may."""
+    return "its value (not shown here)" if re.search(r"[=@]|://", text) else f'"{shown(text)}"'
+
+
 def _text(value: object, expected: str) -> str:
     if isinstance(value, int | float) and not isinstance(value, bool):
         raise ValueError(f"YAML reads {_number(value)} as a number; write it {quoted(value)}")
@@ -101,7 +106,7 @@ def _matching(pattern: str, expected: str) -> Callable[[object], str]:
     def check(value: object) -> str:
         text = _text(value, expected)
         if not compiled.fullmatch(text):
-            raise ValueError(f'"{shown(text)}" is not usable; expected {expected}')
+            raise ValueError(f"{said(text)} is not usable; expected {expected}")
         return text
 
     return check
@@ -143,6 +148,8 @@ _host_key = _pattern(
 )
 _user = _pattern(r"[A-Za-z0-9_][A-Za-z0-9._@\\-]{0,63}", "a user name")
 
+_word = _pattern(r"[^\x00\r\n]{1,1024}", "one word of a command line, on one line")
+
 Slug = Annotated[str, *_slug]
 NodeName = Annotated[str, *_node]
 ClusterName = Annotated[str, *_cluster]
@@ -159,6 +166,7 @@ Interface = Annotated[str, *_interface]
 Url = Annotated[str, *_url]
 HostKey = Annotated[str, *_host_key]
 User = Annotated[str, *_user]
+Word = Annotated[str, *_word]
 
 _duration_schema = WithJsonSchema(
     {"type": "string", "pattern": f"^{_DURATION}( {_DURATION}){{0,4}}$", "examples": ["5 min"]}
@@ -179,7 +187,7 @@ def _address(value: object) -> str:
     except ValueError:
         pass
     if re.fullmatch(r"[\d.]+", text) or not re.fullmatch(_HOST, text):
-        raise ValueError(f'"{shown(text)}" is no address; {expected}')
+        raise ValueError(f"{said(text)} is no address; {expected}")
     return text.lower()
 
 
@@ -222,7 +230,7 @@ def _jump(value: object) -> str:
     text = _text(value, "user@host or user@host:port")
     user, at, host = text.rpartition("@")
     if not at or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,31}", user):
-        raise ValueError(f'"{shown(text)}" is no jump host; expected user@host or user@host:port')
+        raise ValueError(f"{said(text)} is no jump host; expected user@host or user@host:port")
     return f"{user}@{joined(*host_port(host, 22))}"
 
 
