@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_pveha.clock import SECOND
+from pytest_pveha.sim.timeline import Event
 
 if TYPE_CHECKING:
     from pytest_pveha.sim.world.model import Node
@@ -29,6 +30,7 @@ class Watchdog:
         self._fed = 0
         self._warned = False
         self._expired = False
+        self._look_event: Event | None = None
 
     @property
     def _node(self) -> Node:
@@ -62,8 +64,10 @@ class Watchdog:
         self.active = self._warned = self._expired = False
 
     def _arm(self) -> None:
-        left = self._fed + WARNING * SECOND - self._world.timeline.now
-        self._world.on(self._node, max(0.001, left / SECOND), self._look, "watchdog-mux looks at its client")
+        if self._look_event is not None:
+            self._look_event.cancel()
+        left = max(0.001, (self._fed - self._world.timeline.now) / SECOND + WARNING)
+        self._look_event = self._world.on(self._node, left, self._look, "watchdog-mux looks at its client")
 
     def _look(self) -> None:
         if not self.active or self._expired or self._warned:
