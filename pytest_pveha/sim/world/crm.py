@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 FENCE_DELAY = 60
 _IDENT = "pve-ha-crm"
-_TRIES = 6
 _WAIT = 5.0
 _OF_A_NODE = ("started", "request_stop", "migrate", "relocate")
 """Service states that are lost with their node."""
@@ -33,7 +32,7 @@ class Crm:
         self._node = node
         self._rng = world.rng(f"crm {node.name}")
         self._next: Event | None = None
-        self._tries = 0
+        self._found_free = False
         self._soon = False
         self.pid = pid
         self.state = state
@@ -78,7 +77,7 @@ class Crm:
             self._candidate()
 
     def _without_quorum(self) -> None:
-        self._tries = 0
+        self._found_free = False
         if self.state == "master":
             self._say(f"lost lock '{MANAGER_LOCK} - cfs lock update failed - Permission denied")
             self._change("lost_manager_lock")
@@ -87,24 +86,37 @@ class Crm:
         self.schedule(_WAIT + self._rng.uniform(0.0, 0.03))
 
     def _candidate(self) -> None:
-        fenced = self._world.pmxcfs.store.manager["node_status"].get(self._node.name) == "fence"
-        if not fenced and self._world.pmxcfs.grab(MANAGER_LOCK, self._node):
+        if self.state != "slave":
+            self._change("slave")
+        if self._eligible() and self._world.pmxcfs.grab(MANAGER_LOCK, self._node):
             self._become_master()
             self._master(self._world.members(self._node))
             return
-        if self.state != "slave":
-            self._change("slave")
-        self._tries += 1
-        if self._tries < _TRIES and not fenced and self._world.may_expire(MANAGER_LOCK, _TRIES):
-            self.schedule(1.0)
-            return
-        # tries that cannot succeed are slept through: six of them, a second apart, then the pause
-        pause = _WAIT if self._tries >= _TRIES or fenced else 2 * _WAIT
-        self._tries = 0
+        # rounds that cannot succeed are slept through
+        pause = _WAIT if self._world.may_expire(MANAGER_LOCK, 2 * _WAIT) else 2 * _WAIT
         self.schedule(pause + self._rng.uniform(0.0, 0.03))
 
+    def _eligible(self) -> bool:
+        """Whether this round may take the manager's lock.
+
+        A lock that was another's is taken one round after it was found free or expired; a node that is to be fenced
+        does not become master.
+        """
+        store = self._world.pmxcfs.store
+        lock = store.locks.get(MANAGER_LOCK)
+        if store.manager["node_status"].get(self._node.name) == "fence":
+            return False
+        if lock is not None and lock.holder == self._node.name and lock.life == self._node.life:
+            return True
+        if lock is None and self._found_free:
+            return True
+        if lock is not None:
+            self._world.pmxcfs.grab(MANAGER_LOCK, self._node)
+        self._found_free = MANAGER_LOCK not in store.locks
+        return False
+
     def _become_master(self) -> None:
-        self._tries = 0
+        self._found_free = False
         self.last_online = {}
         self._say(f"successfully acquired lock '{MANAGER_LOCK}'")
         self._say("watchdog active")

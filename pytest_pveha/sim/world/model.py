@@ -46,7 +46,7 @@ class JournalLine:
 
 @dataclass(slots=True)
 class Task:
-    """A PVE task. Times are epoch seconds of its node's clock; ``endtime`` and ``exitstatus`` are None while it runs."""
+    """A PVE task. Times: epoch seconds of its node's clock; ``endtime`` and ``exitstatus`` are None while it runs."""
 
     upid: str
     node: str
