@@ -2,7 +2,7 @@
 
 A command takes effect a second or three after the BMC accepted it, one command after the other; until then the chassis
 reads as before. After power-on the userland is up when firmware and kernel are through; corosync 4 s later, its ring
-2 s later, the cluster file system and the API around 9 to 10 s, the LRM at 11.5 s (measured on a PVE 9.1.9 control plane).
+2 s later, the cluster file system and the API around 9 to 10 s, the LRM at 11.5 s (measured: PVE 9.1.9 control plane).
 """
 
 from __future__ import annotations
