@@ -124,7 +124,7 @@ class Power:
             world.guest_acts.gone(guest, node.name, f"node dead: {why}")
         for task in node.tasks:
             if task.endtime is None:
-                task.endtime, task.exitstatus = task.starttime, "unexpected status"
+                task.endtime, task.exitstatus = int(world.utc(node)), "unexpected status"
         if was_running:
             world.truth("dead", {"node": node.name, "why": why})
         world.corosync.disturbed()
