@@ -87,8 +87,7 @@ class TcpPort:
         self.port: int = self._reserve.getsockname()[1]
         self.state = State.REFUSING
         if state is not State.REFUSING:
-            self._listen()
-            self.state = State.OPEN
+            self.revive()
         if state is State.SILENT:
             self.silence()
 
@@ -199,7 +198,6 @@ class TcpPort:
             mute(listener)
         listener.listen(_BACKLOG)
         self._listener = listener
-        self._changed.notify_all()
         return listener
 
     def _stop_listening(self) -> None:
