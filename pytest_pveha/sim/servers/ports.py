@@ -42,8 +42,9 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def mute(sock: socket.socket) -> None:
-    """Everything that arrives for ``sock`` is lost from now on."""
-    sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, _DROP_ALL_PROGRAM)
+    """Everything that arrives for ``sock`` is lost from now on; harmless if it is already closed."""
+    if sock.fileno() != -1:
+        sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, _DROP_ALL_PROGRAM)
 
 
 def unmute(sock: socket.socket) -> None:
@@ -81,6 +82,7 @@ class TcpPort:
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._accepted: set[socket.socket] = set()
+        self._abandoned: set[socket.socket] = set()
         self._listener: socket.socket | None = None
         # keeps the port ours while nobody listens, so that no client of this machine is given it
         self._reserve = self._bound(port)
@@ -161,6 +163,16 @@ class TcpPort:
         with self._lock:
             self._accepted.discard(sock)
 
+    def abandon(self, sock: socket.socket) -> None:
+        """``sock`` is served by nobody any more and says nothing, not even good-bye, until the port resets it."""
+        with self._lock:
+            self._accepted.discard(sock)
+            if self.state is State.CLOSED:
+                sock.close()
+            elif sock.fileno() != -1:
+                self._abandoned.add(sock)
+                mute(sock)
+
     def accept(self) -> socket.socket | None:
         """The next connection, tracked and without Nagle's delay; None once the port is closed.
 
@@ -213,10 +225,13 @@ class TcpPort:
         return list(self._accepted)
 
     def _reset_accepted(self) -> None:
-        for sock in self._alive():
+        for sock in [*self._alive(), *self._abandoned]:
             unmute(sock)
             reset(sock)
+        for sock in self._abandoned:  # the others belong to the threads that serve them
+            sock.close()
         self._accepted.clear()
+        self._abandoned.clear()
 
     @staticmethod
     def _drop_backlog(listener: socket.socket) -> None:
