@@ -1,0 +1,86 @@
+"""Planted defects: the ways a site can be wrong that a suite claims to catch.
+
+Each is an entry here and one small hook in the world, found by searching for ``planted("name")``. Each says which test
+must catch it, and with which verdict: that is how the tool proves that it can fail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+_POWER_LOSS = "suites/nodes/test_power_loss.py"
+
+
+@dataclass(frozen=True, slots=True)
+class Defect:
+    """One way to be wrong: what it is, how a site comes to it, and the test and verdict that must name it."""
+
+    name: str
+    meaning: str
+    how_it_comes_about: str
+    caught_by: str
+    verdict: str
+
+
+_ALL = (
+    Defect(
+        "never-fences",
+        "the HA manager sees the dead node as unknown and never fences it, so nothing is recovered",
+        "the manager's loop hangs before fencing, or somebody disarmed it and forgot",
+        _POWER_LOSS,
+        "rejected",
+    ),
+    Defect(
+        "guest-does-not-restart",
+        "a recovered guest cannot start anywhere but on its home node; the start fails again and again",
+        "its disk, an ISO image or a passed-through device exists on that node only",
+        _POWER_LOSS,
+        "rejected",
+    ),
+    Defect(
+        "slow-recovery",
+        "after a recovery the application answers ten minutes later than after a normal boot",
+        "a file system check or a database replay after the hard stop",
+        _POWER_LOSS,
+        "rejected",
+    ),
+    Defect(
+        "other-node-reboots-too",
+        "when one node loses power another one, not the CRM master, resets and is back within half a minute",
+        "both hang on one overloaded power feed, or a corosync bug takes others down (corosync issue 705)",
+        _POWER_LOSS,
+        "rejected",
+    ),
+    Defect(
+        "recovers-before-death",
+        "the manager recovers guests seconds after the membership loss, without waiting for the dead node's lock",
+        "somebody shortened the lock's lifetime, or added a script that 'helps' the recovery",
+        _POWER_LOSS,
+        "rejected",
+    ),
+    Defect(
+        "bmc-ignores-power-off",
+        "the BMC accepts the command to power off, and the machine keeps running",
+        "a firmware bug, or a BMC user whose privilege suffices for the session but not for the act",
+        _POWER_LOSS,
+        "invalid",
+    ),
+    Defect(
+        "bmc-unreachable",
+        "no BMC answers: their ports are silent",
+        "the management network is down or filtered from where the run stands",
+        _POWER_LOSS,
+        "not proven",
+    ),
+)
+
+DEFECTS: dict[str, Defect] = {defect.name: defect for defect in _ALL}
+
+
+def check_known(names: Iterable[str]) -> frozenset[str]:
+    """Those names, if all are defects we know; else a ValueError that lists the known ones."""
+    wanted = frozenset(names)
+    if unknown := sorted(wanted - DEFECTS.keys()):
+        raise ValueError(f"unknown defect {', '.join(unknown)}; known: {', '.join(DEFECTS)}")
+    return wanted

@@ -1,0 +1,97 @@
+"""What a simulated site consists of: plain frozen data, built from the JSON the run hands over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, TypeVar
+
+from pytest_pveha.sim.defects import check_known
+
+GIB = 1 << 30
+
+_Spec = TypeVar("_Spec", "NodeSpec", "GuestSpec", "SiteSpec")
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSpec:
+    """A hypervisor. ``boot_seconds``: firmware and kernel, from power until the userland is up and SSH answers."""
+
+    name: str
+    nodeid: int
+    room: str = ""
+    boot_seconds: float = 210.0
+    memory_bytes: int = 64 * GIB
+
+
+@dataclass(frozen=True, slots=True)
+class GuestSpec:
+    """A VM or container. ``boot_seconds``: from its process's start until its application answers."""
+
+    vmid: int
+    name: str
+    node: str
+    kind: str = "vm"
+    ha: bool = True
+    boot_seconds: float = 20.0
+    memory_bytes: int = 2 * GIB
+    probes: int = 1
+
+    @property
+    def sid(self) -> str:
+        """The name under which the HA manager knows it, such as ``vm:101``."""
+        return f"{self.kind}:{self.vmid}"
+
+
+@dataclass(frozen=True, slots=True)
+class SiteSpec:
+    """A whole site. The same spec, seed included, plays the same history."""
+
+    name: str
+    cluster: str
+    nodes: tuple[NodeSpec, ...]
+    guests: tuple[GuestSpec, ...] = ()
+    version: str = "9.1.9"
+    seed: int = 1
+    epoch_utc: int = 1767340800
+    defects: tuple[str, ...] = ()
+    token_coefficient: int = 125
+
+    def __post_init__(self) -> None:
+        names = [node.name for node in self.nodes]
+        _unique("node name", names)
+        _unique("nodeid", [node.nodeid for node in self.nodes])
+        _unique("vmid", [guest.vmid for guest in self.guests])
+        if not names:
+            raise ValueError("a site needs at least one node")
+        for guest in self.guests:
+            if guest.node not in names:
+                raise ValueError(f"guest {guest.vmid}: node {guest.node!r} does not exist; known: {', '.join(names)}")
+            if guest.kind not in ("vm", "ct"):
+                raise ValueError(f"guest {guest.vmid}: kind {guest.kind!r} is neither 'vm' nor 'ct'")
+        check_known(self.defects)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> SiteSpec:
+        """The spec in that JSON object. Unknown or missing keys, and unknown defects, are a ValueError."""
+        plain = dict(data)
+        plain["nodes"] = tuple(_build(NodeSpec, node) for node in plain.get("nodes", ()))
+        plain["guests"] = tuple(_build(GuestSpec, guest) for guest in plain.get("guests", ()))
+        plain["defects"] = tuple(plain.get("defects", ()))
+        return _build(cls, plain)
+
+
+def _build(kind: type[_Spec], data: Mapping[str, Any]) -> _Spec:
+    known = {field.name for field in fields(kind)}
+    needed = {field.name for field in fields(kind) if field.default is MISSING}
+    if unknown := sorted(set(data) - known):
+        raise ValueError(f"{kind.__name__}: unknown key {', '.join(unknown)}; known: {', '.join(sorted(known))}")
+    if missing := sorted(needed - set(data)):
+        raise ValueError(f"{kind.__name__}: {', '.join(missing)} missing")
+    return kind(**data)
+
+
+def _unique(what: str, values: list[Any]) -> None:
+    twice = sorted({value for value in values if values.count(value) > 1})
+    if twice:
+        raise ValueError(f"{what} used twice: {', '.join(map(str, twice))}")

@@ -1,0 +1,194 @@
+"""Membership and quorum: who sees whom, how long a ring takes to notice a loss, and who may write.
+
+A silent loss is noticed after the token timeout and agreed on after the consensus timeout: 6.5 to 6.9 s in a cluster of
+three made by PVE 9.1 (token 3.125 s, consensus 3.75 s; measured 6.50, 6.92). A join takes no gap. Until the new ring
+stands nothing is written to the cluster file system. Sources: corosync.conf(5), token_coefficient; pve-cluster 9.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from pytest_pveha.sim.timeline import Event
+from pytest_pveha.sim.world.model import Node
+
+if TYPE_CHECKING:
+    from pytest_pveha.sim.world.world import World
+
+_TOKEN = 3.0
+_CONSENSUS = 1.2
+_EARLIEST = 0.38
+"""How much earlier than token + consensus a loss may be agreed on: the token was last seen before the fault."""
+
+
+class Corosync:
+    """The rings of one world."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._rng = world.rng("corosync")
+        self._ring = 4 * self._rng.randint(5, 60)
+        self._pending: Event | None = None
+        count = len(world.spec.nodes)
+        self.token = _TOKEN + (max(0, count - 2) * world.spec.token_coefficient / 1000 if count >= 3 else 0)
+        self.consensus = _CONSENSUS * self.token
+        self.expected_votes = count
+        self.quorum = count // 2 + 1
+
+    def reachable(self, node: Node) -> list[Node]:
+        """The nodes that node can talk to now, itself included, by node id."""
+        if not node.corosync_up:
+            return []
+        if not node.link_up:
+            return [node]
+        found = [n for n in self._world.nodes.values() if n.corosync_up and n.link_up]
+        return sorted(found, key=lambda n: n.nodeid)
+
+    def begin(self) -> None:
+        """All nodes are in one ring, as they have been for days."""
+        ids = frozenset(node.nodeid for node in self._world.nodes.values())
+        self._ring += 4
+        for node in self._world.nodes.values():
+            node.corosync_up, node.members, node.ring_id = True, ids, self._name(ids)
+
+    def start(self, node: Node) -> None:
+        """The daemon has started: alone at first, with the others two seconds later."""
+        node.corosync_up = True
+        self._say(node, "[MAIN  ] Corosync Cluster Engine 3.1.9 starting up")
+        self._install([node], ())
+        # until the links are up; measured 1.99 and 1.95 s
+        self._world.on(node, self._rng.uniform(1.7, 2.0), self.merge, "corosync joins")
+
+    def merge(self) -> None:
+        """Nodes that see each other are in one ring, unless a ring is being formed anyway."""
+        if self._pending is not None:
+            return
+        for node in self._up():
+            group = self.reachable(node)
+            ids = _ids(group)
+            if any(n.members != ids for n in group):
+                self._install(group, ())
+
+    def stop(self, node: Node) -> None:
+        """The daemon has left in good order: the others agree at once."""
+        others = [n for n in self.reachable(node) if n is not node]
+        self.forget(node)
+        if self._pending is None and others:
+            self._install(others, ())
+
+    def forget(self, node: Node) -> None:
+        """The daemon is gone, in good order or not."""
+        node.corosync_up = node.syncing = False
+        node.members, node.ring_id = frozenset(), ""
+        node.stalled.clear()
+
+    def disturbed(self) -> None:
+        """Somebody vanished silently: those who miss a member stall, and agree on a new ring after the timeouts."""
+        hurt = [node for node in self._up() if node.members - _ids(self.reachable(node))]
+        if not hurt:
+            return
+        early = self._rng.uniform(-_EARLIEST, 0.03)
+        gap = self.token + self.consensus + early
+        first = self._rng.choice(hurt)
+        for node in hurt:
+            node.syncing = True
+            self._announce(node, node is first, early)
+        if self._pending is not None:
+            self._pending.cancel()
+        self._pending = self._world.timeline.after(gap, self._form, "corosync forms a new membership")
+
+    def _announce(self, node: Node, first: bool, early: float) -> None:
+        def say(text: str) -> None:
+            if node.syncing:
+                self._say(node, text)
+
+        for lost in sorted(node.members - _ids(self.reachable(node))):
+            down = self._rng.uniform(1.0, 1.3)
+            link = partial(say, f"[KNET  ] link: host: {lost} link: 0 is down")
+            self._world.on(node, down, link, "corosync warns")
+            active = partial(say, f"[KNET  ] host: host: {lost} has no active links")
+            self._world.on(node, down, active, "corosync warns")
+        warning = f"[TOTEM ] Token has not been received in {self.token * 750:.0f} ms"
+        self._world.on(node, self.token * 0.75 + early, lambda: say(warning), "corosync warns")
+        if first:
+            failed = (
+                f"[TOTEM ] A processor failed, forming new configuration: token timed out ({self.token * 1000:.0f}ms), "
+                f"waiting {self.consensus * 1000:.0f}ms for consensus."
+            )
+            self._world.on(node, self.token + early, lambda: say(failed), "corosync warns")
+
+    def _form(self) -> None:
+        self._pending = None
+        done: set[str] = set()
+        for node in self._up():
+            if node.syncing and node.name not in done:
+                group = self.reachable(node)
+                done |= {n.name for n in group}
+                silent = {lost for n in group for lost in n.members - _ids(group)}
+                self._install(group, silent)
+        self.merge()
+
+    def _install(self, group: list[Node], silent: Iterable[int]) -> None:
+        """The group is one ring from now on; ``silent`` are those who left without saying so."""
+        ids = _ids(group)
+        self._ring += 4
+        ring = self._name(ids)
+        before = {node.name: (node.members, self._world.quorate(node)) for node in group}
+        for node in group:
+            node.members, node.ring_id, node.syncing = ids, ring, False
+        for node in group:
+            self._record(node, before[node.name][0], before[node.name][1], frozenset(silent))
+        left = sorted(frozenset().union(*(old for old, _ in before.values())) - ids)
+        data = {"members": sorted(ids), "left": left, "ring": ring, "quorate": len(ids) >= self.quorum}
+        self._world.truth("membership", data)
+        for node in group:
+            self._world.follow_quorum(node, before[node.name][1])
+        for position, node in enumerate(group):
+            waiting, node.stalled = node.stalled, []
+            for act in waiting:
+                # after the daemon has synchronised: 2 to 5 ms for the ring, 10 for the file system
+                self._world.on(node, 0.02 + 0.003 * position, act, "a stalled round goes on")
+        if left:
+            self._world.membership_lost(group)
+
+    def _record(self, node: Node, old: frozenset[int], was_quorate: bool, silent: frozenset[int]) -> None:
+        ids = node.members
+        joined, left = sorted(ids - old), sorted(old - ids)
+        self._say(node, f"[QUORUM] Sync members[{len(ids)}]: {_list(ids)}")
+        if joined:
+            self._say(node, f"[QUORUM] Sync joined[{len(joined)}]: {_list(joined)}")
+        if left:
+            self._say(node, f"[QUORUM] Sync left[{len(left)}]: {_list(left)}")
+        changes = f" Members joined: {_list(joined)}" if joined else ""
+        changes += f" Members left: {_list(left)}" if left else ""
+        self._say(node, f"[TOTEM ] A new membership ({node.ring_id}) was formed.{changes}")
+        if failed := [n for n in left if n in silent]:
+            self._say(node, f"[TOTEM ] Failed to receive the leave message. failed: {_list(failed)}")
+        had = len(old) >= self.quorum
+        has = len(ids) >= self.quorum
+        if has and not had:
+            self._say(node, "[QUORUM] This node is within the primary component and will provide service.")
+        if had and not has:
+            self._say(node, "[QUORUM] This node is within the non-primary component and will NOT provide any services.")
+        self._say(node, f"[QUORUM] Members[{len(ids)}]: {_list(ids)}")
+        self._say(node, "[MAIN  ] Completed service synchronization, ready to provide service.")
+
+    def _say(self, node: Node, text: str) -> None:
+        # corosync itself indents its lines by two blanks
+        self._world.log(node, "corosync", f"  {text}")
+
+    def _up(self) -> list[Node]:
+        return sorted((n for n in self._world.nodes.values() if n.corosync_up), key=lambda n: n.nodeid)
+
+    def _name(self, ids: frozenset[int]) -> str:
+        return f"{min(ids):x}.{self._ring:x}"
+
+
+def _ids(nodes: Iterable[Node]) -> frozenset[int]:
+    return frozenset(node.nodeid for node in nodes)
+
+
+def _list(ids: Iterable[int]) -> str:
+    return " ".join(str(one) for one in sorted(ids))

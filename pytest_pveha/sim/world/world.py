@@ -1,0 +1,328 @@
+"""The world: everything a simulated site consists of, moved by its timeline alone.
+
+No sockets, no threads, no wall time: the same spec plays the same history. Whoever calls it serialises the calls.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Callable
+from copy import deepcopy
+from random import Random
+from typing import Any
+
+from pytest_pveha.clock import SECOND
+from pytest_pveha.sim.defects import check_known
+from pytest_pveha.sim.spec import SiteSpec
+from pytest_pveha.sim.timeline import Event, Timeline
+from pytest_pveha.sim.world.corosync import Corosync
+from pytest_pveha.sim.world.crm import Crm
+from pytest_pveha.sim.world.guests import GuestActs
+from pytest_pveha.sim.world.journal import UNIT_OF
+from pytest_pveha.sim.world.lrm import Lrm
+from pytest_pveha.sim.world.model import (
+    ClusterView,
+    Facts,
+    Guest,
+    GuestProcess,
+    JournalLine,
+    Node,
+    Task,
+    UnitState,
+)
+from pytest_pveha.sim.world.pmxcfs import MANAGER_LOCK, Lock, Pmxcfs, agent_lock
+from pytest_pveha.sim.world.power import UNITS, Power
+from pytest_pveha.sim.world.watchdog import Watchdog
+
+Truth = Callable[[str, dict[str, Any]], None]
+
+
+class World:
+    """A site that has been up for days, from now on."""
+
+    def __init__(self, spec: SiteSpec, timeline: Timeline, truth: Truth) -> None:
+        self.spec = spec
+        self.timeline = timeline
+        self.truth = truth
+        self.nodes: dict[str, Node] = {}
+        self.guests: dict[int, Guest] = {}
+        self._defects = check_known(spec.defects)
+        self._rngs: dict[str, Random] = {}
+        for one in spec.nodes:
+            offset = self.rng(f"clock {one.name}").uniform(-0.008, 0.008)
+            self.nodes[one.name] = Node(one.name, one.nodeid, one, offset, Watchdog(self, one.name))
+        for guest in spec.guests:
+            self.guests[guest.vmid] = Guest(guest.vmid, guest.name, guest.kind, guest, guest.node)
+        self.pmxcfs = Pmxcfs(self)
+        self.corosync = Corosync(self)
+        self.guest_acts = GuestActs(self)
+        self.power = Power(self)
+        self._begin()
+
+    # what others ask
+
+    def utc(self, node: Node | None = None) -> float:
+        """Epoch seconds now; with a node, as its own clock has it."""
+        return self.utc_of(self.timeline.now, node)
+
+    def utc_of(self, t_ns: int, node: Node | None = None) -> float:
+        """Epoch seconds of that moment; with a node, as its own clock has it."""
+        return self.spec.epoch_utc + t_ns / SECOND + (node.clock_offset if node else 0.0)
+
+    def planted(self, defect: str) -> bool:
+        """Whether that defect is planted."""
+        return defect in self._defects
+
+    def ssh_reachable(self, node: str) -> bool:
+        """Whether SSH answers there."""
+        return self.nodes[node].running
+
+    def api_reachable(self, node: str) -> bool:
+        """Whether pveproxy answers there."""
+        return self.nodes[node].api_up
+
+    def bmc_reachable(self, node: str) -> bool:
+        """Whether that node's BMC answers: it has its own power."""
+        return node in self.nodes and not self.planted("bmc-unreachable")
+
+    def guest_answering(self, vmid: int) -> bool:
+        """Whether the guest's application answers."""
+        return self.guests[vmid].answering
+
+    def quorate(self, node: Node) -> bool:
+        """Whether that node's cluster file system may be written."""
+        return node.cfs_joined and len(node.members) >= self.corosync.quorum
+
+    def view_members(self, node: Node) -> frozenset[int]:
+        """The node ids that node calls online: in its ring, with a cluster file system that has joined."""
+        if not node.cfs_joined:
+            return frozenset({node.nodeid}) if node.corosync_up else frozenset()
+        joined = {n.nodeid for n in self.nodes.values() if n.cfs_joined or node.syncing}
+        return node.members & joined
+
+    def members(self, node: Node) -> frozenset[str]:
+        """The names of the nodes that node calls online."""
+        ids = self.view_members(node)
+        return frozenset(n.name for n in self.nodes.values() if n.nodeid in ids)
+
+    def cluster_view(self, node: Node) -> ClusterView:
+        """What corosync and pmxcfs on that node say right now."""
+        content = self.pmxcfs.read(node)
+        quorate, members = self.quorate(node), self.view_members(node)
+        tasks = [task for one in self.nodes.values() for task in one.tasks]
+        return ClusterView(
+            node=node.name,
+            quorate=quorate,
+            members=members,
+            ring_id=node.ring_id,
+            syncing=node.syncing,
+            manager_status={
+                "lrm_status": deepcopy(content.lrm),
+                "manager_status": deepcopy(content.manager),
+                # PVE shows this one as text
+                "quorum": {"node": node.name, "quorate": "1" if quorate else ""},
+            },
+            resources=tuple(deepcopy(content.resources[sid]) for sid in sorted(content.resources)),
+            config_nodes=dict(content.config_nodes),
+            reports=dict(content.reports),
+            node_status={n.name: self._shown(n, members) for n in self.nodes.values()},
+            tasks=tuple(sorted(tasks, key=lambda t: (-t.starttime, t.upid))),
+            expected_votes=self.corosync.expected_votes,
+            quorum=self.corosync.quorum,
+        )
+
+    def _shown(self, node: Node, members: frozenset[int]) -> str:
+        if node.nodeid not in members:
+            return "offline"
+        return "online" if node.reporting or node.booted_at is None else "unknown"
+
+    # what others do
+
+    def chassis(self, node: str, command: str) -> None:
+        """The node's BMC has accepted "on", "off", "cycle", "reset" or "soft"; the effect comes a little later."""
+        self.power.chassis(node, command)
+
+    def start_guest(self, vmid: int, user: str = "root@pam") -> str:
+        """The guest is asked to start; the task's UPID. Refused carries PVE's words."""
+        return self.guest_acts.request_start(vmid, user)
+
+    def stop_guest(self, vmid: int, user: str = "root@pam") -> str:
+        """The guest is asked to stop; the task's UPID. Refused carries PVE's words."""
+        return self.guest_acts.request_stop(vmid, user)
+
+    def migrate_guest(self, vmid: int, target: str, user: str = "root@pam") -> str:
+        """The guest is asked to move; the task's UPID. Refused carries PVE's words."""
+        return self.guest_acts.request_migrate(vmid, target, user)
+
+    def kill_guest(self, vmid: int, node: str) -> None:
+        """The guest's process on that node was killed, as by ``kill -9``."""
+        self.guest_acts.gone(self.guests[vmid], node, "killed")
+
+    def cut_network(self, node: str) -> None:
+        """The node's corosync cable is out."""
+        self.nodes[node].link_up = False
+        self.truth("network_cut", {"node": node})
+        self.corosync.disturbed()
+
+    def restore_network(self, node: str) -> None:
+        """The node's corosync cable is in again; the rings join two seconds later."""
+        self.nodes[node].link_up = True
+        self.truth("network_restored", {"node": node})
+        self.timeline.after(2.0, self.corosync.merge, "corosync joins")
+
+    # what the parts share
+
+    def rng(self, purpose: str) -> Random:
+        """The random source for that purpose, seeded by the spec."""
+        if purpose not in self._rngs:
+            self._rngs[purpose] = Random(f"{self.spec.seed}:{purpose}")
+        return self._rngs[purpose]
+
+    def uid(self) -> str:
+        """A new uid in the HA manager's form: 22 characters of base64."""
+        digest = hashlib.md5(self.rng("uid").randbytes(16), usedforsecurity=False).digest()
+        return base64.b64encode(digest).decode()[:22]
+
+    def on(self, node: Node, seconds: float, act: Callable[[], None], what: str) -> Event:
+        """Enter an event that happens only if the node has not died meanwhile."""
+        life = node.life
+
+        def alive() -> None:
+            if node.life == life:
+                act()
+
+        return self.timeline.after(seconds, alive, what)
+
+    def log(self, node: Node, ident: str, text: str, pid: int | None = None) -> None:
+        """The node's journal has one more line, by the unit's main process unless a pid is given."""
+        unit = UNIT_OF.get(ident, ident)
+        main = node.units.get(unit)
+        number = pid if pid is not None else main.pid if main else 0
+        node.journal.append(JournalLine(self.timeline.now, unit, number, text, ident, node.boot_id))
+
+    def new_pid(self, node: Node) -> int:
+        """A pid not used since the node's boot."""
+        node.next_pid += self.rng(f"pid {node.name}").randint(1, 20)
+        return node.next_pid
+
+    def open_task(self, node: Node, kind: str, subject: str, user: str) -> Task:
+        """A task runs on that node."""
+        pid, start = self.new_pid(node), int(self.utc(node))
+        pstart = (self.timeline.now - (node.booted_at or 0)) * 100 // SECOND
+        upid = f"UPID:{node.name}:{pid:08X}:{pstart:08X}:{start:08X}:{kind}:{subject}:{user}:"
+        task = Task(upid, node.name, pid, pstart, start, kind, subject, user)
+        node.tasks.append(task)
+        return task
+
+    def close_task(self, task: Task, status: str) -> None:
+        """The task has ended with that exit status."""
+        task.endtime = int(self.utc(self.nodes[task.node]))
+        task.exitstatus = status
+        task.log.append("TASK OK" if status == "OK" else f"TASK ERROR: {status}")
+
+    def guest_of(self, sid: str) -> Guest:
+        """The guest the HA manager calls by that sid."""
+        return self.guests[int(sid.partition(":")[2])]
+
+    def may_expire(self, lock: str, seconds: float) -> bool:
+        """Whether that lock may be free within so many seconds, so that trying is worth while."""
+        expires = self.pmxcfs.expires(lock)
+        return expires is None or expires <= self.timeline.now + seconds * SECOND
+
+    def follow_quorum(self, node: Node, had: bool) -> None:
+        """The node's cluster file system has taken note of the new ring; ``had`` says whether it had quorum."""
+        if not node.cfs_joined:
+            return
+        has = self.quorate(node)
+        if had and not has:
+            node.frozen = self.pmxcfs.snapshot()
+            self.log(node, "pmxcfs", "[status] notice: node lost quorum")
+        if has and not had:
+            node.frozen = None
+            self.log(node, "pmxcfs", "[status] notice: node has quorum")
+        pids = {n.nodeid: n.units["pve-cluster"].pid for n in self.nodes.values() if n.cfs_joined}
+        listed = ", ".join(f"{one}/{pids[one]}" for one in sorted(node.members & pids.keys()))
+        for part in ("dcdb", "status"):
+            self.log(node, "pmxcfs", f"[{part}] notice: members: {listed}")
+        for part in ("dcdb", "status"):
+            self.log(node, "pmxcfs", f"[{part}] notice: all data is up to date")
+
+    def join_pmxcfs(self, node: Node) -> None:
+        """The node's cluster file system is one with the others': the node is online to them."""
+        node.cfs_joined = True
+        self.truth("joined", {"node": node.name})
+        for other in self.corosync.reachable(node):
+            self.follow_quorum(other, had=other is not node and self.quorate(other))
+
+    def membership_lost(self, group: list[Node]) -> None:
+        """A ring has lost members. Only a planted defect acts on it at once."""
+        managers = [node for node in group if self.quorate(node) and node.crm]
+        if self.planted("recovers-before-death") and managers:
+            chosen = min(managers, key=lambda n: (n.crm_state != "master", n.nodeid))
+            if chosen.crm:
+                chosen.crm.hurry()
+
+    def hurry_lrm(self, node: str) -> None:
+        """That node's LRM looks within a few seconds. Only a planted defect asks for it."""
+        if lrm := self.nodes[node].lrm:
+            lrm.hurry()
+
+    # the beginning
+
+    def _begin(self) -> None:
+        rng = self.rng("beginning")
+        for node in self.nodes.values():
+            self.power.new_boot(node, -rng.randint(2 * 86400, 9 * 86400) * SECOND)
+            node.running = node.api_up = node.reporting = node.cfs_joined = True
+            node.cfs_started = (node.booted_at or 0) + SECOND
+            for name in UNITS:
+                node.units[name] = UnitState(name, True, self.new_pid(node), (node.booted_at or 0) + 10 * SECOND)
+        self.corosync.begin()
+        master = rng.choice(sorted(self.nodes))
+        self._begin_services(master)
+        for node in self.nodes.values():
+            self._begin_guests(node)
+            self._begin_daemons(node, node.name == master, rng)
+            self.guest_acts.report(node)
+            self.power.statd(node, rng.uniform(0.1, 10.0))
+
+    def _begin_services(self, master: str) -> None:
+        store = self.pmxcfs.store
+        services: Facts = {}
+        for guest in self.guests.values():
+            if guest.spec.ha:
+                store.resources[guest.sid] = {"sid": guest.sid, "state": "started", "type": guest.kind}
+                services[guest.sid] = {"node": guest.config_node, "running": 1, "state": "started", "uid": self.uid()}
+        store.manager = {
+            "master_node": master,
+            "node_status": dict.fromkeys(sorted(self.nodes), "online"),
+            "service_status": services,
+            "timestamp": self.spec.epoch_utc,
+        }
+
+    def _begin_guests(self, node: Node) -> None:
+        for guest in self.guests.values():
+            if guest.config_node == node.name:
+                started = (node.booted_at or 0) + 30 * SECOND
+                guest.processes[node.name] = GuestProcess(self.new_pid(node), started, answering=True, agent_up=True)
+
+    def _begin_daemons(self, node: Node, master: bool, rng: Random) -> None:
+        locks = self.pmxcfs.store.locks
+        node.crm = Crm(self, node, node.units["pve-ha-crm"].pid, "master" if master else "slave")
+        until = rng.uniform(0.0, 10.0)
+        node.crm.schedule(until)
+        if master:
+            # its last round was ten seconds before its next one
+            locks[MANAGER_LOCK] = Lock(MANAGER_LOCK, node.name, 0, round((until - 10.0) * SECOND))
+        mine = [guest for guest in self.guests.values() if guest.spec.ha and guest.config_node == node.name]
+        node.lrm = Lrm(self, node, node.units["pve-ha-lrm"].pid, "active" if mine else "wait_for_agent_lock")
+        until = rng.uniform(0.0, 10.0 if mine else 5.0)
+        node.lrm.schedule(until)
+        for guest in mine:
+            node.lrm.results[self.uid()] = {"exit_code": 0, "sid": guest.sid, "state": "started"}
+        if mine:
+            name = agent_lock(node.name)
+            locks[name] = Lock(name, node.name, 0, round((until - 10.0) * SECOND))
+            node.watchdog.open(node.lrm.pid)
+        node.lrm.write_status()
