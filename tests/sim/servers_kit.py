@@ -42,12 +42,14 @@ class PlayingGate:
         self.meanwhile: Callable[[], None] = lambda: None
         """Called within every park: what others do while the server waits."""
         self.gone = False
+        self.turned_away = threading.Event()
 
     @contextmanager
     def acting(self, sock: socket.socket | None = None) -> Iterator[World]:
         """The world, or Gone when the test says that the requester left."""
         with self.lock:
             if self.gone and sock is not None:
+                self.turned_away.set()
                 raise Gone
             yield self.world
 

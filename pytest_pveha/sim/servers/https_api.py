@@ -18,8 +18,8 @@ from urllib.parse import unquote
 from pytest_pveha.sim.gate import Gate, Gone
 from pytest_pveha.sim.servers.api_routes import ApiError, Call, Listing, Route, find
 from pytest_pveha.sim.servers.facts import Facts
-from pytest_pveha.sim.servers.https_server import HttpsServer, Reply, Request, Silence
-from pytest_pveha.sim.servers.ports import TcpPort
+from pytest_pveha.sim.servers.https_server import HttpsServer, Reply, Request
+from pytest_pveha.sim.servers.ports import Silence, TcpPort
 from pytest_pveha.sim.world.model import Node
 from pytest_pveha.sim.world.world import World
 

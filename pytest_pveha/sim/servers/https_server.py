@@ -19,7 +19,7 @@ from typing import Any, cast
 from urllib.parse import parse_qsl, urlsplit
 
 from pytest_pveha.sim.gate import Gone
-from pytest_pveha.sim.servers.ports import State, TcpPort
+from pytest_pveha.sim.servers.ports import Silence, State, TcpPort
 
 log = getLogger(__name__)
 
@@ -53,10 +53,6 @@ class Reply:
     def of(cls, document: Any, *, status: int = 200, reason: str = "OK") -> Reply:
         """A JSON document."""
         return cls(status, reason, json.dumps(document, separators=(",", ":")).encode())
-
-
-class Silence(Gone):
-    """The machine died while it was answering: not even the connection may end, until it boots again."""
 
 
 Answer = Callable[[Request], Reply]

@@ -15,12 +15,18 @@ import struct
 import threading
 from enum import Enum
 
+from pytest_pveha.sim.gate import Gone
+
 SO_ATTACH_FILTER = 26
 SO_DETACH_FILTER = 27
 BPF_RET_K = 0x06
 
 _DEFER_SECONDS = 30
 _BACKLOG = 512
+
+
+class Silence(Gone):
+    """The machine died while it was answering: not even the connection may end, until it boots again."""
 
 
 class State(Enum):

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from pytest_pveha.sim.gate import Gate, Gone
 from pytest_pveha.sim.servers.facts import Facts
-from pytest_pveha.sim.servers.https_server import Silence
+from pytest_pveha.sim.servers.ports import Silence
 from pytest_pveha.sim.world.world import World
 
 
