@@ -12,16 +12,30 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import asyncssh
 import paramiko
 import pytest
 import testinfra
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from testinfra.backend.paramiko import ParamikoBackend
 
+from pytest_pveha.sim.servers.ports import TcpPort
 from pytest_pveha.sim.servers.shell import Result, Shell, SyntaxFailure, parse
 from pytest_pveha.sim.servers.shell_commands import COMMANDS
-from pytest_pveha.sim.servers.ssh import SshServers, new_host_key
+from pytest_pveha.sim.servers.ssh import SshServers
 from tests.sim.servers_kit import PlayingGate, small_site
+
+
+def public_line(key: Ed25519PrivateKey) -> str:
+    """The public key as in known_hosts."""
+    public = key.public_key()
+    return public.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH).decode()
+
+
+def private_text(key: Ed25519PrivateKey) -> str:
+    """The private key as in a file of OpenSSH's."""
+    none = serialization.NoEncryption()
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, none).decode()
 
 
 class Site:
@@ -29,21 +43,23 @@ class Site:
 
     def __init__(self) -> None:
         self.gate = PlayingGate(small_site())
-        self.key = asyncssh.generate_private_key("ssh-ed25519")
-        public = self.key.export_public_key("openssh").decode()
-        self.servers = SshServers(self.gate, {name: new_host_key() for name in self.gate.world.nodes}, public)
+        self.key = Ed25519PrivateKey.generate()
+        names = list(self.gate.world.nodes)
+        self.host_keys = {name: Ed25519PrivateKey.generate() for name in names}
+        ports = {name: TcpPort() for name in names}
+        self.servers = SshServers(self.gate, ports, self.host_keys, self.key.public_key())
         self.servers.start()
         self.clients: list[paramiko.SSHClient] = []
 
-    def client(self, node: str, user: str = "root", key: asyncssh.SSHKey | None = None) -> paramiko.SSHClient:
+    def client(self, node: str, user: str = "root", key: Ed25519PrivateKey | None = None) -> paramiko.SSHClient:
         """A logged-in client."""
         client = paramiko.SSHClient()
         self.clients.append(client)
-        kind, text = self.servers.host_key_line(node).split()
+        kind, text = public_line(self.host_keys[node]).split()
         port = self.servers.ports[node].port
         host_key = paramiko.PKey.from_type_string(kind, base64.b64decode(text))
         client.get_host_keys().add(f"[127.0.0.1]:{port}", kind, host_key)
-        private = (key or self.key).export_private_key("openssh").decode()
+        private = private_text(key or self.key)
         client.connect(
             "127.0.0.1",
             port,
@@ -101,7 +117,7 @@ def test_a_command_over_ssh(site: Site) -> None:
 def test_only_root_with_the_one_key(site: Site, stranger: str) -> None:
     """Another user or another key is refused."""
     user = "root" if stranger == "another key" else "admin"
-    key = asyncssh.generate_private_key("ssh-ed25519") if stranger == "another key" else None
+    key = Ed25519PrivateKey.generate() if stranger == "another key" else None
     with pytest.raises(paramiko.AuthenticationException):
         site.client("pve1", user, key)
 
@@ -185,9 +201,9 @@ def test_openssh_runs_a_command(site: Site, tmp_path: Path) -> None:
     """OpenSSH's client, checking the host key, runs a command."""
     key, known = tmp_path / "key", tmp_path / "known_hosts"
     key.touch(mode=0o600)
-    key.write_bytes(site.key.export_private_key("openssh"))
+    key.write_text(private_text(site.key))
     port = site.servers.ports["pve2"].port
-    known.write_text(f"[127.0.0.1]:{port} {site.servers.host_key_line('pve2')}\n")
+    known.write_text(f"[127.0.0.1]:{port} {public_line(site.host_keys['pve2'])}\n")
     options = [
         "-F",
         "none",

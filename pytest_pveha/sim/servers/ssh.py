@@ -14,6 +14,8 @@ from functools import partial
 from logging import getLogger
 
 import asyncssh
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from pytest_pveha.sim.gate import Gate, Gone
 from pytest_pveha.sim.servers.ports import TcpPort
@@ -26,33 +28,28 @@ USER = "root"
 _KEX = ("curve25519-sha256", "curve25519-sha256@libssh.org", "ecdh-sha2-nistp256")
 
 
-def new_host_key() -> asyncssh.SSHKey:
-    """A fresh ed25519 key."""
-    return asyncssh.generate_private_key("ssh-ed25519")
-
-
 class SshServers:
     """The SSH servers of a site's nodes.
 
     Args:
-        host_keys: each node's own; its names are the nodes served.
-        authorized_key: the only public key that may log in, in OpenSSH's one-line form.
-        ports: each node's, open ones of its own where missing.
+        ports: each node's; its names are the nodes served.
+        host_keys: each node's own.
+        authorized: the only key that may log in.
     """
 
     def __init__(
         self,
         gate: Gate,
-        host_keys: Mapping[str, asyncssh.SSHKey],
-        authorized_key: str,
-        *,
-        ports: Mapping[str, TcpPort] | None = None,
+        ports: Mapping[str, TcpPort],
+        host_keys: Mapping[str, Ed25519PrivateKey],
+        authorized: Ed25519PublicKey,
     ) -> None:
         self._gate = gate
-        self._host_keys = dict(host_keys)
-        self._authorized = asyncssh.import_public_key(authorized_key)
-        given = ports or {}
-        self.ports = {name: given[name] if name in given else TcpPort() for name in self._host_keys}
+        self.ports = dict(ports)
+        self._host_keys = {name: _host_key(host_keys[name]) for name in self.ports}
+        self._authorized = asyncssh.import_public_key(
+            authorized.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+        )
         self._loop = asyncio.new_event_loop()
         self._threads: list[threading.Thread] = []
 
@@ -69,11 +66,6 @@ class SshServers:
         if self._threads:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._threads[0].join(10)
-
-    def host_key_line(self, node: str) -> str:
-        """The node's public host key as in known_hosts, without the host: ``ssh-ed25519 AAAA…``."""
-        exported: bytes = self._host_keys[node].export_public_key("openssh")
-        return " ".join(exported.decode().split()[:2])
 
     def _spawn(self, target: Callable[[], None], name: str) -> None:
         thread = threading.Thread(target=target, name=name, daemon=True)
@@ -159,6 +151,12 @@ class SshServers:
 
         threading.Thread(target=run, name="ssh-command", daemon=True).start()
         return await future
+
+
+def _host_key(key: Ed25519PrivateKey) -> asyncssh.SSHKey:
+    return asyncssh.import_private_key(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption())
+    )
 
 
 class _Server(asyncssh.SSHServer):
