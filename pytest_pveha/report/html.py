@@ -23,6 +23,8 @@ _SIGNS = {"accepted": "✓", "rejected": "✗", "inconclusive": "?", "invalid": 
 _ANSWERS = {"yes": "accepted", "no": "rejected", "met": "accepted", "not_met": "rejected"}
 
 
+_ANSWERING = "application"
+"""The phase from which on everything watched answers again."""
 _ANSWER_WORDS = {
     "yes": "yes",
     "no": "no",
@@ -171,7 +173,7 @@ class _Page:
             "roles": [(role, str(node)) for role, node in sorted((test.get("roles") or {}).items())],
             "headlines": self._headlines(test["claims"]),
             "claims": claims,
-            "claims_chart": self._claims_chart(ident, test),
+            "claims_charts": self._claims_charts(ident, test),
             "phases": _phases(test["phases"]),
             "phases_chart": _phases_chart(ident, test),
             "lanes_chart": self._lanes_chart(ident, test, timeline) if timeline else None,
@@ -196,7 +198,7 @@ class _Page:
         return {
             "measure": words.measure(claim["measure"]),
             "subject": self._name(claim["subject"]),
-            "figure": words.figure(claim),
+            "figure": words.figure(claim).replace("more than", ">").replace("at least", "≥"),
             "bounds": words.bounds(claim),
             "objective": words.objective(claim),
             "verdict": badge(claim["verdict"]),
@@ -210,28 +212,30 @@ class _Page:
             if claim["unit"] != "count"
         ]
 
-    def _claims_chart(self, ident: str, test: Mapping[str, Any]) -> Markup | None:
-        rows = [
-            svg.Bar(
-                self._name(claim["subject"]),
-                claim["value"],
-                claim["low"],
-                claim["high"],
-                claim["objective"],
-                claim["verdict"],
+    def _claims_charts(self, ident: str, test: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """One chart for each measure in seconds: different things do not share an axis."""
+        drawn = [claim for claim in test["claims"] if claim["unit"] == "s" and claim["low"] is not None]
+        charts = []
+        for number, name in enumerate(dict.fromkeys(claim["measure"] for claim in drawn), start=1):
+            claims = [claim for claim in drawn if claim["measure"] == name]
+            described = "; ".join(
+                f"{self._name(claim['subject'])}: {words.statement(claim)}, {claim['verdict']}" for claim in claims
             )
-            for claim in test["claims"]
-            if claim["unit"] == "s" and claim["low"] is not None
-        ]
-        if not rows:
-            return None
-        described = "; ".join(
-            f"{self._name(claim['subject'])}: {words.measure(claim['measure'])} {words.figure(claim)}, "
-            f"objective {words.objective(claim)}, {claim['verdict']}"
-            for claim in test["claims"]
-            if claim["unit"] == "s" and claim["low"] is not None
-        )
-        return svg.bars(f"{ident}-claims", f"Measured against objectives: {test['title']}", described + ".", rows)
+            rows = [
+                svg.Bar(
+                    self._name(claim["subject"]),
+                    claim["value"],
+                    claim["low"],
+                    claim["high"],
+                    claim["objective"],
+                    claim["verdict"],
+                )
+                for claim in claims
+            ]
+            title = f"{words.measure(name).capitalize()} against its objective"
+            drawing = svg.bars(f"{ident}-claims-{number}", title, f"{described}.", rows)
+            charts.append({"name": title, "drawing": drawing})
+        return charts
 
     def _lanes_chart(self, ident: str, test: Mapping[str, Any], timeline: TestTimeline) -> Markup | None:
         rows = [
@@ -245,8 +249,7 @@ class _Page:
             return None
         marks = [
             svg.Mark(number, phase["start"], phase["name"])
-            for number, phase in enumerate(test["phases"], start=1)
-            if phase["start"] is not None
+            for number, phase in enumerate(_in_order(test["phases"]), start=1)
         ]
         described = "; ".join(f"{outage['subject']}: {outage['text']}" for outage in self._outages(timeline))
         return svg.lanes(
@@ -288,21 +291,31 @@ def _phases(phases: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
         {
             "number": str(number),
             "name": phase["name"],
-            "start": words.seconds(phase["start"]) if phase["start"] is not None else "not seen",
+            "start": words.seconds(phase["start"]),
             "bounds": _span(phase["low"], phase["high"]),
             "source": str(phase["source"] or ""),
         }
-        for number, phase in enumerate(phases, start=1)
+        for number, phase in enumerate(_in_order(phases), start=1)
     ]
 
 
+def _in_order(phases: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """As they began; what began together stays as the judge has it."""
+    return sorted((phase for phase in phases if phase["start"] is not None), key=lambda phase: phase["start"])
+
+
 def _phases_chart(ident: str, test: Mapping[str, Any]) -> Markup | None:
-    seen = [phase for phase in test["phases"] if phase["start"] is not None]
-    if len(seen) < 2:
+    phases = _in_order(test["phases"])
+    if len(phases) < 2:
         return None
-    begins = [0.0, *(phase["start"] for phase in seen[:-1])]
-    rows = [svg.Step(phase["name"], begin, phase["start"]) for phase, begin in zip(seen, begins, strict=True)]
-    described = "; ".join(f"{phase['name']} at {words.seconds(phase['start'])}" for phase in seen)
+    ends = [*(phase["start"] for phase in phases[1:]), None]
+    names = [phase["name"] for phase in phases]
+    answering = names.index(_ANSWERING) if _ANSWERING in names else len(names)
+    rows = [
+        svg.Step(index + 1, phase["name"], phase["start"], end, calm=index >= answering)
+        for index, (phase, end) in enumerate(zip(phases, ends, strict=True))
+    ]
+    described = "; ".join(f"{phase['name']} at {words.seconds(phase['start'])}" for phase in phases)
     return svg.steps(f"{ident}-phases", f"Phases of recovery: {test['title']}", described + " after the fault.", rows)
 
 

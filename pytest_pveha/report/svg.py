@@ -16,10 +16,11 @@ from markupsafe import Markup
 from pytest_pveha.report.words import seconds
 
 WIDTH = 720.0
-_LABELS = 168.0
+_LABELS = 184.0
 _FIGURES = 104.0
 _ROW = 30.0
 _TOP = 34.0
+_CAPTION = 14.0
 _CHAR = 7.3
 """Mean width of a character of 13 px in the fonts the page asks for."""
 
@@ -38,11 +39,16 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One phase: between ``begin`` and ``end`` seconds after the fault; ``end`` is None when it was not seen."""
+    """One phase: from ``begin`` to ``end`` seconds after the fault; without ``end`` a moment, nothing followed it.
 
+    ``number`` is the phase's in the table; ``calm`` when everything answered again by then.
+    """
+
+    number: int
     label: str
     begin: float
     end: float | None
+    calm: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +81,17 @@ def bars(ident: str, title: str, description: str, rows: Sequence[Bar]) -> Marku
     """Measured values as bars with error whiskers, each with a tick where its objective lies."""
     reach = max((edge for row in rows for edge in (row.low, row.high, row.objective) if edge is not None), default=0.0)
     scale = _Scale(0.0, reach * 1.04, _LABELS, WIDTH - _FIGURES)
-    height = _TOP + _ROW * len(rows)
-    parts = [scale.grid(height)]
+    objectives = {row.objective for row in rows if row.objective is not None}
+    top = _TOP
+    parts = []
+    if len(objectives) == 1:
+        only = objectives.pop()
+        parts.append(_text("demand", scale.x(only), 12.0, f"objective {only:g} s", anchor="middle"))
+        top += _CAPTION
+    height = top + _ROW * len(rows)
+    parts.append(scale.grid(height, y=top - _TOP))
     for index, row in enumerate(rows):
-        parts.append(_bar(scale, row, _TOP + _ROW * index))
+        parts.append(_bar(scale, row, top + _ROW * index))
     return _chart(ident, title, description, height, parts)
 
 
@@ -90,13 +103,17 @@ def steps(ident: str, title: str, description: str, rows: Sequence[Step]) -> Mar
     parts = [scale.grid(height)]
     for index, row in enumerate(rows):
         y = _TOP + _ROW * index
-        end = row.end if row.end is not None else scale.high
-        parts.append(_label(f"{index + 1}  {row.label}", y))
-        parts.append(_rect("step" if row.end is not None else "step open", scale.x(row.begin), scale.x(end), y + 7, 16))
-        parts.append(_figure(seconds(end - row.begin) if row.end is not None else "not seen", y))
-        if index + 1 < len(rows) and row.end is not None:
-            x = scale.x(row.end)
-            parts.append(_line("link", x, y + 23, x, y + _ROW + 7))
+        begin, end = scale.x(row.begin), scale.x(row.end if row.end is not None else row.begin)
+        css = "step calm" if row.calm else "step"
+        parts.append(_label(f"{row.number}  {row.label}", y))
+        if row.end is None:
+            parts.append(Markup('<circle class="{}" cx="{}" cy="{}" r="5"/>').format(css, _n(begin), _n(y + 15)))
+            parts.append(_figure(f"at {seconds(row.begin)}", y))
+            continue
+        parts.append(_rect(css, begin, end, y + 7, 16))
+        parts.append(_figure(seconds(row.end - row.begin), y))
+        if index + 1 < len(rows):
+            parts.append(_line("link", end, y + 23, end, y + _ROW + 7))
     return _chart(ident, title, description, height, parts)
 
 

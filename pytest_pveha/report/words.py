@@ -52,29 +52,40 @@ def length(value: float) -> str:
 
 
 def figure(claim: Mapping[str, Any]) -> str:
-    """A claim's measured value: ``137.2 s``, ``more than 600.0 s``, ``0``, or ``unknown``."""
+    """A claim's measured value: ``137.2 s``, ``more than 600.0 s``, ``0``, ``0 to 2``, or ``unknown``."""
+    low, high, unit = claim["low"], claim["high"], claim["unit"]
     if claim["value"] is not None:
-        return quantity(claim["value"], claim["unit"])
-    if claim["censored"] and claim["low"] is not None:
-        return f"more than {quantity(claim['low'], claim['unit'])}"
-    return "unknown"
+        return quantity(claim["value"], unit)
+    if low is None:
+        return "unknown"
+    if high is None:
+        return f"{'more than' if claim['censored'] else 'at least'} {quantity(low, unit)}"
+    return f"{_plain(low, unit)} to {quantity(high, unit)}"
 
 
 def bounds(claim: Mapping[str, Any]) -> str:
     """Between what the true value lies: ``136.1 to 138.2 s``; empty when it is exact or nothing is known."""
     low, high = claim["low"], claim["high"]
-    if low is None or high is None or low == high:
+    if claim["value"] is None or low is None or high is None or low == high:
         return ""
     return f"{_plain(low, claim['unit'])} to {quantity(high, claim['unit'])}"
 
 
 def objective(claim: Mapping[str, Any]) -> str:
     """What was demanded: ``at most 240 s``, ``none``."""
+    if claim.get("op") == "none":
+        return "none"
     if claim["objective"] is None:
-        return "none" if claim.get("op") == "none" else "no objective"
+        return "not set"
     operator = OPERATORS.get(claim.get("op", "at_most"), "")
     unit = f" {claim['unit']}" if claim["unit"] != "count" else ""
     return f"{operator}{claim['objective']:g}{unit}"
+
+
+def statement(claim: Mapping[str, Any]) -> str:
+    """A claim's figures in one breath: ``137.2 s (136.1 to 138.2 s), objective at most 240 s``."""
+    span = bounds(claim)
+    return f"{figure(claim)}{f' ({span})' if span else ''}, objective {objective(claim)}"
 
 
 def quantity(value: float, unit: str) -> str:
