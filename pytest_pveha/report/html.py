@@ -16,13 +16,17 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from pytest_pveha.evidence.sshsig import NAMESPACE
+from pytest_pveha.judge.timeline import ProbeTimeline, TestTimeline
 from pytest_pveha.report import svg, words
-from pytest_pveha.report.timeline import Gap, TestTimeline, gaps
+from pytest_pveha.report.timeline import Gap, gaps
 
 _SIGNS = {"accepted": "✓", "rejected": "✗", "inconclusive": "?", "invalid": "∅", "not proven": "–", "dirty": "!"}
 _ANSWERS = {"yes": "accepted", "no": "rejected", "met": "accepted", "not_met": "rejected"}
 
 
+_GATE = "gate"
+_UNCOUNTED = frozenset({"not applicable", "waived"})
+_FAILED = frozenset({"rejected", "dirty"})
 _ANSWERING = "application"
 """The phase from which on everything watched answers again."""
 _ANSWER_WORDS = {
@@ -34,12 +38,12 @@ _ANSWER_WORDS = {
 }
 
 
-def render(verdict: Mapping[str, Any], timelines: Mapping[str, TestTimeline], environment: Mapping[str, Any]) -> str:
+def render(verdict: Mapping[str, Any], timelines: Sequence[TestTimeline], environment: Mapping[str, Any]) -> str:
     """The page for one run.
 
     Args:
         verdict: verdict.json.
-        timelines: test id → what its probes saw; a test without one gets no outage chart.
+        timelines: what the judge draws from the journal, for the charts; a test may lack one.
         environment: environment.json; shown where present: ``cluster`` (name), ``pve`` (node → version), ``pveha``,
             ``python``, ``operator``, ``approver``, ``signer`` (who seals it; absent when nobody signs),
             ``guests`` (subject → the name people use).
@@ -75,33 +79,40 @@ class _Page:
     """Turns the three inputs into what the template names."""
 
     def __init__(
-        self, verdict: dict[str, Any], timelines: Mapping[str, TestTimeline], environment: dict[str, Any]
+        self, verdict: dict[str, Any], timelines: Sequence[TestTimeline], environment: dict[str, Any]
     ) -> None:
         self._verdict = verdict
-        self._timelines = timelines
+        self._timelines = {words.clean(timeline.test): timeline for timeline in timelines}
         self._environment = environment
         self._names: dict[str, str] = dict(environment.get("guests") or {})
 
     def context(self) -> dict[str, Any]:
         verdict = self._verdict
-        tests = [self._test(number, test) for number, test in enumerate(verdict["tests"], start=1)]
+        tests = [self._test(number, test) for number, test in enumerate(self._told(), start=1)]
+        counted = [test for test in tests if test["verdict"].text not in _UNCOUNTED]
+        shown = {test["id"] for test in tests}
         return {
             "verdict": badge(verdict["verdict"]),
             "meaning": words.MEANING.get(words.word(verdict["verdict"]), ""),
             "simulated": verdict["simulated"],
-            "site": verdict["site"],
+            "site": verdict["site"] or "unknown site",
             "run": verdict["run"],
-            "summary": self._summary(tests),
-            "proven": [test for test in tests if test["verdict"].css == "accepted"],
-            "failed": [test for test in tests if test["verdict"].css in {"rejected", "dirty"}],
-            "open": [test for test in tests if test["verdict"].css not in {"accepted", "rejected", "dirty"}],
-            "not_proven": verdict["not_proven"],
+            "summary": self._summary(counted),
+            "proven": [test for test in counted if test["verdict"].css == "accepted"],
+            "failed": [test for test in counted if test["verdict"].css in _FAILED],
+            "open": [test for test in counted if test["verdict"].css not in {"accepted", *_FAILED}],
+            "not_proven": [item for item in verdict["not_proven"] if item["id"] not in shown],
+            "out_of_scope": [test for test in tests if test["verdict"].text in _UNCOUNTED],
             "facts": self._facts(),
-            "tests": tests,
+            "tests": [test for test in tests if test["detailed"]],
             "gate": self._gate(),
             "signer": self._environment.get("signer"),
             "commands": _commands(self._environment.get("signer")),
         }
+
+    def _told(self) -> list[dict[str, Any]]:
+        """The tests but for the gate, which has a section of its own."""
+        return [test for test in self._verdict["tests"] if test["id"] != _GATE]
 
     # --- the top of the page
 
@@ -110,14 +121,15 @@ class _Page:
         took = words.between(verdict["started"], verdict["finished"])
         site = f"the {'simulated ' if verdict['simulated'] else ''}site {verdict['site']}"
         when = words.moment(verdict["started"]) + (f", for {words.length(took)}" if took is not None else "")
-        parts = [f"{_count(len(tests), 'test')} ran on {site} on {when}."]
-        kinds = sorted({test["verdict"].text for test in tests})
-        counts = [(sum(test["verdict"].text == kind for test in tests), kind) for kind in kinds]
+        ran = [test for test in tests if test["detailed"]]
+        parts = [f"{_count(len(ran), 'test')} ran on {site} on {when}."]
+        kinds = [kind for kind in _SIGNS if any(test["verdict"].css == badge(kind).css for test in ran)]
+        counts = [(sum(test["verdict"].css == badge(kind).css for test in ran), kind) for kind in kinds]
         if counts:
             parts.append(_sentence(_listed([f"{number} {_was(number)} {kind}" for number, kind in counts])))
-        if verdict["not_proven"]:
-            left = len(verdict["not_proven"])
-            parts.append(f"{_count(left, 'other test')} {_was(left)} not proven; the reasons are below.")
+        gate = self._verdict["gate"]["verdict"]
+        if gate not in {"accepted", "not applicable"}:
+            parts.append("The site was not found fit to be tested; see the gate below.")
         return " ".join(parts)
 
     def _facts(self) -> list[tuple[str, str]]:
@@ -170,7 +182,9 @@ class _Page:
             "role": words.role(test["id"]),
             "verdict": badge(test["verdict"]),
             "reason": test["reason"] or "",
-            "roles": [(role, str(node)) for role, node in sorted((test.get("roles") or {}).items())],
+            "detailed": bool(test["claims"] or test["phases"] or (timeline and timeline.probes)),
+            "roles": words.clean(timeline.roles) if timeline else [],
+            "has_fault": timeline is None or timeline.has_fault,
             "headlines": self._headlines(test["claims"]),
             "claims": claims,
             "claims_charts": self._claims_charts(ident, test),
@@ -178,17 +192,8 @@ class _Page:
             "phases_chart": _phases_chart(ident, test),
             "lanes_chart": self._lanes_chart(ident, test, timeline) if timeline else None,
             "outages": self._outages(timeline) if timeline else [],
-            "watched": len(timeline.lanes) if timeline else 0,
-            "expectations": [
-                {
-                    "condition": expected["condition"],
-                    "within": words.seconds(expected["within"]),
-                    "badge": _answer(expected["outcome"]),
-                    "at": _span(expected.get("low"), expected.get("high")),
-                    "saw": expected.get("saw", ""),
-                }
-                for expected in test.get("expectations") or []
-            ],
+            "watched": sum(bool(probe.segments) for probe in timeline.probes) if timeline else 0,
+            "expectations": _expectations(timeline) if timeline else [],
         }
 
     def _name(self, subject: str) -> str:
@@ -240,10 +245,10 @@ class _Page:
     def _lanes_chart(self, ident: str, test: Mapping[str, Any], timeline: TestTimeline) -> Markup | None:
         rows = [
             svg.Lane(
-                self._lane_name(lane.subject, lane.probe, timeline),
-                tuple(svg.Segment(part.start_s, part.end_s, part.answer) for part in lane.segments),
+                self._lane_name(probe, timeline),
+                tuple(svg.Segment(part.start, part.end, part.answer) for part in probe.segments),
             )
-            for lane in timeline.lanes
+            for probe in timeline.probes
         ]
         if not any(row.segments for row in rows):
             return None
@@ -260,24 +265,36 @@ class _Page:
             marks,
         )
 
-    def _lane_name(self, subject: str, probe: str, timeline: TestTimeline) -> str:
-        several = sum(lane.subject == subject for lane in timeline.lanes) > 1
-        return f"{self._name(subject)} {probe}" if several else self._name(subject)
+    def _lane_name(self, probe: ProbeTimeline, timeline: TestTimeline) -> str:
+        several = sum(other.subject == probe.subject for other in timeline.probes) > 1
+        name = self._name(words.clean(probe.subject))
+        return f"{name} {words.clean(probe.what or probe.probe)}" if several else name
 
     def _outages(self, timeline: TestTimeline) -> list[dict[str, str]]:
         return [
             {
-                "subject": self._lane_name(lane.subject, lane.probe, timeline),
+                "subject": self._lane_name(probe, timeline),
                 "from": words.seconds(gap.start),
-                "to": words.seconds(gap.end) if gap.end is not None else "not seen",
-                "least": words.seconds(gap.least),
-                "most": words.seconds(gap.most) if gap.most is not None else "not known",
+                "to": words.seconds(gap.end) if gap.end is not None else f"not by {words.seconds(gap.last)}",
                 "text": _gap_text(gap),
-                "kind": "no good answer" if gap.known else "cannot be told",
+                "kind": ("" if gap.known else "nobody can tell: ") + (words.clean(gap.saw) or "no good answer"),
             }
-            for lane in timeline.lanes
-            for gap in gaps(lane)
+            for probe in timeline.probes
+            for gap in gaps(probe)
         ]
+
+
+def _expectations(timeline: TestTimeline) -> list[dict[str, Any]]:
+    return [
+        {
+            "condition": words.clean(expected.condition),
+            "within": f"{expected.within:g} s" if expected.within is not None else "",
+            "badge": _answer(expected.outcome),
+            "at": _span(expected.low, expected.high),
+            "saw": words.clean(expected.saw),
+        }
+        for expected in timeline.expectations
+    ]
 
 
 def _gap_text(gap: Gap) -> str:

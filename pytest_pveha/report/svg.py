@@ -79,8 +79,8 @@ class Mark:
 
 def bars(ident: str, title: str, description: str, rows: Sequence[Bar]) -> Markup:
     """Measured values as bars with error whiskers, each with a tick where its objective lies."""
-    reach = max((edge for row in rows for edge in (row.low, row.high, row.objective) if edge is not None), default=0.0)
-    scale = _Scale(0.0, reach * 1.04, _LABELS, WIDTH - _FIGURES)
+    edges = [edge for row in rows for edge in (row.low, row.high, row.objective) if edge is not None]
+    scale = _Scale(min([0.0, *edges]), max([0.0, *edges]) * 1.04, _LABELS, WIDTH - _FIGURES)
     objectives = {row.objective for row in rows if row.objective is not None}
     top = _TOP
     parts = []
@@ -168,16 +168,12 @@ def _bar(scale: _Scale, row: Bar, y: float) -> Markup:
     reach = row.value if row.value is not None else row.low
     parts = [
         _label(row.label, y),
-        _rect(f"bar {_css(row.verdict)}", scale.x(0.0), scale.x(reach), y + 8, 14),
+        _rect(f"bar {_css(row.verdict)}", scale.x(min(0.0, reach)), scale.x(max(0.0, reach)), y + 8, 14),
     ]
     if row.high is None:
         # an arrow: it goes on beyond what was observed
         x = scale.x(reach)
-        parts.append(
-            Markup('<path class="whisker" d="M{} {}l8 7l-8 7"/>').format(_n(x + 2), _n(y + 8))
-            if x + 10 < WIDTH
-            else Markup("")
-        )
+        parts.append(Markup('<path class="whisker" d="M{} {}l8 7l-8 7"/>').format(_n(x + 2), _n(y + 8)))
     elif row.high > row.low:
         low, high, middle = scale.x(row.low), scale.x(row.high), y + 15
         parts.append(

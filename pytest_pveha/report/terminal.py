@@ -14,8 +14,7 @@ _SHOWN = 5
 
 def summary_lines(verdict: Mapping[str, Any], report: Path | None = None) -> list[str]:
     """What a person reads when the run has ended. No line holds anything that could move the cursor."""
-    verdict = words.clean(verdict)
-    return [" ".join(line.split("\n")).rstrip() for line in _lines(verdict, report)]
+    return [line.replace("\n", " ").rstrip() for line in _lines(words.clean(verdict), report)]
 
 
 def _lines(verdict: dict[str, Any], report: Path | None) -> Iterator[str]:

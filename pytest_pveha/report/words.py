@@ -16,7 +16,7 @@ MEANING = {
 }
 """What the verdict of a run says, in one sentence for people."""
 
-OPERATORS = {"at_most": "at most ", "at_least": "at least ", "none": ""}
+OPERATORS = {"at_most": "at most ", "at_least": "at least ", "": ""}
 
 
 def clean(data: Any) -> Any:
@@ -77,7 +77,7 @@ def objective(claim: Mapping[str, Any]) -> str:
         return "none"
     if claim["objective"] is None:
         return "not set"
-    operator = OPERATORS.get(claim.get("op", "at_most"), "")
+    operator = OPERATORS[direction(claim)]
     unit = f" {claim['unit']}" if claim["unit"] != "count" else ""
     return f"{operator}{claim['objective']:g}{unit}"
 
@@ -86,6 +86,25 @@ def statement(claim: Mapping[str, Any]) -> str:
     """A claim's figures in one breath: ``137.2 s (136.1 to 138.2 s), objective at most 240 s``."""
     span = bounds(claim)
     return f"{figure(claim)}{f' ({span})' if span else ''}, objective {objective(claim)}"
+
+
+def direction(claim: Mapping[str, Any]) -> str:
+    """Whether the objective is a ceiling (``at_most``) or a floor (``at_least``); empty when that cannot be told.
+
+    verdict.json need not say it: an accepted or rejected interval nearly always implies it.
+    """
+    low, high, limit = claim["low"], claim["high"], claim["objective"]
+    if claim.get("op"):
+        return "at_most" if claim["op"] == "none" else str(claim["op"]) if claim["op"] in OPERATORS else ""
+    if limit is None or low is None or claim["verdict"] not in {"accepted", "rejected"}:
+        return ""
+    if claim["verdict"] == "accepted":
+        ceiling, floor = high is not None and high <= limit, low >= limit
+    else:
+        ceiling, floor = low > limit, high is not None and high < limit
+    if ceiling == floor:
+        return ""
+    return "at_most" if ceiling else "at_least"
 
 
 def quantity(value: float, unit: str) -> str:
@@ -107,12 +126,13 @@ def worst(claims: Sequence[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], 
 def _strain(claim: Mapping[str, Any]) -> tuple[int, float]:
     """How hard a claim presses on its objective; what is not accepted presses harder than all that is."""
     rank = ("accepted", "inconclusive", "rejected").index(claim["verdict"]) if claim["verdict"] in _RANKED else 1
-    high, limit = claim["high"], claim["objective"]
-    if high is None:
+    low, high, limit = claim["low"], claim["high"], claim["objective"]
+    if low is None or (high is None and claim["verdict"] != "accepted"):
         return rank, float("inf")
-    if claim.get("op") == "at_least":
-        return rank, (limit or 0.0) - claim["low"]
-    return rank, high / limit if limit else high
+    if direction(claim) == "at_least":
+        return rank, (limit or 0.0) - low
+    reach = low if high is None else high
+    return rank, reach / limit if limit else reach
 
 
 def measure(name: str) -> str:
@@ -120,20 +140,20 @@ def measure(name: str) -> str:
     return name.replace("_", " ")
 
 
-def moment(text: str) -> str:
+def moment(text: str | None) -> str:
     """A UTC moment as people write it: ``2 January 2026, 08:41:07 UTC``; what is no such moment stays as it is."""
     try:
-        at = datetime.fromisoformat(text)
+        at = datetime.fromisoformat(text or "")
     except ValueError:
-        return text
+        return text or "an unknown day"
     return f"{at.day} {_MONTHS[at.month - 1]} {at.year}, {at:%H:%M:%S} UTC"
 
 
-def between(started: str, finished: str) -> float | None:
+def between(started: str | None, finished: str | None) -> float | None:
     """Seconds from one UTC moment to another; None when one is none."""
     try:
-        return (datetime.fromisoformat(finished) - datetime.fromisoformat(started)).total_seconds()
-    except (ValueError, TypeError):
+        return (datetime.fromisoformat(finished or "") - datetime.fromisoformat(started or "")).total_seconds()
+    except (ValueError, TypeError):  # TypeError: one with a zone, one without
         return None
 
 
