@@ -67,7 +67,7 @@ class Papers:
             folder / "plan.json",
             {key: opened[key] for key in ("scope", "selected", "not_selected", "not_applicable", "waived")},
         )
-        page = render(verdict.to_json(), {each.id: each for each in timelines(lines)}, environment)
+        page = render(verdict.to_json(), timelines(lines), environment)
         (folder / "report.html").write_text(page, encoding="utf-8")
         if self._inventory.simulated:
             (folder / "SIMULATED").write_text(
@@ -118,7 +118,7 @@ class Papers:
             return self._config.invocation_params.dir / str(given)
         reference = self._inventory.model.evidence.signing_key
         if reference is None or reference.kind == "file":
-            return reference and reference.path(self._inventory.base)
+            return None if reference is None else reference.path(self._inventory.base)
         key = self._waiting / "key"  # removed with the folder, a moment later
         key.touch(mode=0o600)
         key.write_text(reference.resolve_text(self._inventory.base))

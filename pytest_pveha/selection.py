@@ -38,16 +38,20 @@ def targets(inventory: Inventory, scope: str, roles: Sequence[str]) -> dict[str,
     if scope == "all":
         others = [f"other-{number}" for number in range(1, len(nodes))]
         return {"victim": _roles(roles, others), "node": nodes, "guest": guests}
-    by_room = list({(block.room or name): name for name, block in reversed(inventory.model.nodes.items())}.values())
-    by_room.reverse()
-    tiers = {guest.tier: guest.id for guest in reversed(inventory.model.guests)}
+    rooms: dict[str, str] = {}
+    for name, block in inventory.model.nodes.items():
+        rooms.setdefault(block.room or name, name)
+    by_room = list(rooms.values())
+    tiers: dict[str, str] = {}
+    for guest in inventory.model.guests:
+        tiers.setdefault(guest.tier, guest.id)
     if scope == "one-per-room":
         others = [f"other-{number}" for number in range(1, len(by_room))]
-        return {"victim": _roles(roles, others), "node": by_room, "guest": list(reversed(tiers.values()))}
+        return {"victim": _roles(roles, others), "node": by_room, "guest": list(tiers.values())}
     return {
         "victim": _roles(roles, ["other-1"] if len(nodes) > 1 else []),
         "node": nodes[:1],
-        "guest": list(reversed(tiers.values())),
+        "guest": list(tiers.values()),
     }
 
 

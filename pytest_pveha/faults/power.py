@@ -20,6 +20,9 @@ TWICE = 2.0
 """Seconds between the two readings that prove a chassis off: the first may come before the effect
 (known of fence agents: the command returns early)."""
 
+LINGERING = 10.0
+"""Seconds after which no earlier power command is still under way (hard off is effective after 1–6 s)."""
+
 
 @dataclass(frozen=True, slots=True)
 class PowerCut:
@@ -73,17 +76,22 @@ class PowerCut:
         return yes(f"{self.node}: BMC says off twice, silent on all addresses, left the membership")
 
     def heal(self, observer: Observer) -> None:
+        # Always sent: a chassis that still says on may have an off under way. On an on chassis it does nothing.
         site = observer.site
-        bmc = _bmc(site.nodes[self.node])
-        if not bmc.power_state(site.clock.deadline(BMC)).on:
-            bmc.set_power("on", site.clock.deadline(BMC))
+        _bmc(site.nodes[self.node]).set_power("on", site.clock.deadline(BMC))
 
     def healed(self, observer: Observer) -> Answer:
-        reading = _bmc(observer.site.nodes[self.node]).fresh_power_state(observer.site.clock.deadline(BMC))
-        observer.note(
-            f"chassis/{self.node}", "on" if reading.on else "off", reading.asked_at, reading.answered_at, "bmc"
-        )
-        return yes(f"the BMC of {self.node} says on") if reading.on else no(f"the BMC of {self.node} says off")
+        """On, and on again after any command still under way has had its effect."""
+        clock = observer.site.clock
+        for pause in (0.0, LINGERING):
+            clock.sleep(pause)
+            reading = _bmc(observer.site.nodes[self.node]).fresh_power_state(clock.deadline(BMC))
+            observer.note(
+                f"chassis/{self.node}", "on" if reading.on else "off", reading.asked_at, reading.answered_at, "bmc"
+            )
+            if not reading.on:
+                return no(f"the BMC of {self.node} says off")
+        return yes(f"the BMC of {self.node} says on, twice")
 
 
 def _bmc(node: Node) -> Bmc:

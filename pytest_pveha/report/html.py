@@ -78,9 +78,7 @@ def badge(verdict: str) -> _Badge:
 class _Page:
     """Turns the three inputs into what the template names."""
 
-    def __init__(
-        self, verdict: dict[str, Any], timelines: Sequence[TestTimeline], environment: dict[str, Any]
-    ) -> None:
+    def __init__(self, verdict: dict[str, Any], timelines: Sequence[TestTimeline], environment: dict[str, Any]) -> None:
         self._verdict = verdict
         self._timelines = {words.clean(timeline.test): timeline for timeline in timelines}
         self._environment = environment

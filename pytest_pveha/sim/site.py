@@ -11,6 +11,7 @@ import json
 import os
 import secrets
 import socket
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +21,6 @@ from typing import Any
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from pytest_pveha.clock import SECOND
 from pytest_pveha.sim.baton import Baton
 from pytest_pveha.sim.servers.certs import Authority
 from pytest_pveha.sim.servers.guests import GuestPort
@@ -77,7 +77,7 @@ class NodeBmc:
         self._node = node
         number = gate.world.nodes[node].nodeid
         self.mac = f"02:00:00:00:00:{number:02x}"
-        self.guid = f"00000000-0000-4000-8000-{number:012x}"
+        self.guid = uuid.UUID(int=(0x4000_8000 << 64) + number)
         self.ip = "127.0.0.1"
 
     @contextmanager
@@ -89,10 +89,10 @@ class NodeBmc:
         return self._gate.world.nodes[self._node].chassis_on
 
     def control(self, command: str) -> None:
-        self._gate.world.chassis(self._node, command)  # type: ignore[arg-type]
+        self._gate.world.chassis(self._node, command)
 
     def now(self) -> float:
-        return self._gate.world.timeline.now / SECOND
+        return self._gate.world.utc()
 
     def sel(self) -> list[SelEntry]:
         return []

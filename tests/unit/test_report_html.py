@@ -9,9 +9,9 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+import report_samples as samples
 
 from pytest_pveha.report.html import badge, render
-import report_samples as samples
 
 NASTY = "<script>alert(1)</script>\"'&"
 VOID = {"meta", "br", "hr", "img", "input", "link"}
@@ -93,7 +93,7 @@ def test_whoever_reads_it_can_read_it() -> None:
     assert read.all("a")[0]["href"] == "#main"
     levels = [int(tag[1]) for tag, _ in read.tags if re.fullmatch("h[1-6]", tag)]
     assert levels.count(1) == 1
-    assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(after <= before + 1 for before, after in pairwise(levels))
     assert all(cell.get("scope") in {"col", "row"} for cell in read.all("th"))
     ids = [attributes["id"] for _, attributes in read.tags if "id" in attributes]
     assert len(ids) == len(set(ids))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import report_samples as samples
 
 from pytest_pveha.report import junit, words
 from pytest_pveha.report.terminal import summary_lines
-import report_samples as samples
 
 
 def test_the_summary_of_an_accepted_run() -> None:
