@@ -137,6 +137,10 @@ class LiveClock:
     def now(self) -> Instant:
         return Instant(time.monotonic_ns(), time.time_ns())
 
+    def utc(self) -> datetime:
+        """The present moment by this host's calendar: for consent windows and folder names, never for durations."""
+        return datetime.now(UTC)
+
     def sleep(self, seconds: float) -> None:
         self.sleep_until(time.monotonic_ns() + round(seconds * SECOND))
 

@@ -55,11 +55,19 @@ class Lrm:
     def round(self) -> None:
         """One round of the daemon; it plans the next one."""
         if self._node.syncing:
-            self._node.stalled.append(self._resume)
+            # it goes on a moment after the CRM: its own loop looks once more first
+            pause = self._rng.uniform(0.0, 0.15)
+            self._node.stalled.append(lambda: self._pause(pause))
             return
         self._work()
 
+    def _pause(self, seconds: float) -> None:
+        self._world.on(self._node, seconds, self._resume, "lrm round goes on")
+
     def _resume(self) -> None:
+        if self._node.syncing:
+            self.round()
+            return
         # a renewal under way when the ring broke may still be delivered to the sender alone, before it sees that it
         # lost quorum: this is why an isolated node may live until 78 s after the cut
         if self.state == "active" and not self._world.quorate(self._node) and self._rng.random() < 0.5:

@@ -148,7 +148,6 @@ class Node:
     """The cluster file system as this node last saw it with quorum; None while it has quorum."""
     crm: Crm | None = None
     lrm: Lrm | None = None
-    pulled_by_bmc: bool = False
 
     @property
     def crm_state(self) -> str:

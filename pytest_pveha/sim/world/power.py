@@ -2,7 +2,7 @@
 
 A command takes effect a second or three after the BMC accepted it, one command after the other; until then the chassis
 reads as before. After power-on the userland is up when firmware and kernel are through; corosync 4 s later, its ring
-2 s later, the cluster file system and the API around 9 to 10 s, the LRM at 11.5 s (measured on a PVE 9.1.9 control plane).
+2 s later, the cluster file system and the API around 9 to 10 s, the LRM at 11.5 s (measured: PVE 9.1.9 control plane).
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ class Power:
             world.guest_acts.gone(guest, node.name, f"node dead: {why}")
         for task in node.tasks:
             if task.endtime is None:
-                task.endtime, task.exitstatus = task.starttime, "unexpected status"
+                task.endtime, task.exitstatus = int(world.utc(node)), "unexpected status"
         if was_running:
             world.truth("dead", {"node": node.name, "why": why})
         world.corosync.disturbed()

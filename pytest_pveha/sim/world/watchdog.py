@@ -79,7 +79,7 @@ class Watchdog:
         self._warned = True
         self._world.log(self._node, _IDENT, f"client (PID {self._client}) watchdog is about to expire")
         # the multiplexer looks once a second
-        tick = self._world.rng(f"mux {self._name}").uniform(0.2, 1.0)
+        tick = self._world.rng(f"mux {self._name}").uniform(0.2, 0.85)
         fed = self._fed
         self._world.on(self._node, EXPIRY - WARNING + tick, lambda: self._expire(fed), "watchdog-mux gives up")
 

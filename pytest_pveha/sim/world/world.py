@@ -257,11 +257,15 @@ class World:
 
     def membership_lost(self, group: list[Node]) -> None:
         """A ring has lost members. Only a planted defect acts on it at once."""
-        managers = [node for node in group if self.quorate(node) and node.crm]
-        if self.planted("recovers-before-death") and managers:
-            chosen = min(managers, key=lambda n: (n.crm_state != "master", n.nodeid))
-            if chosen.crm:
-                chosen.crm.hurry()
+        if self.planted("recovers-before-death"):
+            first = min(group, key=lambda node: node.nodeid)
+            # after the rounds that the old membership held up
+            self.on(first, 0.5, lambda: self._hurry_crm(group), "a manager waits for nothing")
+
+    def _hurry_crm(self, group: list[Node]) -> None:
+        crms = [node.crm for node in group if self.quorate(node) and node.crm]
+        if crms:
+            min(crms, key=lambda crm: crm.state != "master").hurry()
 
     def hurry_lrm(self, node: str) -> None:
         """That node's LRM looks within a few seconds. Only a planted defect asks for it."""

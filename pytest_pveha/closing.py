@@ -1,0 +1,144 @@
+"""The run folder's papers: verdict, reports, environment, and the seal over all of them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import shutil
+import tempfile
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_pveha import __version__
+from pytest_pveha.errors import PvehaError
+from pytest_pveha.evidence.seal import seal
+from pytest_pveha.inventory import Site as Inventory
+from pytest_pveha.judge.timeline import timelines
+from pytest_pveha.judge.verdict import Verdict, dump
+from pytest_pveha.record.journal import read
+from pytest_pveha.report.html import render
+from pytest_pveha.scenario.campaign import Campaign
+
+_PACKAGES = ("pytest", "pytest-html", "proxmoxer", "paramiko", "pyghmi", "pytest-testinfra", "requests", "cryptography")
+
+
+class Papers:
+    """What a run leaves. pytest-html and JUnit write to a place of ours until the run folder exists."""
+
+    def __init__(self, config: pytest.Config, inventory: Inventory) -> None:
+        self._config = config
+        self._inventory = inventory
+        given = config.getoption("--pveha-reports")
+        self.root = config.invocation_params.dir / given if given else config.rootpath / "reports"
+        self._waiting = Path(tempfile.mkdtemp(prefix="pveha-"))
+        self._html = self._claim("htmlpath", self._waiting / "pytest.html")
+        self._junit = self._claim("xmlpath", self._waiting / "junit.xml")
+        if self._html is not None and self._html.parent == self._waiting:
+            config.option.self_contained_html = True
+
+    def _claim(self, option: str, ours: Path) -> Path | None:
+        """The path of that report: the user's own if he named one, else ours."""
+        if not hasattr(self._config.option, option):
+            return None
+        given = getattr(self._config.option, option)
+        if given:
+            return self._config.invocation_params.dir / str(given)
+        setattr(self._config.option, option, str(ours))
+        return ours
+
+    def discard(self) -> None:
+        """Nothing is left behind of a run that never opened."""
+        shutil.rmtree(self._waiting, ignore_errors=True)
+
+    def write(self, campaign: Campaign, verdict: Verdict, finished: str) -> None:
+        """verdict.json, environment.json, plan.json and report.html are in the run folder."""
+        folder = campaign.folder
+        lines = read(folder / "journal.jsonl")
+        (folder / "verdict.json").write_bytes(dump(verdict))
+        environment = self._environment(campaign, finished)
+        _write_json(folder / "environment.json", environment)
+        opened = next(line.data for line in lines if line.kind == "run.open")
+        _write_json(
+            folder / "plan.json",
+            {key: opened[key] for key in ("scope", "selected", "not_selected", "not_applicable", "waived")},
+        )
+        page = render(verdict.to_json(), {each.id: each for each in timelines(lines)}, environment)
+        (folder / "report.html").write_text(page, encoding="utf-8")
+        if self._inventory.simulated:
+            (folder / "SIMULATED").write_text(
+                "This run was made on a simulated site; it proves nothing of a real one.\n"
+            )
+
+    def _environment(self, campaign: Campaign, finished: str) -> dict[str, Any]:
+        evidence = self._inventory.model.evidence
+        found = campaign.found
+        return {
+            "pveha": __version__,
+            "python": platform.python_version(),
+            "system": platform.platform(),
+            "controller": platform.node(),
+            "packages": {name: _version(name) for name in _PACKAGES},
+            "inventory": self._inventory.path.name,
+            "inventory_sha256": self._inventory.sha256,
+            "cluster": found.cluster,
+            "nodes": sorted(found.nodes),
+            "versions": campaign.versions,
+            "operator": evidence.operator,
+            "approver": evidence.approver,
+            "signer": evidence.signer,
+            "written": finished,
+            "command": " ".join(["pytest", *map(str, self._config.invocation_params.args)]),
+        }
+
+    def seal(self, campaign: Campaign) -> list[str]:
+        """Everything is in the folder and sealed; what to tell the person."""
+        folder = campaign.folder
+        for name, path in (("pytest.html", self._html), ("junit.xml", self._junit)):
+            if path is not None and path.is_file():
+                shutil.copyfile(path, folder / name)
+        told = []
+        try:
+            result = seal(folder, self._key(), self._inventory.model.evidence.signer)
+            how = f"signed by {result.identity}" if result.signed else "not signed, the inventory names no signing_key"
+            told.append(f"sealed ({how}); check with: pveha verify {folder}")
+        except PvehaError as error:
+            told.append(f"NOT SEALED: {error}")
+        self.discard()
+        _point_latest(self.root, folder)
+        return told
+
+    def _key(self) -> Path | None:
+        given = self._config.getoption("--pveha-signing-key")
+        if given:
+            return self._config.invocation_params.dir / str(given)
+        reference = self._inventory.model.evidence.signing_key
+        if reference is None or reference.kind == "file":
+            return reference and reference.path(self._inventory.base)
+        key = self._waiting / "key"  # removed with the folder, a moment later
+        key.touch(mode=0o600)
+        key.write_text(reference.resolve_text(self._inventory.base))
+        return key
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "absent"
+
+
+def _point_latest(root: Path, folder: Path) -> None:
+    """``reports/latest`` points to the newest run; a platform without links goes without."""
+    draft = root / f".latest-{os.getpid()}"
+    with contextlib.suppress(OSError):
+        draft.symlink_to(folder.relative_to(root))
+        draft.replace(root / "latest")

@@ -1,0 +1,59 @@
+"""What a killed run left is put right: its open faults healed, its site as it was found. Idempotent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from pytest_pveha.errors import EvidenceError, HealFailed
+from pytest_pveha.faults.fault import from_plan
+from pytest_pveha.faults.restore import restore
+from pytest_pveha.faults.session import heal
+from pytest_pveha.handles.site import Site
+from pytest_pveha.observe.observer import Observer
+from pytest_pveha.observe.snapshot import Snapshot
+from pytest_pveha.record.journal import Journal, Line, read
+from pytest_pveha.record.openings import OpenRuns, open_faults
+
+
+def mend(run_dir: Path, site: Site, runs: OpenRuns, *, by: str, within: float, tell: Callable[[str], None]) -> None:
+    """The run's faults are healed, the site is as it was found, and the run is no longer on the register.
+
+    Args:
+        within: seconds the site may take until it is as it was found.
+        tell: hears each step in words.
+
+    Raises:
+        HealFailed: something could not be undone; the register keeps the run.
+        EvidenceError: the journal cannot be read.
+    """
+    journal = Journal.reopen(run_dir / "journal.jsonl", site.clock, by=by)
+    try:
+        lines = read(run_dir / "journal.jsonl", tolerant_tail=True)
+        test = next((fault.test for fault in reversed(open_faults(lines)) if fault.test), None)
+        observer = Observer(
+            site,
+            lambda kind, data: journal.write(kind, data, test),
+            lambda waiting_for, saw: tell(f"{waiting_for}: {saw}" if saw else waiting_for),
+        )
+        for fault in open_faults(lines):
+            tell(f"healing {fault.fault} ({fault.type} of {fault.params}), which was {fault.state}")
+            heal(from_plan(fault.type, fault.params), fault.fault, observer)
+        found = _found(lines)
+        if found is None:
+            raise HealFailed(f"{run_dir}: its journal has no snapshot of the site as found; compare by hand")
+        restore(observer, found, within)
+        journal.write("note", {"text": "the site is as it was found again"})
+    finally:
+        journal.close()
+    runs.remove(run_dir)
+
+
+def _found(lines: list[Line]) -> Snapshot | None:
+    for line in lines:
+        if line.kind == "snapshot" and line.data.get("as") == "found":
+            try:
+                return Snapshot.from_json(line.data["site"])
+            except (KeyError, TypeError) as error:
+                raise EvidenceError(f"the snapshot in the journal cannot be used: {error}") from error
+    return None

@@ -1,0 +1,120 @@
+"""Power faults."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from typing import ClassVar
+
+from pytest_pveha.clock import SECOND
+from pytest_pveha.errors import PreflightRefused, SiteError, Unreachable
+from pytest_pveha.handles.bmc import Bmc
+from pytest_pveha.handles.node import Node
+from pytest_pveha.observe.answer import Answer, cant_tell, no, yes
+from pytest_pveha.observe.observer import Observer
+
+BMC = 20.0
+"""Seconds a BMC may take for one answer (typical 0.3–2 s; slow ones need more)."""
+
+TWICE = 2.0
+"""Seconds between the two readings that prove a chassis off: the first may come before the effect
+(known of fence agents: the command returns early)."""
+
+
+@dataclass(frozen=True, slots=True)
+class PowerCut:
+    """Cut a node's power at its BMC, as a failed PDU would.
+
+    Blast radius: the node and its guests. Undo: power on.
+    Source: IPMI 2.0 §28.3, Chassis Control, power down.
+    """
+
+    kind: ClassVar[str] = "power-cut"
+    family: ClassVar[str] = "power"
+    undo: ClassVar[str] = "power the node on at its BMC: ipmitool … chassis power on"
+
+    node: str
+
+    def preflight(self, observer: Observer) -> None:
+        node = observer.site.nodes[self.node]
+        if node.bmc is None:
+            raise PreflightRefused(
+                f"node {self.node} has no BMC in the inventory: its power cannot be cut; add nodes.{self.node}.bmc"
+            )
+        try:
+            reading = node.bmc.power_state(observer.site.clock.deadline(BMC))
+        except SiteError as error:
+            raise PreflightRefused(f"the BMC of {self.node} cannot be used, so nothing was broken: {error}") from error
+        if not reading.on:
+            raise PreflightRefused(f"the BMC of {self.node} says its chassis is off already; nothing to cut")
+
+    def inject(self, observer: Observer) -> None:
+        _bmc(observer.site.nodes[self.node]).set_power("off", observer.site.clock.deadline(BMC))
+
+    def took_effect(self, observer: Observer) -> Answer:
+        """A machine is dead when its BMC says off twice, 2 s apart, it is silent on all its addresses, and it left
+        the membership."""
+        site, node = observer.site, observer.site.nodes[self.node]
+        for _ in range(2):
+            reading = _bmc(node).fresh_power_state(site.clock.deadline(BMC))
+            observer.note(
+                f"chassis/{node.name}", "on" if reading.on else "off", reading.asked_at, reading.answered_at, "bmc"
+            )
+            if reading.on:
+                return no(f"the BMC of {self.node} still says the chassis is on")
+            site.clock.sleep(TWICE)
+        if answering := _answering(observer, node):
+            return no(f"{self.node} still answers at {', '.join(answering)}")
+        view = observer.look()
+        if view.membership is None:
+            return cant_tell(view.trouble)
+        if view.membership.online.get(self.node):
+            return no(f"{self.node} is off and silent, and still a member")
+        return yes(f"{self.node}: BMC says off twice, silent on all addresses, left the membership")
+
+    def heal(self, observer: Observer) -> None:
+        site = observer.site
+        bmc = _bmc(site.nodes[self.node])
+        if not bmc.power_state(site.clock.deadline(BMC)).on:
+            bmc.set_power("on", site.clock.deadline(BMC))
+
+    def healed(self, observer: Observer) -> Answer:
+        reading = _bmc(observer.site.nodes[self.node]).fresh_power_state(observer.site.clock.deadline(BMC))
+        observer.note(
+            f"chassis/{self.node}", "on" if reading.on else "off", reading.asked_at, reading.answered_at, "bmc"
+        )
+        return yes(f"the BMC of {self.node} says on") if reading.on else no(f"the BMC of {self.node} says off")
+
+
+def _bmc(node: Node) -> Bmc:
+    if node.bmc is None:
+        raise Unreachable(f"node {node.name} has no BMC in the inventory; add nodes.{node.name}.bmc")
+    return node.bmc
+
+
+def _answering(observer: Observer, node: Node) -> list[str]:
+    """The node's addresses at which anything answers, be it a refusal, within a second."""
+    clock = observer.site.clock
+    sockets = {}
+    for host, port in node.addresses:
+        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        sock.connect_ex((host, port))
+        sockets[sock.fileno()] = (sock, f"{host}:{port}")
+    ports = dict(zip(sockets, (port for _, port in node.addresses), strict=True))
+    decided = clock.connected(ports, clock.now().mono + SECOND)
+    answers = [name for fd, (sock, name) in sockets.items() if fd in decided and not _unreachable(sock)]
+    for sock, _ in sockets.values():
+        sock.close()
+    return answers
+
+
+def _unreachable(sock: socket.socket) -> bool:
+    """Whether the network, not the machine, ended this connect (no route, host unreachable, timed out)."""
+    import errno
+
+    return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) in (
+        errno.EHOSTUNREACH,
+        errno.ENETUNREACH,
+        errno.EHOSTDOWN,
+        errno.ETIMEDOUT,
+    )

@@ -1,0 +1,169 @@
+"""The cluster, as its REST API tells it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pytest_pveha.clock import Deadline, Instant
+from pytest_pveha.errors import ProtocolError
+from pytest_pveha.wire.pve_api import PveApi, Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """When a reading was asked for and answered, and by which endpoint: what it says was true somewhere between."""
+
+    at: Instant
+    answered: Instant
+    endpoint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """GET /cluster/status: one node's view of quorum and members."""
+
+    cluster: str
+    quorate: bool
+    online: Mapping[str, bool]
+    asked: Asked
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One HA service in manager_status: the CRM's state and the node it has it on."""
+
+    state: str
+    node: str
+    running: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Lrm:
+    """One node's LRM as it last wrote itself down; ``timestamp`` is that node's clock, whole epoch seconds."""
+
+    state: str
+    mode: str
+    timestamp: int
+
+
+@dataclass(frozen=True, slots=True)
+class Manager:
+    """GET /cluster/ha/status/manager_status: the best single source of the HA manager's mind."""
+
+    master: str
+    timestamp: int
+    nodes: Mapping[str, str]
+    services: Mapping[str, Service]
+    lrms: Mapping[str, Lrm]
+    quorate: bool
+    asked: Asked
+
+
+@dataclass(frozen=True, slots=True)
+class GuestRow:
+    """A guest in GET /cluster/resources. A dead node's guests go on saying "running" there for minutes."""
+
+    sid: str
+    name: str
+    node: str
+    status: str
+    ha_state: str | None
+
+
+class Cluster:
+    """The cluster by its API endpoints. Keeps no state."""
+
+    def __init__(self, api: PveApi) -> None:
+        self._api = api
+
+    def membership(self, deadline: Deadline, at: str | None = None) -> Membership:
+        """Quorum and members as the endpoint ``at`` (or whichever answers) sees them."""
+        reply = self._api.get("/cluster/status", deadline=deadline, at=at)
+        rows = _rows(reply, "/cluster/status")
+        cluster = next((row for row in rows if row.get("type") == "cluster"), None)
+        nodes = {str(row["name"]): _truth(row.get("online")) for row in rows if row.get("type") == "node"}
+        if cluster is None:
+            raise ProtocolError(
+                "GET /cluster/status names no cluster: this node stands alone; is it the right endpoint?"
+            )
+        return Membership(str(cluster["name"]), _truth(cluster.get("quorate")), nodes, _asked(reply))
+
+    def manager(self, deadline: Deadline, at: str | None = None) -> Manager:
+        """The HA manager's status."""
+        path = "/cluster/ha/status/manager_status"
+        reply = self._api.get(path, deadline=deadline, at=at)
+        body = _mapping(reply.value, path)
+        status = _mapping(body.get("manager_status"), path)
+        return Manager(
+            master=str(status.get("master_node", "")),
+            timestamp=int(status.get("timestamp", 0)),
+            nodes={str(name): str(state) for name, state in _mapping(status.get("node_status", {}), path).items()},
+            services={
+                str(sid): Service(str(row.get("state")), str(row.get("node")), _truth(row.get("running")))
+                for sid, row in _mapping(status.get("service_status", {}), path).items()
+            },
+            lrms={
+                str(name): Lrm(str(row.get("state")), str(row.get("mode")), int(row.get("timestamp", 0)))
+                for name, row in _mapping(body.get("lrm_status", {}), path).items()
+            },
+            quorate=_truth(_mapping(body.get("quorum", {}), path).get("quorate")),
+            asked=_asked(reply),
+        )
+
+    def guests(self, deadline: Deadline) -> dict[str, GuestRow]:
+        """Every guest of the cluster, HA or not, by service id (``vm:101``)."""
+        rows = _rows(self._api.get("/cluster/resources", deadline=deadline, type="vm"), "/cluster/resources")
+        found = {}
+        for row in rows:
+            if row.get("type") not in ("qemu", "lxc"):
+                continue
+            sid = f"{'vm' if row['type'] == 'qemu' else 'ct'}:{row['vmid']}"
+            found[sid] = GuestRow(
+                sid, str(row.get("name", "")), str(row["node"]), str(row.get("status")), row.get("hastate")
+            )
+        return found
+
+    def resources(self, deadline: Deadline) -> dict[str, str]:
+        """The HA resources that are configured, with their requested state."""
+        rows = _rows(self._api.get("/cluster/ha/resources", deadline=deadline), "/cluster/ha/resources")
+        return {str(row["sid"]): str(row.get("state", "started")) for row in rows}
+
+    def versions(self, deadline: Deadline, node: str) -> str:
+        """The node's pve-manager version."""
+        reply = self._api.get(f"/nodes/{node}/version", deadline=deadline)
+        return str(_mapping(reply.value, f"/nodes/{node}/version").get("version", ""))
+
+    def migrate(self, sid: str, node: str, deadline: Deadline) -> None:
+        """The HA manager has been asked to move the service; it only queues the request."""
+        self._api.post(f"/cluster/ha/resources/{sid}/migrate", deadline=deadline, node=node)
+
+    def start(self, sid: str, node: str, deadline: Deadline) -> str:
+        """A guest's start has been asked for; returns the task."""
+        kind, number = sid.split(":")
+        path = f"/nodes/{node}/{'qemu' if kind == 'vm' else 'lxc'}/{number}/status/start"
+        return str(self._api.post(path, deadline=deadline).value)
+
+
+def _truth(value: Any) -> bool:
+    """PVE's booleans: 0/1 integers, now and then strings (both "1" and 1 for ``quorate``, recorded on 9.1.9)."""
+    return str(value) in ("1", "True", "true")
+
+
+def _asked(reply: Reply) -> Asked:
+    return Asked(reply.asked_at, reply.answered_at, reply.endpoint)
+
+
+def _rows(reply: Reply, path: str) -> list[dict[str, Any]]:
+    if not isinstance(reply.value, list) or not all(isinstance(row, dict) for row in reply.value):
+        raise ProtocolError(f"GET {path}: expected a list of objects, got {type(reply.value).__name__}")
+    return reply.value
+
+
+def _mapping(value: Any, path: str) -> dict[str, Any]:
+    if value in (None, []):  # Perl's empty hash may come as an empty list
+        return {}
+    if not isinstance(value, dict):
+        raise ProtocolError(f"GET {path}: expected an object, got {type(value).__name__}")
+    return value

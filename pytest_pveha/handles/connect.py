@@ -1,0 +1,151 @@
+"""From an inventory to the handles of its site. Nothing is contacted yet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pytest_pveha.clock import Clock
+from pytest_pveha.errors import InventoryError
+from pytest_pveha.handles.bmc import Bmc
+from pytest_pveha.handles.cluster import Cluster
+from pytest_pveha.handles.guest import Guest, Guests, Nodes, TcpProbe
+from pytest_pveha.handles.node import Node
+from pytest_pveha.handles.site import Site
+from pytest_pveha.inventory import Site as Inventory
+from pytest_pveha.inventory.hardware import Node as NodeBlock
+from pytest_pveha.wire.ipmi import IpmiBmc
+from pytest_pveha.wire.pve_api import Endpoint, PveApi, Trust
+from pytest_pveha.wire.ssh import Ssh, SshTarget
+
+API_PORT = 8006
+IPMI_PORT = 623
+
+
+def connect(inventory: Inventory, clock: Clock) -> Site:
+    """The site's handles, each with its own way to it."""
+    endpoints = _endpoints(inventory)
+    return Site(
+        name=inventory.name,
+        simulated=inventory.simulated,
+        clock=clock,
+        cluster=Cluster(_api(inventory, endpoints, clock)),
+        nodes=Nodes(
+            _node(inventory, name, block, clock, next((e for e in endpoints if e.name == name), None))
+            for name, block in inventory.model.nodes.items()
+        ),
+        guests=Guests(_guests(inventory)),
+    )
+
+
+def _endpoints(inventory: Inventory) -> list[Endpoint]:
+    """The API endpoints in their order, each named after the node it is; then the nodes that are none of them."""
+    api = inventory.model.cluster.api
+    if api is None:
+        raise InventoryError(f"{inventory.path}: cluster.api: missing, and the site is not simulated")
+    names = list(inventory.model.nodes)
+    found = []
+    for index, text in enumerate(api.endpoints):
+        host, port = split(text, API_PORT)
+        by_address = next((name for name, node in inventory.model.nodes.items() if node.address == host), None)
+        by_name = next((name for name in names if host == name or host.startswith(f"{name}.")), None)
+        node = names[index] if inventory.simulated else by_address or by_name or text
+        found.append(Endpoint(node, host, port))
+    if api.ca_file is not None:  # with pinned fingerprints only the endpoints named can be trusted
+        there = {endpoint.name for endpoint in found}
+        found += [
+            Endpoint(name, node.address, API_PORT)
+            for name, node in inventory.model.nodes.items()
+            if name not in there and node.address
+        ]
+    return found
+
+
+def _api(inventory: Inventory, endpoints: list[Endpoint], clock: Clock) -> PveApi:
+    api = inventory.model.cluster.api
+    assert api is not None
+    secret, token = api.token_secret, api.token_id
+    if secret is None or token is None:
+        raise InventoryError(f"{inventory.path}: cluster.api: token_id and token_secret are needed")
+    trust = Trust(
+        ca_file=inventory.file(api.ca_file) if api.ca_file else None, fingerprints=tuple(api.fingerprints.values())
+    )
+    return PveApi(endpoints, token, lambda: secret.resolve(inventory.base), trust, clock)
+
+
+def _node(inventory: Inventory, name: str, block: NodeBlock, clock: Clock, endpoint: Endpoint | None) -> Node:
+    ssh = _ssh(inventory, name, block, clock)
+    ports = [(endpoint.host, endpoint.port)] if endpoint else []
+    if block.address:
+        ports.append((split(block.address, 22)[0], block.ssh.port))
+    return Node(name, ssh, _bmc(inventory, block, clock), clock, tuple(ports))
+
+
+def _ssh(inventory: Inventory, name: str, block: NodeBlock, clock: Clock) -> Ssh | None:
+    if block.address is None:
+        return None
+    key: Path | None = inventory.file(block.ssh.key_file) if block.ssh.key_file else None
+    jump = None
+    if block.ssh.jump:
+        user, _, rest = block.ssh.jump.rpartition("@")
+        host, port = split(rest, 22)
+        jump = SshTarget(
+            name=f"{name}'s jump host",
+            host=host,
+            port=port,
+            user=user or block.ssh.user,
+            key=key,
+            known_hosts=inventory.file(block.ssh.known_hosts) if block.ssh.known_hosts else None,
+            agent=key is None,
+        )
+    return Ssh(
+        SshTarget(
+            name=name,
+            host=block.address,
+            port=block.ssh.port,
+            user=block.ssh.user,
+            key=key,
+            known_hosts=inventory.file(block.ssh.known_hosts) if block.ssh.known_hosts else None,
+            host_keys=(block.ssh.host_key,) if block.ssh.host_key else (),
+            agent=key is None,
+            jump=jump,
+        ),
+        clock,
+    )
+
+
+def _bmc(inventory: Inventory, block: NodeBlock, clock: Clock) -> Bmc | None:
+    bmc = block.bmc
+    if bmc is None or bmc.driver != "ipmi" or bmc.address is None or bmc.password is None:
+        return None
+    password = bmc.password
+    return IpmiBmc(
+        bmc.address,
+        bmc.port or IPMI_PORT,
+        bmc.user or "",
+        lambda: password.resolve(inventory.base),
+        clock,
+        cipher=bmc.cipher,
+        privilege=bmc.privilege,
+    )
+
+
+def _guests(inventory: Inventory) -> list[Guest]:
+    found = []
+    for guest in inventory.model.guests:
+        probes = tuple(
+            TcpProbe(probe.tcp.host, probe.tcp.port) for probe in guest.probes if probe.tcp and probe.tcp.host
+        )
+        others = tuple(probe.kind for probe in guest.probes if probe.kind != "tcp")
+        found.append(Guest(guest.id, guest.tier, guest.preferred_node, probes, others))
+    return found
+
+
+def split(text: str, port: int) -> tuple[str, int]:
+    """``host:port`` or ``host`` or ``[v6]:port``; the port defaults to ``port``."""
+    if text.startswith("["):
+        host, _, rest = text[1:].partition("]")
+        return host, int(rest.removeprefix(":") or port)
+    host, colon, number = text.rpartition(":")
+    if colon and ":" not in host:
+        return host, int(number)
+    return text, port

@@ -1,0 +1,70 @@
+"""The guests that matter, and sets of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from pytest_pveha.handles.node import Node
+
+
+@dataclass(frozen=True, slots=True)
+class TcpProbe:
+    """A TCP port of the guest that accepts connections while its application lives."""
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Guest:
+    """A guest by its HA service id, as the inventory names it."""
+
+    sid: str
+    tier: str
+    preferred_node: str | None
+    probes: tuple[TcpProbe, ...]
+    unprobed: tuple[str, ...] = ()
+    """Kinds of probe the inventory names that this version cannot ask; they are reported, never assumed good."""
+
+
+class Guests(tuple[Guest, ...]):
+    """Some guests, in the order of the inventory."""
+
+    __slots__ = ()
+
+    def __new__(cls, members: Iterable[Guest]) -> Guests:
+        return super().__new__(cls, tuple(members))
+
+    @property
+    def sids(self) -> tuple[str, ...]:
+        """Their service ids."""
+        return tuple(guest.sid for guest in self)
+
+
+class Nodes:
+    """Some nodes, in the order of the inventory; ``nodes - {victim}`` are the others."""
+
+    def __init__(self, members: Iterable[Node]) -> None:
+        self._members = {node.name: node for node in members}
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self._members.values())
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def __getitem__(self, name: str) -> Node:
+        return self._members[name]
+
+    def __contains__(self, node: object) -> bool:
+        return (node.name if isinstance(node, Node) else node) in self._members
+
+    def __sub__(self, others: Iterable[Node]) -> Nodes:
+        gone = {node.name for node in others}
+        return Nodes(node for node in self if node.name not in gone)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Their names."""
+        return tuple(self._members)

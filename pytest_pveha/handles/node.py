@@ -1,0 +1,134 @@
+"""One Proxmox node: what it says of itself over SSH, and its chassis over its BMC."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pytest_pveha.clock import SECOND, Clock, Deadline, Instant
+from pytest_pveha.errors import ProtocolError, SiteError
+from pytest_pveha.handles.bmc import Bmc
+from pytest_pveha.wire.ssh import CommandResult, Ssh, quote
+
+if TYPE_CHECKING:
+    from testinfra.host import Host
+
+_PROCESS = re.compile(r"^\s*(?P<pid>\d+)\s+(?P<age>\d+)\s+(?P<args>.*)$")
+_VM = re.compile(r"(?:^|/)(?:kvm|qemu-system-\S+)\s(?:.*\s)?-id\s+(?P<id>\d+)(?:\s|$)")
+_CT = re.compile(r"(?:^|/)lxc-start\s(?:.*\s)?-n\s*(?P<id>\d+)(?:\s|$)")
+_JOURNAL = re.compile(r"^(?P<at>\d+\.\d+) \S+ (?P<unit>[^\s\[:]+)(?:\[(?P<pid>\d+)\])?: (?P<text>.*)$")
+
+
+@dataclass(frozen=True, slots=True)
+class Processes:
+    """The guests whose process runs on a node, with its age in seconds."""
+
+    ages: dict[str, int]
+    asked_at: Instant
+    answered_at: Instant
+
+
+@dataclass(frozen=True, slots=True)
+class ClockOffset:
+    """A node's clock minus ours, in seconds, known to ± ``error``."""
+
+    offset: float
+    error: float
+
+
+@dataclass(frozen=True, slots=True)
+class JournalLine:
+    """A line of the node's journal; ``at`` is epoch seconds by the node's own clock."""
+
+    at: float
+    unit: str
+    text: str
+
+
+class Node:
+    """A Proxmox node by its inventory name. Keeps no state but its connection."""
+
+    def __init__(
+        self, name: str, ssh: Ssh | None, bmc: Bmc | None, clock: Clock, ports: tuple[tuple[str, int], ...]
+    ) -> None:
+        self.name = name
+        self.bmc = bmc
+        self.addresses = ports
+        """Where it answers when it lives: (host, port) of its API and SSH."""
+        self._ssh = ssh
+        self._clock = clock
+
+    def __repr__(self) -> str:
+        return f"<node {self.name}>"
+
+    @property
+    def ssh(self) -> Ssh:
+        """The SSH connection; SiteError where the inventory names none."""
+        if self._ssh is None:
+            raise SiteError(f"node {self.name}: the inventory names no ssh access; add nodes.{self.name}.ssh")
+        return self._ssh
+
+    def boot_id(self, deadline: Deadline) -> str:
+        """The kernel's boot id; a new one proves a reset."""
+        return self._read(deadline, "cat", "/proc/sys/kernel/random/boot_id").strip()
+
+    def processes(self, deadline: Deadline) -> Processes:
+        """Which guests run here, by their processes: the only proof of where a guest runs."""
+        result = self._run(deadline, "ps", "-eww", "-o", "pid=,etimes=,args=")
+        ages = {}
+        for line in result.stdout.decode(errors="replace").splitlines():
+            if (process := _PROCESS.match(line)) is None:
+                continue
+            for kind, pattern in (("vm", _VM), ("ct", _CT)):
+                if found := pattern.search(process["args"]):
+                    ages[f"{kind}:{found['id']}"] = int(process["age"])
+        return Processes(ages, result.asked_at, result.answered_at)
+
+    def clock_offset(self, deadline: Deadline) -> ClockOffset:
+        """The node's clock against ours; the error is half of how long the question took."""
+        result = self._run(deadline, "date", "+%s.%N")
+        try:
+            theirs = float(result.stdout)
+        except ValueError as error:
+            raise ProtocolError(f"node {self.name}: `date` said {result.stdout[:60]!r}, which is no time") from error
+        asked, answered = result.asked_at.utc / SECOND, result.answered_at.utc / SECOND
+        return ClockOffset(theirs - (asked + answered) / 2, (answered - asked) / 2 + 0.001)
+
+    def journal(self, since: float, units: tuple[str, ...], deadline: Deadline) -> list[JournalLine]:
+        """The journal of these units since that moment of the node's own clock, oldest first."""
+        words = ["journalctl", "-o", "short-unix", "--no-pager", "--since", f"@{int(since)}"]
+        for unit in units:
+            words += ["-u", unit]
+        result = self._run(deadline, *words)
+        lines = (_JOURNAL.match(line) for line in result.stdout.decode(errors="replace").splitlines())
+        return [JournalLine(float(line["at"]), line["unit"], line["text"]) for line in lines if line]
+
+    def unit_active(self, unit: str, deadline: Deadline) -> bool:
+        """Whether systemd calls the unit active."""
+        return self.ssh.run(quote("systemctl", "is-active", unit), deadline=deadline).exit_status == 0
+
+    def facts(self, per_command: float = 20) -> Host:
+        """Testinfra's ``host`` on this node, riding on our connection; for reading only."""
+        from pytest_pveha.wire.facts import host_on
+
+        return host_on(self.ssh, self._clock, per_command)
+
+    def _run(self, deadline: Deadline, *words: str) -> CommandResult:
+        result = self.ssh.run(quote(*words), deadline=deadline)
+        if result.exit_status != 0:
+            raise ProtocolError(
+                f"node {self.name}: `{quote(*words)}` ended with status {result.exit_status}: "
+                f"{result.stderr.decode(errors='replace').strip()[:200]}"
+            )
+        return result
+
+    def _read(self, deadline: Deadline, *words: str) -> str:
+        return self._run(deadline, *words).stdout.decode(errors="replace")
+
+    def close(self) -> None:
+        """Its connections are closed."""
+        if self._ssh is not None:
+            self._ssh.close()
+        if self.bmc is not None:
+            self.bmc.close()

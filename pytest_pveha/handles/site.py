@@ -1,0 +1,26 @@
+"""The whole site: every handle, made once from an inventory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pytest_pveha.clock import Clock
+from pytest_pveha.handles.cluster import Cluster
+from pytest_pveha.handles.guest import Guests, Nodes
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What a run can talk to, and the clock it does that by."""
+
+    name: str
+    simulated: bool
+    clock: Clock
+    cluster: Cluster
+    nodes: Nodes
+    guests: Guests
+
+    def close(self) -> None:
+        """Every connection and child process has ended."""
+        for node in self.nodes:
+            node.close()

@@ -1,0 +1,373 @@
+"""The pytest side of a run: selection, the gate, verdicts as outcomes, reports and seal in their order."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import pytest
+
+from pytest_pveha import fixtures
+from pytest_pveha.clock import LiveClock
+from pytest_pveha.closing import Papers
+from pytest_pveha.errors import HealFailed, PvehaError, SiteError
+from pytest_pveha.inventory import Site as Inventory
+from pytest_pveha.inventory import load, parse_duration
+from pytest_pveha.judge.verdict import Verdict
+from pytest_pveha.report.junit import message, properties
+from pytest_pveha.report.terminal import summary_lines
+from pytest_pveha.scenario.campaign import Campaign, Plan
+from pytest_pveha.scenario.run import Run
+from pytest_pveha.selection import ROLES, left_out, not_applicable, ours, row, targets, title
+
+NO_INVENTORY = (
+    "these tests need a site. Name one with --inventory FILE, "
+    "or try the embedded one: pytest --inventory inventories/sim-3node.yml -m destructive"
+)
+NOTHING = 5
+KEPT = (2, 3, 4)
+"""Exit codes that stay pytest's: interrupted, internal error, usage."""
+
+
+def activate(config: pytest.Config, inventory: Path | None) -> None:
+    """Fixtures and hooks are registered, for this inventory if there is one.
+
+    Raises:
+        pytest.UsageError: the inventory cannot be used.
+    """
+    loaded = None
+    if inventory is not None:
+        try:
+            loaded = load(config.invocation_params.dir / inventory)
+        except PvehaError as error:
+            raise pytest.UsageError(str(error)) from None
+        if loaded.simulated and config.getoption("--pveha-real-only"):
+            raise pytest.UsageError(f"{loaded.path}: the site is simulated, and --pveha-real-only refuses such sites")
+    config.pluginmanager.register(fixtures, "pveha-fixtures")
+    config.pluginmanager.register(Hooks(config, loaded), "pveha-hooks")
+
+
+class Progress:
+    """Tells the person at the terminal what is on: which step, for how long, of how long."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._told = ""
+        self._when = 0.0
+        self._start = 0.0
+        self._expected = 0.0
+
+    def begin(self, now: float, expected: float) -> None:
+        """A scenario begins that is expected to take so many seconds."""
+        self._start, self._expected, self._told = now, expected, ""
+
+    def tell(self, now: float, waiting_for: str, saw: str) -> None:
+        """What is waited for, and what was last seen: printed when it changes, and once a minute."""
+        if waiting_for == self._told and now - self._when < 60:
+            return
+        self._told, self._when = waiting_for, now
+        elapsed = now - self._start
+        of = f" of about {self._expected / 60:.0f} min" if self._expected else ""
+        self.line(f"  [{elapsed / 60:4.1f} min{of}] {waiting_for}{f': {saw}' if saw else ''}")
+
+    def line(self, text: str) -> None:
+        """One line on the terminal, past pytest's capturing."""
+        reporter = self._config.pluginmanager.get_plugin("terminalreporter")
+        capture = self._config.pluginmanager.get_plugin("capturemanager")
+        if reporter is None:
+            return
+        if capture is None:
+            reporter.ensure_newline()
+            reporter.write_line(text)
+            return
+        with capture.global_and_fixture_disabled():
+            reporter.ensure_newline()
+            reporter.write_line(text)
+
+
+class Hooks:
+    """Everything that happens around the tests of one run."""
+
+    def __init__(self, config: pytest.Config, inventory: Inventory | None) -> None:
+        self.campaign: Campaign | None = None
+        self.verdict: Verdict | None = None
+        self._config = config
+        self._inventory = inventory
+        self._progress = Progress(config)
+        self._deselected: list[pytest.Item] = []
+        self._not_applicable: list[dict[str, str]] = []
+        self._ran: set[str] = set()
+        self._papers: Papers | None = None
+        self._exit_reason = "finished"
+        if inventory is not None and not config.option.collectonly:
+            self._papers = Papers(config, inventory)
+
+    @property
+    def scope(self) -> str:
+        """Which targets are taken."""
+        given: str | None = self._config.getoption("--pveha-scope")
+        return given or self._default_scope
+
+    @property
+    def _default_scope(self) -> str:
+        return "one-per-role" if self._inventory is not None and self._inventory.simulated else "all"
+
+    # --- selection ---------------------------------------------------------------------------------------------
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """Targets come from the inventory alone: nothing is contacted while collecting."""
+        marker = metafunc.definition.get_closest_marker("roles")
+        roles = marker.args if marker else ROLES
+        found = targets(self._inventory, self.scope, roles) if self._inventory else {}
+        for name in ("victim", "node", "guest"):
+            if name in metafunc.fixturenames:
+                metafunc.parametrize(name, found.get(name, []), indirect=True)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        """A test of ours is destructive unless it says that it only looks; this comes before ``-m``."""
+        mine = [item for item in items if ours(item)]
+        if not mine:
+            return
+        if self._inventory is None:
+            raise pytest.UsageError(NO_INVENTORY)
+        for item in mine:
+            if item.get_closest_marker("readiness") is None and item.get_closest_marker("destructive") is None:
+                item.add_marker(pytest.mark.destructive())
+        applying = []
+        for item in items:
+            reason = not_applicable(item, self._inventory) if ours(item) else None
+            if reason is None:
+                applying.append(item)
+            else:
+                self._not_applicable.append(row(item, reason))
+        items[:] = applying
+        self._refuse_company(config, mine)
+
+    def _refuse_company(self, config: pytest.Config, mine: list[pytest.Item]) -> None:
+        """Plugins that run tests again, at once or in random order would break the site again."""
+        options = config.option
+        refused = [
+            text
+            for wrong, text in (
+                (bool(getattr(options, "numprocesses", None)), "-n (tests at the same time on one site)"),
+                (bool(getattr(options, "reruns", None)), "--reruns (it would break the site again)"),
+                ((getattr(options, "count", None) or 1) != 1, "--count (it would break the site again)"),
+                (bool(getattr(options, "random_order_bucket", None)), "--random-order (from harmless to harsh)"),
+                (config.pluginmanager.hasplugin("randomly"), "pytest-randomly (type -p no:randomly)"),
+                (any(item.get_closest_marker("flaky") for item in mine), "the mark flaky (it would run tests again)"),
+            )
+            if wrong
+        ]
+        if refused:
+            raise pytest.UsageError(f"armed runs go one test at a time, once, in order; leave out {'; '.join(refused)}")
+
+    def pytest_deselected(self, items: list[pytest.Item]) -> None:
+        """What the person left out is listed; readiness tests are not missed, the gate asks the same."""
+        self._deselected += [item for item in items if ours(item)]
+
+    # --- the run -----------------------------------------------------------------------------------------------
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
+        """The site is opened before the first test, if any of ours is selected."""
+        mine = [item for item in session.items if ours(item)]
+        if not mine or session.config.option.collectonly or self._inventory is None or self._papers is None:
+            return (yield)
+        campaign = Campaign(self._inventory, self._papers.root, self._tell)
+        try:
+            campaign.open(self._plan(mine))
+        except SiteError as error:
+            pytest.exit(f"not proven: {error}", returncode=6)
+        except PvehaError as error:
+            raise pytest.UsageError(str(error)) from None
+        self.campaign = campaign
+        self._progress.line(f"site {self._inventory.name}: run {campaign.id}, evidence in {campaign.folder}")
+        if passed_over := left_out(self._inventory, self.scope):
+            self._progress.line(f"scope {self.scope} leaves out: {', '.join(passed_over)}")
+        with self._signals():
+            return (yield)
+
+    def _plan(self, mine: list[pytest.Item]) -> Plan:
+        destructive = any(item.get_closest_marker("readiness") is None for item in mine)
+        missed = [
+            row(item, "left out on the command line")
+            for item in self._deselected
+            if item.get_closest_marker("readiness") is None or not destructive
+        ]
+        assert self._inventory is not None
+        widths = ("one-per-role", "one-per-room", "all")
+        if widths.index(self.scope) < widths.index(self._default_scope):
+            missed += [
+                {"id": f"scope: {one}", "title": one, "reason": f"scope {self.scope}"}
+                for one in left_out(self._inventory, self.scope)
+            ]
+        return Plan(
+            scope=self.scope,
+            selected=[row(item) for item in mine],
+            not_selected=missed,
+            not_applicable=self._not_applicable,
+        )
+
+    def _tell(self, waiting_for: str, saw: str) -> None:
+        now = self.campaign.clock.now().mono / 1e9 if self.campaign is not None else 0.0
+        if self.campaign is not None:
+            self._progress.tell(now, waiting_for, saw)
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """SIGINT and SIGTERM end the present wait; while something is being healed they only say so."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        for number in previous:
+            signal.signal(number, self._interrupted)
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    def _interrupted(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        campaign = self.campaign
+        if campaign is None or not campaign.in_test:
+            raise KeyboardInterrupt
+        name = signal.Signals(number).name
+        sys.stderr.write(f"\n{name}: ending the scenario; what is broken is being healed first. Please wait.\n")
+        campaign.clock.interrupt()
+
+    # --- one test ----------------------------------------------------------------------------------------------
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """On record as begun; a destructive one only if the gate is open."""
+        campaign = self.campaign
+        if campaign is None or not ours(item):
+            return
+        marker = item.get_closest_marker("destructive")
+        expected = parse_duration(marker.kwargs["expected"]) if marker and "expected" in marker.kwargs else 0.0
+        self._ran.add(item.nodeid)
+        campaign.begin(item.nodeid, title(item), expected)
+        self._progress.begin(campaign.clock.now().mono / 1e9, expected)
+        if item.get_closest_marker("readiness") is None:
+            campaign.refuse_destructive()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, None, None]:
+        """After the body: settled, audited, judged; the verdict is the outcome."""
+        campaign = self.campaign
+        if campaign is None or not ours(item):
+            return (yield)
+        error: BaseException | None = None
+        try:
+            yield
+        except BaseException as caught:
+            error = caught
+        run = getattr(item, "funcargs", {}).get("run")
+        if isinstance(run, Run):
+            try:
+                run.finish()
+            except HealFailed as dirty:
+                if error is not None:
+                    dirty.add_note(f"before that: {error}")
+                error = dirty
+            except PvehaError as trouble:
+                error = error or trouble
+        self._end(campaign, item, error)
+        if isinstance(error, KeyboardInterrupt):
+            raise error
+        verdict = campaign.verdict_of(item.nodeid)
+        if verdict is None:
+            pytest.fail("inconclusive: the journal says nothing of this test", pytrace=False)
+        item.user_properties += properties(verdict, simulated=campaign.declared.simulated)
+        if error is not None and not isinstance(error, (PvehaError, AssertionError)) and _is_bug(error):
+            raise error
+        if verdict["verdict"] != "accepted":
+            pytest.fail(message(verdict), pytrace=False)
+
+    def _end(self, campaign: Campaign, item: pytest.Item, error: BaseException | None) -> None:
+        if error is None:
+            campaign.end(item.nodeid, "passed", None, "")
+            return
+        outcome = "failed"
+        if isinstance(error, KeyboardInterrupt):
+            outcome = "interrupted"
+        elif isinstance(error, pytest.skip.Exception):
+            outcome = "skipped"
+        notes = "; ".join(getattr(error, "__notes__", []))
+        reason = f"{error}{f' ({notes})' if notes else ''}" or type(error).__name__
+        campaign.end(item.nodeid, outcome, _class_name(error), reason)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """A test that never came to its body has its verdict too, and shows one line instead of a traceback."""
+        campaign = self.campaign
+        excinfo = call.excinfo
+        if campaign is not None and ours(item) and call.when == "setup" and excinfo is not None:
+            self._end(campaign, item, excinfo.value)
+            verdict = campaign.verdict_of(item.nodeid)
+            if verdict is not None:
+                item.user_properties += properties(verdict, simulated=campaign.declared.simulated)
+                report = yield
+                if isinstance(excinfo.value, PvehaError):
+                    report.longrepr = message(verdict)
+                return report
+        return (yield)
+
+    # --- the end -----------------------------------------------------------------------------------------------
+
+    def pytest_keyboard_interrupt(self) -> None:
+        """The run was cut short by a person or a signal."""
+        self._exit_reason = "interrupted"
+
+    def pytest_internalerror(self) -> None:
+        """The run was cut short by a bug."""
+        self._exit_reason = "internal error"
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, None, None]:
+        """Judged first; sealed last, when everybody else has written his report."""
+        if self.campaign is None:
+            if self._papers is not None:
+                self._papers.discard()
+            return (yield)
+        campaign, papers = self.campaign, self._papers
+        assert papers is not None
+        not_run = [item.nodeid for item in session.items if ours(item) and item.nodeid not in self._ran]
+        reason = "stopped" if not_run and self._exit_reason == "finished" else self._exit_reason
+        self.verdict = campaign.close(reason, not_run)
+        papers.write(campaign, self.verdict, LiveClock().now().iso())
+        code = self.verdict.exit_code
+        if code == 7 or session.exitstatus not in KEPT:
+            session.exitstatus = code
+        yield
+        for line in papers.seal(campaign):
+            self._progress.line(line)
+        return None
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """What was proven, and what was not."""
+        if self.verdict is None or self.campaign is None:
+            return
+        terminalreporter.section("proven and not proven")
+        for line in summary_lines(self.verdict.to_json(), self.campaign.folder / "report.html"):
+            terminalreporter.write_line(line)
+
+
+def _is_bug(error: BaseException) -> bool:
+    """Whether pytest should show this error with its traceback: neither an outcome nor one of ours."""
+    return not isinstance(error, (pytest.skip.Exception, pytest.fail.Exception))
+
+
+def _class_name(error: BaseException) -> str:
+    """The error's class as the record names it."""
+    return "Skipped" if isinstance(error, pytest.skip.Exception) else type(error).__name__

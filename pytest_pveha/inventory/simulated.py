@@ -1,0 +1,130 @@
+"""The block `simulator`, and the description of the site it asks for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BeforeValidator, Field, WithJsonSchema
+
+from pytest_pveha.inventory.base import Block
+from pytest_pveha.inventory.values import GuestId, Label, Moment, NodeName, Size, Slug, Version, kind
+
+if TYPE_CHECKING:
+    from pytest_pveha.inventory.model import Inventory
+
+
+def _seconds(value: object) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= 86400:
+        what = (
+            f"is {kind(value)}" if not isinstance(value, int | float) or isinstance(value, bool) else "is out of range"
+        )
+        raise ValueError(f"{what}; expected a number of seconds greater than 0, at most 86400")
+    return float(value)
+
+
+Seconds = Annotated[
+    float, BeforeValidator(_seconds), WithJsonSchema({"type": "number", "exclusiveMinimum": 0, "maximum": 86400})
+]
+
+
+class SimulatedGuest(Block):
+    """How the simulator plays one guest. Guests listed here alone exist on the site, and no test is about them."""
+
+    id: GuestId
+    """vm:NUMBER or ct:NUMBER."""
+    name: Label | None = None
+    """Its name, if `guests` does not say it."""
+    node: NodeName | None = None
+    """Node it starts on; none = its preferred node, else in turn."""
+    ha: bool = True
+    """false = not under HA."""
+    boot_seconds: Seconds | None = None
+    """From the start of its process until the application answers."""
+    memory: Size | None = None
+    """Its memory."""
+
+
+class Simulator(Block):
+    """Present = the site is simulated by us, behind real protocols on this machine. Nothing real is touched."""
+
+    seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 1
+    """Same seed, same history."""
+    speed: Annotated[float, Field(gt=0, le=1000)] | None = None
+    """Times real time, for `pveha sim` only; runs use virtual time."""
+    version: Version = "9.1.9"
+    """Proxmox VE version to play, in quotes."""
+    starts_at: Moment | None = None
+    """What the nodes' clocks say when the site starts; 2026-01-02T08:00:00Z unless said."""
+    token_coefficient: Annotated[int, Field(ge=0, le=5000)] = 125
+    """corosync's token_coefficient in ms: 125 on clusters made with pve-cluster 9.1 or later, 650 on older ones."""
+    boot_seconds: Seconds = 210.0
+    """From power on until a node's userland is up."""
+    guest_boot_seconds: Seconds = 20.0
+    """From the start of a guest's process until its application answers."""
+    node_memory: Size = 64 * 2**30
+    """Memory of each node."""
+    guest_memory: Size = 4 * 2**30
+    """Memory of each guest."""
+    defects: tuple[Slug, ...] = ()
+    """Planted defects, by name; `pveha sim defects` lists them."""
+    guests: tuple[SimulatedGuest, ...] = ()
+    """Guests that need more than the above."""
+
+
+DEFAULT_EPOCH = 1_767_340_800
+"""2026-01-02T08:00:00Z."""
+
+
+def simulator_spec(inventory: Inventory) -> dict[str, Any]:
+    """The JSON description of the site that the simulator is started with.
+
+    Nodes are numbered in the order of the file. A guest stands where the simulator block says, else on its preferred
+    node, else on the nodes in turn.
+
+    Raises:
+        ValueError: the inventory has no simulator block.
+    """
+    simulator = inventory.simulator
+    if simulator is None:
+        raise ValueError("this inventory describes a real site")
+    names = tuple(inventory.nodes)
+    played = {guest.id: guest for guest in simulator.guests}
+    declared = {guest.id: guest for guest in inventory.guests}
+    guests = []
+    for index, guest_id in enumerate([*declared, *(id_ for id_ in played if id_ not in declared)]):
+        play = played.get(guest_id) or SimulatedGuest(id=guest_id)
+        guest = declared.get(guest_id)
+        kind_, number = guest_id.split(":")
+        preferred = guest.preferred_node if guest else None
+        guests.append(
+            {
+                "vmid": int(number),
+                "kind": kind_,
+                "name": (guest and guest.name) or play.name or f"{kind_}{number}",
+                "node": play.node or preferred or names[index % len(names)],
+                "ha": play.ha,
+                "boot_seconds": play.boot_seconds or simulator.guest_boot_seconds,
+                "memory_bytes": play.memory or simulator.guest_memory,
+                "probes": max(1, sum(probe.kind in ("tcp", "http") for probe in guest.probes)) if guest else 1,
+            }
+        )
+    return {
+        "name": inventory.site.name,
+        "cluster": inventory.cluster.name,
+        "version": simulator.version,
+        "seed": simulator.seed,
+        "epoch_utc": round(simulator.starts_at.timestamp()) if simulator.starts_at else DEFAULT_EPOCH,
+        "token_coefficient": simulator.token_coefficient,
+        "defects": list(simulator.defects),
+        "nodes": [
+            {
+                "name": name,
+                "nodeid": number,
+                "room": node.room or "",
+                "boot_seconds": simulator.boot_seconds,
+                "memory_bytes": simulator.node_memory,
+            }
+            for number, (name, node) in enumerate(inventory.nodes.items(), 1)
+        ],
+        "guests": guests,
+    }

@@ -1,0 +1,309 @@
+"""The journal's lines, grouped by test and typed; what a line does not say properly is named, never guessed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from pytest_pveha.record.journal import Line
+from pytest_pveha.record.kinds import missing
+
+SECOND: Final = 1_000_000_000
+SLOWEST_PERIOD: Final = SECOND
+"""The sampler's pace when nothing is due (ns)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run of equal answers of one probe. Each answer was true at some moment between its sending and its end."""
+
+    probe: str
+    subject: str
+    answer: str
+    saw: str
+    first: int
+    last: int
+    first_end: int
+    last_end: int
+    count: int
+    worst_gap: int
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Something became ``new`` after ``low`` and by ``high``. With ``old`` None it was so at the first look."""
+
+    what: str
+    old: str | None
+    new: str
+    low: int
+    high: int
+    source: str
+
+
+@dataclass(slots=True)
+class Fault:
+    """Everything the journal says of one fault."""
+
+    fault: str
+    type: str
+    params: dict[str, Any]
+    test: str | None
+    before: int | None = None
+    after: int | None = None
+    effect: str | None = None
+    effect_saw: str = ""
+    effect_low: int | None = None
+    effect_high: int | None = None
+    healed: str | None = None
+    healed_saw: str = ""
+    outcome: str | None = None
+    heal_at: int | None = None
+    kinds: set[str] = field(default_factory=set)
+
+    @property
+    def node(self) -> str | None:
+        """The node it was aimed at."""
+        node = self.params.get("node")
+        return node if isinstance(node, str) else None
+
+    @property
+    def bounds(self) -> tuple[int, int] | None:
+        """Between which moments it took effect; None when that was not seen."""
+        if self.effect != "yes" or self.before is None or self.effect_high is None:
+            return None
+        low = self.before if self.effect_low is None else max(self.before, self.effect_low)
+        return min(low, self.effect_high), self.effect_high
+
+
+@dataclass(slots=True)
+class TestFacts:
+    """What the journal says of one test."""
+
+    __test__ = False
+
+    id: str
+    title: str = ""
+    roles: dict[str, Any] = field(default_factory=dict)
+    opened: bool = False
+    opened_at: int | None = None
+    runs: list[Run] = field(default_factory=list)
+    watched: dict[str, tuple[str, str, int]] = field(default_factory=dict)
+    """probe → (subject, what, period ns)"""
+    seen: list[Seen] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    expects: list[dict[str, Any]] = field(default_factory=list)
+    claims: list[dict[str, Any]] = field(default_factory=list)
+    audits: list[dict[str, Any]] = field(default_factory=list)
+    closes: list[dict[str, Any]] = field(default_factory=list)
+    spoilt: list[str] = field(default_factory=list)
+
+    def probes(self, subject: str) -> dict[str, list[Run]]:
+        """Each probe of that subject that was watched or sampled, with its runs in order of sending."""
+        names = {probe for probe, (of, _, _) in self.watched.items() if of == subject}
+        names |= {run.probe for run in self.runs if run.subject == subject}
+        return {name: [run for run in self.runs if run.probe == name] for name in sorted(names)}
+
+    def limit(self, probe: str) -> int:
+        """The longest gap that still counts as watching: two periods at the sampler's slowest pace (ns)."""
+        _, _, period = self.watched.get(probe, ("", "", 0))
+        return 2 * max(period, SLOWEST_PERIOD)
+
+    def fault(self) -> Fault | None:
+        """The first fault that was injected, or else planned: the incident the test is about."""
+        injected = [fault for fault in self.faults if fault.before is not None or fault.effect == "yes"]
+        return next(iter(injected or self.faults), None)
+
+
+@dataclass(slots=True)
+class Facts:
+    """What the journal says of the whole run."""
+
+    open: Line | None = None
+    close: Line | None = None
+    first: Line | None = None
+    last: Line | None = None
+    gates: list[dict[str, Any]] = field(default_factory=list)
+    tests: dict[str, TestFacts] = field(default_factory=dict)
+    faults: list[Fault] = field(default_factory=list)
+
+
+def gather(lines: Sequence[Line]) -> Facts:
+    """The journal's lines in groups. Total: whatever the data, nothing is raised."""
+    facts = Facts(first=lines[0] if lines else None, last=lines[-1] if lines else None)
+    by_name: dict[str, Fault] = {}
+    for line in lines:
+        if line.kind == "run.open":
+            facts.open = facts.open or line
+        elif line.kind == "run.close":
+            facts.close = line
+        elif line.kind == "gate":
+            facts.gates += dicts(line.data.get("checks")) or [{"id": "?", "title": "an empty gate", "answer": "?"}]
+        elif line.kind.startswith("fault."):
+            _fault(facts, by_name, line)
+        elif line.kind in _TAKERS:
+            _test_line(facts, line)
+    for test in facts.tests.values():
+        test.runs.sort(key=lambda run: (run.first, run.last, run.probe))
+    return facts
+
+
+def _test(facts: Facts, name: str) -> TestFacts:
+    return facts.tests.setdefault(name, TestFacts(name))
+
+
+def _test_line(facts: Facts, line: Line) -> None:
+    name = line.test
+    if line.kind == "test.open" and name is None:
+        name = text(line.data.get("id"))
+    if not name:
+        return
+    test = _test(facts, name)
+    lacking = missing(line.kind, line.data)
+    if lacking or not _TAKERS[line.kind](test, line):
+        what = f"lacks {', '.join(lacking)}" if lacking else "cannot be used"
+        test.spoilt.append(f"line {line.seq + 1} ({line.kind}) {what}")
+
+
+def _fault(facts: Facts, by_name: dict[str, Fault], line: Line) -> None:
+    data = line.data
+    name = text(data.get("fault"))
+    if line.kind == "fault.plan" or name not in by_name:
+        # A line of a fault that was never planned is kept too: it can only make things worse, as it must.
+        fault = Fault(name, text(data.get("type")) or "fault", mapping(data.get("params")), line.test)
+        by_name[name] = fault
+        facts.faults.append(fault)
+        if line.test:
+            _test(facts, line.test).faults.append(fault)
+    fault = by_name[name]
+    fault.kinds.add(line.kind)
+    if line.kind == "fault.inject":
+        fault.before, fault.after = integer(data.get("before")), integer(data.get("after"))
+    elif line.kind == "fault.effect":
+        fault.effect, fault.effect_saw = text(data.get("answer")), text(data.get("saw"))
+        fault.effect_low, fault.effect_high = integer(data.get("low")), integer(data.get("high"))
+    elif line.kind == "fault.heal":
+        fault.heal_at = line.mono if fault.heal_at is None else fault.heal_at
+    elif line.kind == "fault.healed":
+        fault.healed, fault.healed_saw = text(data.get("answer")), text(data.get("saw"))
+    elif line.kind == "fault.close":
+        fault.outcome = text(data.get("outcome"))
+
+
+def _take_open(test: TestFacts, line: Line) -> bool:
+    test.opened = True
+    test.opened_at = line.mono if test.opened_at is None else test.opened_at
+    test.title = text(line.data.get("title")) or test.title
+    test.roles = mapping(line.data.get("roles"))
+    return True
+
+
+def _take_watch(test: TestFacts, line: Line) -> bool:
+    probe, subject = text(line.data.get("probe")), text(line.data.get("subject"))
+    period = integer(line.data.get("period_ms"))
+    if not probe or not subject:
+        return False
+    known = test.watched.get(probe, ("", "", 0))[2]
+    test.watched[probe] = (subject, text(line.data.get("what")), max(known, (period or 0) * 1_000_000))
+    return period is not None
+
+
+def _take_samples(test: TestFacts, line: Line) -> bool:
+    data = line.data
+    keys = ("first", "last", "first_end", "last_end", "count", "worst_gap")
+    numbers = [integer(data.get(key)) for key in keys]
+    words = [text(data.get(key)) for key in ("probe", "subject", "answer")]
+    if any(each is None for each in numbers) or not all(words) or words[2] not in ("good", "bad", "unknown"):
+        return False
+    first, last, first_end, last_end, count, worst_gap = (each for each in numbers if each is not None)
+    if not (first <= last <= last_end and first <= first_end <= last_end and count >= 1):
+        return False
+    probe, subject, answer = words
+    test.runs.append(
+        Run(probe, subject, answer, text(data.get("saw")), first, last, first_end, last_end, count, worst_gap)
+    )
+    return True
+
+
+def _take_seen(test: TestFacts, line: Line) -> bool:
+    data = line.data
+    low, high, what = integer(data.get("low")), integer(data.get("high")), text(data.get("what"))
+    if low is None or high is None or low > high or not what:
+        return False
+    old = None if data.get("old") is None else _word(data["old"])
+    test.seen.append(Seen(what, old, _word(data.get("new")), low, high, text(data.get("source"))))
+    return True
+
+
+def _take_expect(test: TestFacts, line: Line) -> bool:
+    test.expects.append(line.data)
+    return line.data.get("outcome") in ("met", "not_met", "cant_tell")
+
+
+def _take_claim(test: TestFacts, line: Line) -> bool:
+    test.claims.append(line.data)
+    return True
+
+
+def _take_audit(test: TestFacts, line: Line) -> bool:
+    test.audits.append(line.data)
+    return line.data.get("answer") in ("yes", "no", "cant_tell")
+
+
+def _take_close(test: TestFacts, line: Line) -> bool:
+    test.closes.append(line.data)
+    return True
+
+
+_TAKERS: Final = {
+    "test.open": _take_open,
+    "watch": _take_watch,
+    "samples": _take_samples,
+    "seen": _take_seen,
+    "expect": _take_expect,
+    "claim": _take_claim,
+    "audit": _take_audit,
+    "test.close": _take_close,
+}
+
+
+def integer(value: object) -> int | None:
+    """The value if it is a whole number that can be a time or a count (64 bits)."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 63 else None
+
+
+def real(value: object) -> float | None:
+    """The value if it is a number of a size that means something."""
+    return value if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e18 else None
+
+
+def text(value: object) -> str:
+    """The value if it is text, else nothing."""
+    return value if isinstance(value, str) else ""
+
+
+def mapping(value: object) -> dict[str, Any]:
+    """The value if it is an object, else an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def dicts(value: object) -> list[dict[str, Any]]:
+    """The objects in the value, if it is a list."""
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
+def strings(value: object) -> list[str]:
+    """The texts in the value, if it is a list."""
+    return [each for each in value if isinstance(each, str)] if isinstance(value, list) else []
+
+
+def _word(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return value if isinstance(value, str) else str(value)
+
+
+def known(runs: Iterable[Run]) -> list[Run]:
+    """The runs that say something."""
+    return [run for run in runs if run.answer != "unknown"]

@@ -1,0 +1,106 @@
+"""What a question about the site can be answered with, and the one way to wait for a yes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from pytest_pveha.clock import SECOND
+from pytest_pveha.errors import CantTell, NotMet, SiteError
+
+if TYPE_CHECKING:
+    from pytest_pveha.observe.observer import Observer
+
+Verdict = Literal["yes", "no", "cant_tell"]
+
+Write = Callable[[str, dict[str, Any]], object]
+"""Writes one line of the journal: its kind and its data."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Yes, no, or can't tell, with what was seen."""
+
+    verdict: Verdict
+    saw: str
+
+
+def yes(saw: str) -> Answer:
+    """It was seen to be so."""
+    return Answer("yes", saw)
+
+
+def no(saw: str) -> Answer:
+    """It was seen not to be so."""
+    return Answer("no", saw)
+
+
+def cant_tell(why: str) -> Answer:
+    """Nothing usable was observed."""
+    return Answer("cant_tell", why)
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A question with a name that reads well in "waiting for …"."""
+
+    name: str
+    ask: Callable[[Observer], Answer]
+
+
+@dataclass(frozen=True, slots=True)
+class Met:
+    """A condition that came true: after ``low``, where it was last seen not so, and by ``high`` (mono ns)."""
+
+    saw: str
+    low: int
+    high: int
+
+
+def wait_until(
+    condition: Condition,
+    within: float,
+    observer: Observer,
+    *,
+    every: float = 1.0,
+) -> Met:
+    """The condition was seen to hold.
+
+    It is asked every ``every`` seconds on an even schedule.
+
+    Raises:
+        NotMet: it was last seen not to hold, at or after the deadline.
+        CantTell: at the deadline nothing usable was seen.
+    """
+    clock = observer.site.clock
+    begin = clock.now().mono
+    end = begin + round(within * SECOND)
+    low = due = begin
+    last: Answer | None = None
+    while True:
+        asked = clock.now().mono
+        answer = ask(condition, observer)
+        answered = clock.now().mono
+        observer.tell(condition.name, answer.saw)
+        if answer.verdict == "yes":
+            return Met(answer.saw, low, answered)
+        if answer.verdict == "no":
+            low = asked
+        if answer.verdict == "no" or last is None or last.verdict != "no":
+            last = answer
+        if answered >= end:
+            break
+        due = max(due + round(every * SECOND), answered)
+        clock.sleep_until(min(due, max(end, answered)))
+    if answer.verdict == "no":
+        raise NotMet(f"{condition.name}: not within {within:g} s; last seen: {answer.saw}")
+    raise CantTell(condition.name, within, answer.saw)
+
+
+def ask(condition: Condition, observer: Observer) -> Answer:
+    """The answer now; a site that does not answer is "can't tell", never a traceback."""
+    try:
+        return condition.ask(observer)
+    except SiteError as error:
+        return cant_tell(str(error))

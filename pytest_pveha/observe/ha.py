@@ -1,0 +1,157 @@
+"""Conditions about the HA manager: a node fenced, guests started elsewhere, a node back."""
+
+from __future__ import annotations
+
+from pytest_pveha.clock import SECOND
+from pytest_pveha.errors import SiteError
+from pytest_pveha.handles.guest import Guests, Nodes
+from pytest_pveha.handles.node import Node
+from pytest_pveha.observe.answer import Answer, Condition, cant_tell, no, yes
+from pytest_pveha.observe.observer import READ, Observer
+
+FRESH = 30
+"""Seconds after which PVE calls a status stamp old (pve-ha-manager API2/HA/Status.pm)."""
+
+
+def membership_lost(victim: Node) -> Condition:
+    """The others no longer count the node among their members, and are quorate without it."""
+
+    def ask(observer: Observer) -> Answer:
+        view = observer.look()
+        if view.membership is None:
+            return cant_tell(view.trouble)
+        if view.membership.online.get(victim.name):
+            return no(f"{victim.name} is still a member")
+        if not view.membership.quorate:
+            return no(f"{victim.name} left, and the others are not quorate")
+        return yes(f"{victim.name} is offline, the others are quorate")
+
+    return Condition(f"the cluster notices that {victim.name} is gone", ask)
+
+
+def fenced(victim: Node) -> Condition:
+    """The HA manager acknowledged the node's fence: it holds the dead node's agent lock, and its log says so.
+
+    There is no fence action in Proxmox: the lock grab *is* the acknowledgement (measured on PVE 9.1.9). It may fall
+    into one round with ``fence`` and ``recovery``, so the state alone cannot be waited for.
+    """
+    line = f"fencing: acknowledged - got agent lock for node '{victim.name}'"
+
+    def ask(observer: Observer) -> Answer:
+        view = observer.look()
+        if view.manager is None:
+            return cant_tell(view.trouble)
+        left = sorted(sid for sid, service in view.manager.services.items() if service.node == victim.name)
+        if left:
+            states = ", ".join(f"{sid} {view.manager.services[sid].state}" for sid in left)
+            return no(f"node {victim.name} is {view.manager.nodes.get(victim.name)}; still there: {states}")
+        others = observer.site.nodes - {victim}
+        found = find_in_journals(observer, others, line)
+        if found.verdict == "no":
+            return no(f"its services were moved, but no CRM journal says {line!r}: recovered without a fence")
+        return found
+
+    return Condition(f"node {victim.name} is fenced", ask)
+
+
+def find_in_journals(observer: Observer, nodes: Nodes, text: str) -> Answer:
+    """Whether a CRM journal of these nodes has the line since the incident began; an unreadable one decides nothing."""
+    trouble = []
+    for node in nodes:
+        try:
+            lines = node.journal(observer.since, ("pve-ha-crm",), observer.site.clock.deadline(READ))
+        except SiteError as error:
+            trouble.append(str(error))
+            continue
+        if any(text in line.text for line in lines):
+            return yes(f"{node.name}: {text}")
+    if trouble:
+        return cant_tell("; ".join(trouble))
+    return no(f"no journal says {text!r}")
+
+
+def started(guests: Guests, on: Nodes) -> Condition:
+    """Each guest is started by HA on one of these nodes, and its process was seen there."""
+
+    def ask(observer: Observer) -> Answer:
+        view = observer.look()
+        if view.manager is None:
+            return cant_tell(view.trouble)
+        places = {}
+        for sid in guests.sids:
+            service = view.manager.services.get(sid)
+            if service is None:
+                return no(f"{sid} is no HA service")
+            if service.state != "started" or service.node not in on:
+                return no(f"{sid} is {service.state} on {service.node}")
+            places[sid] = service.node
+        for name in sorted(set(places.values())):
+            running = observer.processes(on[name]).ages
+            missing = sorted(sid for sid, node in places.items() if node == name and sid not in running)
+            if missing:
+                return no(f"no process of {', '.join(missing)} on {name} yet")
+        return yes(", ".join(f"{sid} on {node}" for sid, node in sorted(places.items())))
+
+    return Condition(f"{len(guests)} guests are started on {', '.join(on.names)}", ask)
+
+
+def online(node: Node) -> Condition:
+    """The node is a quorate member again, HA calls it online, and its LRM writes fresh stamps."""
+
+    def ask(observer: Observer) -> Answer:
+        view = observer.look()
+        if view.membership is None or view.manager is None:
+            return cant_tell(view.trouble)
+        if not view.membership.online.get(node.name):
+            return no(f"{node.name} is no member yet")
+        state = view.manager.nodes.get(node.name)
+        if state != "online":
+            return no(f"HA calls {node.name} {state}")
+        lrm = view.manager.lrms.get(node.name)
+        if lrm is None or view.manager.timestamp - lrm.timestamp > FRESH:
+            return no(f"the LRM of {node.name} has not written a fresh stamp")
+        observer.boot_id(node)
+        return yes(f"{node.name} is online, LRM {lrm.state}")
+
+    return Condition(f"node {node.name} is back", ask)
+
+
+def quorum_whole() -> Condition:
+    """Every node, asked itself, says that the cluster is quorate and that all nodes are members."""
+
+    def ask(observer: Observer) -> Answer:
+        for node in observer.site.nodes:
+            membership = observer.site.cluster.membership(observer.site.clock.deadline(READ), at=node.name)
+            missing = sorted(name for name, there in membership.online.items() if not there)
+            if not membership.quorate or missing:
+                return no(f"{node.name} says: quorate {membership.quorate}, missing {', '.join(missing) or 'nobody'}")
+        return yes("quorate from every node's view")
+
+    return Condition("quorum is whole from every node's view", ask)
+
+
+LASTING = 10.0
+"""Seconds of good answers that make a recovery lasting."""
+
+
+def answering(guests: Guests) -> Condition:
+    """Every guest's application has answered every probe for ten seconds."""
+
+    def ask(observer: Observer) -> Answer:
+        if observer.sampler is None:
+            return cant_tell("nothing is being sampled; call run.watch(guests) first")
+        now = observer.site.clock.now().mono
+        bad, young = [], []
+        for sid in guests.sids:
+            since = observer.sampler.good_since(sid)
+            if since is None:
+                bad.append(sid)
+            elif now - since < LASTING * SECOND:
+                young.append(sid)
+        if bad:
+            return no(f"no answer from {', '.join(bad)}")
+        if young:
+            return no(f"{', '.join(young)} answers for less than {LASTING:g} s")
+        return yes(f"{len(guests)} guests answer")
+
+    return Condition(f"{len(guests)} guests answer again", ask)

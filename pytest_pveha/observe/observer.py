@@ -1,0 +1,117 @@
+"""The run's eyes: they ask the site, remember what they last saw, and journal each change with its bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pytest_pveha.clock import SECOND, Instant
+from pytest_pveha.errors import SiteError
+from pytest_pveha.handles.cluster import Manager, Membership
+from pytest_pveha.handles.node import Node, Processes
+from pytest_pveha.handles.site import Site
+from pytest_pveha.observe.answer import Write
+from pytest_pveha.observe.sampler import Sampler
+
+READ = 10.0
+"""Seconds any single reading may take. Around a membership change the API can hang for more than five
+(measured on a PVE 9.1.9 control plane), which is no outage."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One look at the cluster; a part that did not answer is None, with the reason in ``trouble``."""
+
+    membership: Membership | None
+    manager: Manager | None
+    trouble: str
+
+
+class Observer:
+    """Looks at the site, and writes a ``seen`` line whenever something is not what it last was."""
+
+    def __init__(
+        self, site: Site, write: Write, tell: Callable[[str, str], None] = lambda waiting_for, saw: None
+    ) -> None:
+        self.site = site
+        self.write = write
+        self.tell = tell
+        """Hears, for the person at the terminal, what is waited for and what was last seen."""
+        self.since = site.clock.now().utc / SECOND
+        """When the present incident began (epoch seconds): journals are read from here on."""
+        self.sampler: Sampler | None = None
+        self._last: dict[str, tuple[str, int]] = {}
+
+    def look(self) -> View:
+        """Membership and the HA manager's status as one endpoint tells them: two reads."""
+        membership: Membership | None = None
+        manager: Manager | None = None
+        trouble = ""
+        deadline = self.site.clock.deadline(READ)
+        try:
+            membership = self.site.cluster.membership(deadline)
+            manager = self.site.cluster.manager(deadline)
+        except SiteError as error:
+            trouble = str(error)
+        if membership is not None:
+            asked = membership.asked
+            self.note("quorate", _word(membership.quorate), asked.at, asked.answered, "api")
+            for name, online in sorted(membership.online.items()):
+                self.note(f"membership/{name}", "online" if online else "offline", asked.at, asked.answered, "api")
+        if manager is not None:
+            asked = manager.asked
+            self.note("master", manager.master, asked.at, asked.answered, "api")
+            for name, state in sorted(manager.nodes.items()):
+                self.note(f"node_status/{name}", state, asked.at, asked.answered, "api")
+            for sid, service in sorted(manager.services.items()):
+                self.note(f"service/{sid}", f"{service.state}@{service.node}", asked.at, asked.answered, "api")
+        return View(membership, manager, trouble)
+
+    def boot_id(self, node: Node) -> str:
+        """The node's boot id, noted."""
+        asked = self.site.clock.now()
+        value = node.boot_id(self.site.clock.deadline(READ))
+        self.note(f"boot_id/{node.name}", value, asked, self.site.clock.now(), "ssh")
+        return value
+
+    def processes(self, node: Node) -> Processes:
+        """The guests whose process runs on the node, each noted."""
+        found = node.processes(self.site.clock.deadline(READ))
+        for sid in self.site.guests.sids:
+            what = f"process/{sid}@{node.name}"
+            state = "running" if sid in found.ages else "absent"
+            if self.note(what, state, found.asked_at, found.answered_at, "ssh") and state == "running":
+                self._note_start(sid, node.name, found)
+        return found
+
+    def _note_start(self, sid: str, node: str, found: Processes) -> None:
+        """A process's own age bounds its start better than our looks do; ``ps`` gives whole seconds, cut off."""
+        age = found.ages[sid] * SECOND
+        low, high = max(0, found.asked_at.mono - age - SECOND), found.answered_at.mono - age
+        data = {"what": f"process_start/{sid}@{node}", "old": None, "new": "started", "low": low, "high": high}
+        self.write("seen", {**data, "source": "process age"})
+
+    def note(self, what: str, value: str, asked: Instant, answered: Instant, source: str) -> bool:
+        """Remember what was seen; whether it is new.
+
+        A change is journalled as having come between the last sight of the old and the first of the new.
+        """
+        old = self._last.get(what)
+        self._last[what] = (value, asked.mono)
+        if old is not None and old[0] == value:
+            return False
+        if old is None:
+            self.write(
+                "seen",
+                {"what": what, "old": None, "new": value, "low": asked.mono, "high": answered.mono, "source": source},
+            )
+        else:
+            self.write(
+                "seen",
+                {"what": what, "old": old[0], "new": value, "low": old[1], "high": answered.mono, "source": source},
+            )
+        return True
+
+
+def _word(value: bool) -> str:
+    return "yes" if value else "no"

@@ -1,0 +1,78 @@
+"""The site as it was found: what must be so again when a run is over."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pytest_pveha.errors import SiteError
+from pytest_pveha.observe.answer import Answer, cant_tell, no, yes
+from pytest_pveha.observe.observer import READ, Observer
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Who was there and what ran where."""
+
+    cluster: str
+    quorate: bool
+    nodes: dict[str, str]
+    """HA's word for each node (``online``), or ``offline`` where it is no member."""
+    services: dict[str, str]
+    """``state@node`` of each HA service."""
+    guests: dict[str, str]
+    """``status@node`` of every guest, HA or not."""
+    boot_ids: dict[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Snapshot:
+        return cls(**{name: data[name] for name in cls.__dataclass_fields__})
+
+
+def take(observer: Observer) -> Snapshot:
+    """The site as it is now. SiteError when it cannot be seen whole."""
+    site = observer.site
+    view = observer.look()
+    if view.membership is None or view.manager is None:
+        raise SiteError(f"the site cannot be seen: {view.trouble}")
+    guests = site.cluster.guests(site.clock.deadline(READ))
+    nodes, boot_ids = {}, {}
+    for name, online in sorted(view.membership.online.items()):
+        nodes[name] = view.manager.nodes.get(name, "unknown") if online else "offline"
+    for node in site.nodes:
+        if view.membership.online.get(node.name):
+            boot_ids[node.name] = observer.boot_id(node)
+    return Snapshot(
+        cluster=view.membership.cluster,
+        quorate=view.membership.quorate,
+        nodes=nodes,
+        services={sid: f"{row.state}@{row.node}" for sid, row in sorted(view.manager.services.items())},
+        guests={sid: f"{row.status}@{row.node}" for sid, row in sorted(guests.items())},
+        boot_ids=boot_ids,
+    )
+
+
+def differences(found: Snapshot, now: Snapshot) -> list[str]:
+    """What is not as it was found, in words; boot ids are no part of it, a healed node has a new one."""
+    rows = [] if now.quorate == found.quorate else [f"quorate: {found.quorate} → {now.quorate}"]
+    for what, before, after in (
+        ("node", found.nodes, now.nodes),
+        ("service", found.services, now.services),
+        ("guest", found.guests, now.guests),
+    ):
+        for key in sorted({*before, *after}):
+            if before.get(key) != after.get(key):
+                rows.append(f"{what} {key}: {before.get(key, 'absent')} → {after.get(key, 'absent')}")
+    return rows
+
+
+def as_found(observer: Observer, found: Snapshot) -> Answer:
+    """Whether the site is as it was found."""
+    try:
+        rows = differences(found, take(observer))
+    except SiteError as error:
+        return cant_tell(str(error))
+    return no("; ".join(rows)) if rows else yes("as found")

@@ -1,0 +1,97 @@
+"""pytest glue: the options, and the door to the rest.
+
+This module is loaded in every pytest run on the interpreter, so it imports next to nothing. Hooks and fixtures are
+registered only where an inventory is given or the ini key ``pveha`` is set.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pytest
+
+SCOPES = ("one-per-role", "one-per-room", "all")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options are ours by their prefix; the plain ``--inventory`` follows in pytest_load_initial_conftests."""
+    group = parser.getgroup("pveha", "Proxmox VE high availability")
+    group.addoption("--pveha-inventory", metavar="FILE", help="the site under test (also --inventory, PVEHA_INVENTORY)")
+    group.addoption(
+        "--pveha-scope",
+        choices=SCOPES,
+        default=None,
+        help="which targets: one-per-role (default on simulated sites), one-per-room, or all",
+    )
+    group.addoption("--pveha-real-only", action="store_true", help="refuse simulated sites (for CI that must mean it)")
+    group.addoption("--pveha-reports", metavar="DIR", help="where run folders go (default: reports/ beside the config)")
+    group.addoption("--pveha-signing-key", metavar="FILE", help="OpenSSH private key that seals the evidence")
+    parser.addini("pveha", "this configuration is meant for pytest-pveha's suites", type="bool", default=False)
+
+
+def pytest_load_initial_conftests(early_config: pytest.Config, parser: pytest.Parser, args: list[str]) -> None:
+    """``--inventory`` exists, whoever owns it: pytest-ansible has one of its own, and then we only read it."""
+    del early_config, args
+    try:
+        parser.addoption("--inventory", metavar="FILE", dest="pveha_plain_inventory", help="as --pveha-inventory")
+    except ValueError:  # somebody has it already
+        return
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Markers are known everywhere; the rest only where it is wanted."""
+    config.addinivalue_line("markers", "destructive(blast=…, expected=…): breaks something on purpose, and heals it")
+    config.addinivalue_line("markers", "readiness: only looks; asks what the gate asks")
+    config.addinivalue_line("markers", "roles(*names): the parts that the victim of this test plays, one test each")
+    config.addinivalue_line("markers", "needs(**what): what the site must have for this test to apply")
+    inventory = inventory_option(config)
+    wanted = bool(config.getini("pveha"))
+    if not wanted and inventory is not None:
+        _refuse_lost_config(config, inventory)
+    if wanted or config.getoption("--pveha-inventory"):
+        from pytest_pveha.hooks import activate
+
+        activate(config, Path(inventory) if inventory is not None else None)
+
+
+def inventory_option(config: pytest.Config) -> str | None:
+    """The inventory as given: ``--pveha-inventory``, ``--inventory`` (of whoever owns it), or PVEHA_INVENTORY."""
+    own: str | None = config.getoption("--pveha-inventory") or getattr(config.option, "pveha_plain_inventory", None)
+    return own or _foreign(config) or os.environ.get("PVEHA_INVENTORY") or None
+
+
+def _foreign(config: pytest.Config) -> str | None:
+    """What was typed after an ``--inventory`` that another plugin owns; its default is no answer."""
+    if hasattr(config.option, "pveha_plain_inventory"):
+        return None
+    return typed(config.invocation_params.args)
+
+
+def typed(args: Sequence[str | os.PathLike[str]]) -> str | None:
+    """The last ``--inventory`` among command line words."""
+    found = None
+    words = [str(word) for word in args]
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        if word == "--inventory":
+            found = following
+        elif word.startswith("--inventory="):
+            found = word.partition("=")[2]
+    return found
+
+
+def _refuse_lost_config(config: pytest.Config, inventory: str) -> None:
+    """Stop where ``--inventory /elsewhere/x.yml`` made pytest look for its configuration beside that file."""
+    import pytest
+
+    directory = config.invocation_params.dir
+    for folder in (directory, *directory.parents):
+        ini = folder / "pyproject.toml"
+        if ini.is_file() and "\npveha = " in ini.read_text(encoding="utf-8", errors="replace"):
+            raise pytest.UsageError(
+                f"pytest took {config.rootpath} for its root because of the path after --inventory, and so lost "
+                f"{ini}; nothing was run. Type instead: pytest --inventory={inventory} …"
+            )

@@ -1,0 +1,148 @@
+"""What must hold before anything is broken. The gate asks these whatever was selected; ``-m readiness`` shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pytest_pveha.observe.answer import Answer, Condition, ask, cant_tell, no, yes
+from pytest_pveha.observe.ha import FRESH, quorum_whole
+from pytest_pveha.observe.observer import READ, Observer
+
+CLOCK = 1.0
+"""Seconds a node's clock may differ from ours: lock and status ages are judged by node clocks."""
+
+_HEALTHY = {"started", "stopped", "ignored", "disabled"}
+"""HA service states that are somebody's wish, not trouble."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A readiness check; a blocker refuses every destructive test."""
+
+    id: str
+    title: str
+    advice: str
+    ask: Callable[[Observer], Answer]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A check and its answer."""
+
+    check: Check
+    answer: Answer
+
+    def to_json(self) -> dict[str, str]:
+        return {
+            "id": self.check.id,
+            "title": self.check.title,
+            "answer": self.answer.verdict,
+            "saw": self.answer.saw,
+            "advice": self.check.advice,
+        }
+
+
+def _cluster_is_named(observer: Observer) -> Answer:
+    view = observer.look()
+    if view.membership is None:
+        return cant_tell(view.trouble)
+    there, named = set(view.membership.online), set(observer.site.nodes.names)
+    if there != named:
+        extra = ", ".join(sorted(there - named)) or "none"
+        lacking = ", ".join(sorted(named - there)) or "none"
+        return no(f"nodes only on the site: {extra}; only in the inventory: {lacking}")
+    return yes(f"{view.membership.cluster}: {', '.join(sorted(there))}")
+
+
+def _quorate(observer: Observer) -> Answer:
+    return quorum_whole().ask(observer)
+
+
+def _master(observer: Observer) -> Answer:
+    view = observer.look()
+    if view.manager is None:
+        return cant_tell(view.trouble)
+    if view.manager.nodes.get(view.manager.master) != "online":
+        return no(f"the CRM master {view.manager.master or '(none)'} is not online")
+    return yes(f"master {view.manager.master}")
+
+
+def _lrms(observer: Observer) -> Answer:
+    view = observer.look()
+    if view.manager is None:
+        return cant_tell(view.trouble)
+    bad = []
+    for name in observer.site.nodes.names:
+        lrm = view.manager.lrms.get(name)
+        if lrm is None or lrm.state not in ("active", "wait_for_agent_lock") or lrm.mode != "active":
+            bad.append(f"{name} {lrm.state}/{lrm.mode}" if lrm else f"{name} unknown")
+        elif view.manager.timestamp - lrm.timestamp > FRESH:
+            bad.append(f"{name} silent for {view.manager.timestamp - lrm.timestamp} s")
+    return no(", ".join(bad)) if bad else yes("every LRM is active or idle, with a fresh stamp")
+
+
+def _services(observer: Observer) -> Answer:
+    view = observer.look()
+    if view.manager is None:
+        return cant_tell(view.trouble)
+    bad = [f"{sid} {row.state}" for sid, row in sorted(view.manager.services.items()) if row.state not in _HEALTHY]
+    missing = [sid for sid in observer.site.guests.sids if sid not in view.manager.services]
+    if bad or missing:
+        return no(", ".join([*bad, *(f"{sid} is not managed by HA" for sid in missing)]))
+    return yes(f"{len(view.manager.services)} services, none in trouble")
+
+
+def _processes(observer: Observer) -> Answer:
+    view = observer.look()
+    if view.manager is None:
+        return cant_tell(view.trouble)
+    where: dict[str, list[str]] = {}
+    for node in observer.site.nodes:
+        for sid in observer.processes(node).ages:
+            where.setdefault(sid, []).append(node.name)
+    twice = [f"{sid} on {' and '.join(nodes)}" for sid, nodes in sorted(where.items()) if len(nodes) > 1]
+    lost = [sid for sid in observer.site.guests.sids if sid not in where]
+    if twice or lost:
+        return no("; ".join([*(f"runs twice: {row}" for row in twice), *(f"{sid} runs nowhere" for sid in lost)]))
+    return yes(f"{len(where)} guests, each on one node")
+
+
+def _watchdog(observer: Observer) -> Answer:
+    off = []
+    for node in observer.site.nodes:
+        for unit in ("watchdog-mux", "pve-ha-lrm", "pve-ha-crm", "corosync"):
+            if not node.unit_active(unit, observer.site.clock.deadline(READ)):
+                off.append(f"{unit} on {node.name}")
+    return no(f"not active: {', '.join(off)}") if off else yes("watchdog-mux, LRM, CRM and corosync run on every node")
+
+
+def _clocks(observer: Observer) -> Answer:
+    worst, who = 0.0, ""
+    for node in observer.site.nodes:
+        offset = node.clock_offset(observer.site.clock.deadline(READ))
+        if abs(offset.offset) - offset.error > worst:
+            worst, who = abs(offset.offset) - offset.error, node.name
+    # what is left after the error of asking is a real difference
+    return no(f"{who} differs by {worst:.1f} s") if worst > CLOCK else yes(f"within {CLOCK:g} s of ours")
+
+
+CHECKS = (
+    Check("nodes-named", "The inventory names exactly this cluster's nodes", "complete `nodes:`", _cluster_is_named),
+    Check("quorate", "Every node calls the cluster quorate and whole", "repair membership: `pvecm status`", _quorate),
+    Check("master", "There is a live CRM master", "`ha-manager status`; restart pve-ha-crm where it hangs", _master),
+    Check("lrms", "Every LRM is alive", "`ha-manager status`; leave maintenance, restart pve-ha-lrm", _lrms),
+    Check(
+        "services", "No HA service is in trouble", "`ha-manager status`; repair, then set it started again", _services
+    ),
+    Check(
+        "one-process", "Each guest runs on exactly one node", "find the wrong process with `ps`, stop it", _processes
+    ),
+    Check("daemons", "The HA daemons and the watchdog run", "`systemctl status watchdog-mux pve-ha-lrm`", _watchdog),
+    Check("clocks", "The nodes' clocks agree with ours", "`chronyc tracking` on the nodes and here", _clocks),
+)
+
+
+def run_checks(observer: Observer) -> list[Finding]:
+    """Every check asked once, in order."""
+    return [Finding(check, ask(Condition(check.title, check.ask), observer)) for check in CHECKS]

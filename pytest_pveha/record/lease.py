@@ -1,0 +1,48 @@
+"""One run per site on this machine, and the door that stays shut until what is broken is healed."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import quote
+
+from pytest_pveha.errors import SiteBusy, UsageError
+from pytest_pveha.record.openings import state_home
+
+
+class Lease:
+    """Held while this process may touch the site; the kernel gives it back when the process dies."""
+
+    def __init__(self, site: str, environ: Mapping[str, str] = os.environ) -> None:
+        self._path = state_home(environ) / "lease" / f"{quote(site, safe='')}.lock"
+        self._descriptor: int | None = None
+
+    def take(self, *, wait: bool = False) -> None:
+        """The site is ours. SiteBusy (at once, unless ``wait``) while another process holds it."""
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise UsageError(f"{self._path}: cannot be made ({error.strerror}); set PVEHA_STATE") from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            holder = os.read(descriptor, 100).decode(errors="replace").strip() or "unknown"
+            os.close(descriptor)
+            raise SiteBusy(f"process {holder} is using this site; wait until it has ended, or end it") from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        self._descriptor = descriptor
+
+    def give_back(self) -> None:
+        """Others may use the site."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    @property
+    def path(self) -> Path:
+        """The lock file."""
+        return self._path

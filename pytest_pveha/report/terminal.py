@@ -1,0 +1,66 @@
+"""The last lines of a run in the terminal: a line a test with its figures, what was not proven, and the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pytest_pveha.report import words
+
+_COLUMN = 13
+_SHOWN = 5
+
+
+def summary_lines(verdict: Mapping[str, Any], report: Path | None = None) -> list[str]:
+    """What a person reads when the run has ended. No line holds anything that could move the cursor."""
+    return [line.replace("\n", " ").rstrip() for line in _lines(words.clean(verdict), report)]
+
+
+def _lines(verdict: dict[str, Any], report: Path | None) -> Iterator[str]:
+    took = words.between(verdict["started"], verdict["finished"])
+    where = f"{verdict['site']}{' (SIMULATED)' if verdict['simulated'] else ''}"
+    yield f"pveha: {where}, run {verdict['run']}" + (f", {words.length(took)}" if took is not None else "")
+    gate = verdict["gate"]
+    if gate["verdict"] != "accepted":
+        yield _row(gate["verdict"], "the gate: is the site fit to be tested?")
+        for check in gate["checks"]:
+            if check.get("answer") != "yes":
+                yield _row(
+                    "", f"{check.get('title') or check.get('id')}: {check.get('saw', '')}. {check.get('advice', '')}"
+                )
+    for test in verdict["tests"]:
+        yield from _test(test)
+    if verdict["not_proven"]:
+        yield "not proven:"
+        for item in verdict["not_proven"]:
+            yield f"  {item['id']}: {item['reason']}"
+    shouted = verdict["verdict"].upper()
+    if verdict["simulated"] and "SIMULATED" not in shouted:
+        shouted += " (SIMULATED)"
+    yield f"verdict: {shouted}. {words.MEANING.get(words.word(verdict['verdict']), '')}"
+    if report is not None:
+        yield f"report:  {words.clean(str(report))}"
+
+
+def _test(test: Mapping[str, Any]) -> Iterator[str]:
+    role = words.role(test["id"])
+    yield _row(test["verdict"], f"{test['title']}{f' [{role}]' if role else ''}")
+    if test["verdict"] != "accepted" and test["reason"]:
+        yield _row("", test["reason"])
+    missed = [claim for claim in test["claims"] if claim["verdict"] != "accepted"]
+    for claim in missed[:_SHOWN]:
+        yield _row("", f"{claim['verdict']}: {_claim(claim)}")
+    if len(missed) > _SHOWN:
+        yield _row("", f"and {len(missed) - _SHOWN} more, see the report")
+    met = [claim for claim in test["claims"] if claim["verdict"] == "accepted"]
+    for claim, count in words.worst(met):
+        yield _row("", _claim(claim) + (f"; the worst of {count}" if count > 1 else ""))
+
+
+def _claim(claim: Mapping[str, Any]) -> str:
+    return f"{words.measure(claim['measure'])} of {claim['subject']} {words.statement(claim)}"
+
+
+def _row(verdict: str, text: str) -> str:
+    return f"  {verdict.upper():<{_COLUMN}} {text}"

@@ -1,0 +1,273 @@
+"""One run against one site, from the lease to the last line of its journal."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pytest_pveha import __version__
+from pytest_pveha.clock import Clock, LiveClock
+from pytest_pveha.embedded import Embedded, start_or_attach
+from pytest_pveha.errors import PreflightRefused, PvehaError, SiteDirty, SiteError, UnsafeTarget
+from pytest_pveha.handles.connect import connect
+from pytest_pveha.handles.site import Site
+from pytest_pveha.inventory import Site as Inventory
+from pytest_pveha.inventory import consent_refusal
+from pytest_pveha.judge.verdict import Verdict, judge
+from pytest_pveha.observe.observer import READ, Observer
+from pytest_pveha.observe.snapshot import differences, take
+from pytest_pveha.readiness.checks import Finding, run_checks
+from pytest_pveha.record.journal import Journal, read
+from pytest_pveha.record.lease import Lease
+from pytest_pveha.record.openings import OpenRuns, open_runs
+from pytest_pveha.scenario.objectives import as_json
+from pytest_pveha.scenario.run import Run
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What was asked for: tests by id and title, and what was left out, with the reason."""
+
+    scope: str
+    selected: list[dict[str, str]]
+    not_selected: list[dict[str, str]] = field(default_factory=list)
+    not_applicable: list[dict[str, str]] = field(default_factory=list)
+    waived: list[dict[str, str]] = field(default_factory=list)
+
+
+class Campaign:
+    """A run in progress: the site, its journal, and the gate before anything destructive."""
+
+    def __init__(self, inventory: Inventory, reports: Path, tell: Callable[[str, str], None]) -> None:
+        self.declared = inventory
+        self.tell = tell
+        """Hears, for the person at the terminal, what is waited for and what was last seen."""
+        self._reports = reports
+        self._lease = Lease(inventory.name)
+        self._runs: OpenRuns = open_runs(inventory.name, os.environ)
+        self._embedded: Embedded | None = None
+        self._journal: Journal | None = None
+        self._gate: list[Finding] | None = None
+        self._supervisor: Any = None
+        self._test: str | None = None
+        self._early: list[tuple[str, dict[str, Any]]] = []
+        self._open = False
+        self._broken = False
+
+    # --- opening -----------------------------------------------------------------------------------------------
+
+    def open(self, plan: Plan) -> None:
+        """The site is ours, seen whole, and on record as it was found.
+
+        Raises:
+            SiteBusy, SiteDirty: another run is on it, or left it unhealed.
+            SiteError: it does not answer.
+        """
+        self._lease.take()
+        try:
+            self._refuse_dirty()
+            self.clock, bound = self._enter()
+            self.site: Site = connect(bound, self.clock)
+            self._begin(plan)
+        except BaseException:
+            self._leave(stop_site=True)
+            raise
+
+    def _refuse_dirty(self) -> None:
+        left = self._runs.list()
+        if left:
+            raise SiteDirty(
+                f"site {self.declared.name}: the run {left[0]} left something that is not healed, so nothing new may "
+                f"be broken. Type: pveha heal --inventory {self.declared.path}"
+            )
+
+    def _enter(self) -> tuple[Clock, Inventory]:
+        if not self.declared.simulated:
+            return LiveClock(), self.declared
+        self._embedded = start_or_attach(self.declared)
+        return self._embedded.clock(), self._embedded.inventory
+
+    def _begin(self, plan: Plan) -> None:
+        real = LiveClock().now()
+        self.id = secrets.token_hex(4)
+        stamp = real.iso()[:19].replace("-", "").replace(":", "")
+        self.folder = self._reports / self.declared.name / f"{stamp}Z-{self.id}"
+        self.folder.mkdir(parents=True, mode=0o700)
+        (self.folder / "raw").mkdir(mode=0o700)
+        self._journal = Journal(self.folder / "journal.jsonl", self.clock)
+        self.observer = Observer(self.site, self._write, self.tell)
+        self.tell("looking at the site", "")
+        self.found = take(self.observer)
+        if self.found.cluster != self.declared.model.cluster.name:
+            raise UnsafeTarget(
+                f"the API answers for cluster {self.found.cluster!r}, the inventory is for "
+                f"{self.declared.model.cluster.name!r}: wrong endpoint, or wrong inventory. Nothing was touched."
+            )
+        self.versions = self._ask_versions()
+        self._open = True
+        self._write(
+            "run.open",
+            {
+                "run": self.id,
+                "site": self.declared.name,
+                "simulated": self.declared.simulated,
+                "cluster": self.found.cluster,
+                "pveha": __version__,
+                "pve": self.versions,
+                "inventory_sha256": self.declared.sha256,
+                "scope": plan.scope,
+                "partial": bool(plan.not_selected),
+                "selected": plan.selected,
+                "not_selected": plan.not_selected,
+                "not_applicable": plan.not_applicable,
+                "waived": plan.waived,
+                "objectives": as_json(self.declared),
+            },
+        )
+        for kind, data in self._early:
+            self._write(kind, data)
+        self._write("snapshot", {"as": "found", "site": self.found.to_json()})
+
+    def _ask_versions(self) -> dict[str, str]:
+        found = {}
+        for node in self.site.nodes:
+            try:
+                found[node.name] = self.site.cluster.versions(self.clock.deadline(READ), node.name)
+            except SiteError:
+                found[node.name] = "unknown"
+        return found
+
+    def _write(self, kind: str, data: dict[str, Any]) -> None:
+        assert self._journal is not None
+        if not self._open:  # what the first look saw is told after the line that opens the run
+            self._early.append((kind, data))
+            return
+        self._journal.write(kind, data, self._test)
+
+    @property
+    def in_test(self) -> bool:
+        """Whether a test is under way: then a signal ends its present wait instead of the process."""
+        return self._test is not None
+
+    # --- tests -------------------------------------------------------------------------------------------------
+
+    def gate(self) -> list[Finding]:
+        """The readiness checks, asked once a run, before the first destructive set-up."""
+        if self._gate is None:
+            test, self._test = self._test, None
+            self._gate = run_checks(self.observer)
+            self._write("gate", {"checks": [finding.to_json() for finding in self._gate]})
+            self._test = test
+        return self._gate
+
+    def allow(self, family: str | None, target: str | None) -> None:
+        """Return only if the site's owner consents to that family of faults on that target; else UnsafeTarget."""
+        refusal = consent_refusal(
+            self.declared,
+            now=LiveClock().utc(),
+            cluster_name=self.found.cluster,
+            node_names=sorted(self.found.nodes),
+            fault=family,
+            target=target,
+        )
+        if refusal:
+            raise UnsafeTarget(refusal)
+
+    def refuse_destructive(self) -> None:
+        """Return only if a destructive test may begin.
+
+        Raises:
+            UnsafeTarget: no consent.
+            PreflightRefused: the gate is shut, or an earlier fault was not healed.
+        """
+        self.allow(None, None)
+        if self._broken:
+            raise PreflightRefused("an earlier test left the site dirty; type `pveha heal` first")
+        shut = [finding for finding in self.gate() if finding.answer.verdict != "yes"]
+        if shut:
+            what = "; ".join(f"{row.check.title}: {row.answer.saw} ({row.check.advice})" for row in shut)
+            raise PreflightRefused(f"the gate is shut, the site is not fit to be broken: {what}")
+
+    def begin(self, test: str, title: str, expected: float, roles: dict[str, str] | None = None) -> None:
+        """Lines are this test's from now on; said again when its roles are known."""
+        self._test = test
+        self._write("test.open", {"id": test, "title": title, "roles": roles or {}, "expected_seconds": expected})
+
+    def run(self, settle: float, seed: int) -> Run:
+        """The scenario of the present test."""
+        before = take(self.observer)
+        return Run(
+            self.observer,
+            found=self.found,
+            before=before,
+            register=self,
+            allow=self.allow,
+            settle=settle,
+            seed=seed,
+        )
+
+    def end(self, test: str, outcome: str, error: str | None, reason: str) -> None:
+        """The test is over; nothing more belongs to it."""
+        if self._test == test:
+            self._write("test.close", {"outcome": outcome, "error": error, "reason": reason})
+            self._test = None
+        if error == "HealFailed":
+            self._broken = True
+
+    def verdict_of(self, test: str) -> dict[str, Any] | None:
+        """What the judge makes of that test, from the journal alone."""
+        rows: list[dict[str, Any]] = self.judged().to_json()["tests"]
+        return next((row for row in rows if row["id"] == test), None)
+
+    def judged(self) -> Verdict:
+        """What the judge makes of the run so far."""
+        return judge(read(self.folder / "journal.jsonl", tolerant_tail=True))
+
+    # --- the register of what must be healed ---------------------------------------------------------------------
+
+    def opened(self) -> None:
+        """This run is on the register, and somebody will heal if we die."""
+        self._runs.add(self.folder)
+        if self._supervisor is None:
+            from pytest_pveha.supervisor import Supervisor
+
+            self._supervisor = Supervisor(self.folder, self.declared.path)
+
+    def closed(self) -> None:
+        """Nothing of this run is left to heal."""
+        self._runs.remove(self.folder)
+
+    # --- closing -----------------------------------------------------------------------------------------------
+
+    def close(self, exit_reason: str, not_run: list[str]) -> Verdict:
+        """The journal is complete; the site is compared with how it was found, and left."""
+        with contextlib.suppress(PvehaError), self.clock.shielded():
+            left = take(self.observer)
+            self._write(
+                "snapshot", {"as": "left", "site": left.to_json(), "differences": differences(self.found, left)}
+            )
+        self._write("run.close", {"exit_reason": exit_reason, "not_run": not_run})
+        assert self._journal is not None
+        self._journal.close()
+        verdict = self.judged()
+        self._leave(stop_site=not self._runs.list())
+        return verdict
+
+    def _leave(self, *, stop_site: bool) -> None:
+        if self._supervisor is not None:
+            self._supervisor.dismiss()
+        if hasattr(self, "site"):
+            self.site.close()
+        if self._embedded is not None:
+            with contextlib.suppress(PvehaError):
+                clock = getattr(self, "clock", None)
+                if clock is not None:
+                    clock.close()
+            if stop_site and not self._embedded.paced:
+                self._embedded.stop()
+        self._lease.give_back()

@@ -1,0 +1,44 @@
+"""The site's promises, by tier, as a suite test names them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pytest_pveha.handles.guest import Guest
+from pytest_pveha.inventory import Site as Inventory
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """One promise, which may differ by the guest's tier (seconds)."""
+
+    name: str
+    by_tier: dict[str, float]
+
+    def of(self, guest: Guest) -> float:
+        """What this guest is promised."""
+        return self.by_tier[guest.tier]
+
+
+class Objectives:
+    """What is promised in one scenario."""
+
+    def __init__(self, inventory: Inventory, scenario: str) -> None:
+        block = inventory.model.objectives
+        tiers = {name: block.tier(name, scenario) for name in block.tiers}
+        self.rto = Objective("rto", {name: tier.rto for name, tier in tiers.items()})
+        self.rpo = Objective("rpo", {name: tier.rpo for name, tier in tiers.items()})
+        self.write_stall = Objective("write_stall", {name: tier.write_stall for name, tier in tiers.items()})
+        self.settle = block.settle
+
+
+def as_json(inventory: Inventory) -> dict[str, object]:
+    """The promises as the record keeps them, in seconds."""
+    block = inventory.model.objectives
+    return {
+        "tiers": {
+            name: {"rto": tier.rto, "rpo": tier.rpo, "write_stall": tier.write_stall}
+            for name, tier in block.tiers.items()
+        },
+        "settle": block.settle,
+    }

@@ -1,0 +1,227 @@
+"""The fixture ``run``: what a suite test says. Watch, break, expect, put back, claim."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from pytest_pveha.clock import SECOND
+from pytest_pveha.errors import CantTell, NotMet, SiteError, UsageError
+from pytest_pveha.faults.fault import Fault
+from pytest_pveha.faults.power import PowerCut
+from pytest_pveha.faults.restore import restore
+from pytest_pveha.faults.session import Register, injected
+from pytest_pveha.handles.guest import Guest, Guests, Nodes
+from pytest_pveha.handles.node import Node
+from pytest_pveha.inventory import parse_duration
+from pytest_pveha.observe.answer import Condition, Met, ask, wait_until
+from pytest_pveha.observe.audits import Scene, audit
+from pytest_pveha.observe.observer import READ, Observer
+from pytest_pveha.observe.sampler import Probe, Sampler
+from pytest_pveha.observe.snapshot import Snapshot
+from pytest_pveha.readiness.checks import Check
+from pytest_pveha.scenario.measures import Measure
+from pytest_pveha.scenario.objectives import Objective
+
+BEFORE_FAULT = 10.0
+"""Seconds of fast sampling before a fault: what was there is known as well as what came."""
+
+MILESTONES = (("acknowledged", "fencing: acknowledged - got agent lock for node '{node}'"),)
+"""What the CRM's journal tells better than the API, by the phase it marks (wording: pve-ha-manager 5.2, Manager.pm)."""
+
+
+class Run:
+    """One scenario on the site: everything it sees, does and claims goes into the journal."""
+
+    def __init__(
+        self,
+        observer: Observer,
+        *,
+        found: Snapshot,
+        before: Snapshot,
+        register: Register,
+        allow: Callable[[str, str], None],
+        settle: float,
+        seed: int,
+    ) -> None:
+        """``allow(family, target)`` raises UnsafeTarget where consent does not reach that far."""
+        self.seed = seed
+        self._allow = allow
+        self._before = before
+        self._observer = observer
+        self._site = observer.site
+        self._clock = observer.site.clock
+        self._found = found
+        self._register = register
+        self._settle = settle
+        self._sampler = Sampler(observer.site.clock, observer.write)
+        self._faults = 0
+        self._victims: set[str] = set()
+        observer.sampler = self._sampler
+
+    def watch(self, *subjects: Guests | Guest | Nodes | Node) -> None:
+        """These are sampled from now on, until the test is over.
+
+        UsageError when a guest has no probe that can be asked: it would be claimed about without being seen.
+        """
+        probes: list[Probe] = []
+        for subject in subjects:
+            if isinstance(subject, Guest):
+                probes += _guest_probes(subject)
+            elif isinstance(subject, Guests):
+                probes += [probe for guest in subject for probe in _guest_probes(guest)]
+            else:
+                nodes = [subject] if isinstance(subject, Node) else list(subject)
+                probes += [probe for node in nodes for probe in _node_probes(node)]
+        self._sampler.watch(probes)
+
+    def expect(self, condition: Condition, *, within: str) -> None:
+        """The condition holds within that time; NotMet when it was seen not to, CantTell when nothing was seen."""
+        seconds = parse_duration(within)
+        data: dict[str, Any] = {"condition": condition.name, "within": seconds, "low": None, "high": None}
+        try:
+            met: Met = wait_until(condition, seconds, self._observer)
+        except NotMet as error:
+            self._observer.write("expect", {**data, "outcome": "not_met", "saw": str(error)})
+            raise
+        except CantTell as error:
+            self._observer.write("expect", {**data, "outcome": "cant_tell", "saw": error.last_seen})
+            raise
+        self._observer.write("expect", {**data, "outcome": "met", "saw": met.saw, "low": met.low, "high": met.high})
+
+    def check(self, check: Check) -> None:
+        """The readiness check's answer is on record, and claimed to be yes."""
+        answer = ask(Condition(check.title, check.ask), self._observer)
+        self._observer.write("audit", {"audit": check.title, "answer": answer.verdict, "saw": answer.saw})
+        self.claim(Measure("violations", "count", params={"audits": [check.title]}), none=True)
+
+    def hold(self, duration: str) -> None:
+        """That much time has passed, watched: what falls over only later is seen."""
+        seconds = parse_duration(duration)
+        end = self._clock.now().mono + round(seconds * SECOND)
+        while self._clock.now().mono < end:
+            self._observer.tell(f"watching for {duration}", "")
+            self._observer.look()
+            self._clock.sleep_until(min(end, self._clock.now().mono + 5 * SECOND))
+
+    def claim(
+        self,
+        measure: Measure,
+        *,
+        at_most: Objective | float | None = None,
+        at_least: Objective | float | None = None,
+        none: bool = False,
+    ) -> None:
+        """The measure, of each of its subjects, meets the objective; judged from the journal when the test ends."""
+        objective, op = (0.0, "none") if none else (at_most, "at_most") if at_least is None else (at_least, "at_least")
+        if objective is None:
+            raise UsageError("a claim needs at_most, at_least or none=True")
+        for guest in measure.guests or (None,):
+            value = objective.of(guest) if isinstance(objective, Objective) and guest else objective
+            if isinstance(value, Objective):
+                raise UsageError(f"{measure.name} is of no guest, so it has no tier's objective; give a number")
+            self._observer.write(
+                "claim",
+                {
+                    "measure": measure.name,
+                    "subject": guest.sid if guest else measure.subject,
+                    "params": measure.params,
+                    "op": op,
+                    "objective": value,
+                    "unit": measure.unit,
+                },
+            )
+
+    @contextmanager
+    def break_with(self, fault: Fault, victims: tuple[str, ...]) -> Iterator[None]:
+        """While open the fault is in force; see ``faults.session``."""
+        for victim in victims:
+            self._allow(fault.family, victim)
+        self._faults += 1
+        self._sampler.fast()
+        self._clock.sleep(BEFORE_FAULT)
+        self._victims.update(victims)
+        try:
+            with injected(fault, f"{fault.kind}-{self._faults}", self._observer, self._register):
+                yield
+                self._milestones(victims)
+        finally:
+            self._sampler.slow()
+
+    def _milestones(self, victims: tuple[str, ...]) -> None:
+        """What the survivors' CRM journals say of the incident, by our clock with the error of theirs."""
+        for node in self._site.nodes:
+            if node.name in victims:
+                continue
+            try:
+                offset = node.clock_offset(self._clock.deadline(READ))
+                lines = node.journal(self._observer.since, ("pve-ha-crm",), self._clock.deadline(READ))
+            except SiteError:
+                continue
+            now = self._clock.now()
+            for phase, wording in MILESTONES:
+                for victim in victims:
+                    for line in lines:
+                        if wording.format(node=victim) not in line.text:
+                            continue
+                        ours = now.mono + round((line.at - offset.offset - now.utc / SECOND) * SECOND)
+                        error = round((offset.error + 0.001) * SECOND)
+                        self._observer.write(
+                            "seen",
+                            {
+                                "what": f"{phase}/{victim}",
+                                "old": None,
+                                "new": wording.format(node=victim),
+                                "low": max(0, ours - error),
+                                "high": ours + error,
+                                "source": f"journal {node.name}",
+                            },
+                        )
+
+    def finish(self) -> None:
+        """Everything is as it was found, the audits are asked, the samples are on record.
+
+        HealFailed when the site is not as it was found within its settling time.
+        """
+        try:
+            with self._clock.shielded():
+                if self._faults:
+                    restore(self._observer, self._found, self._settle)
+                    self._register.closed()
+                    for one, answer in audit(Scene(self._observer, self._before, frozenset(self._victims))):
+                        self._observer.write("audit", {"audit": one.name, "answer": answer.verdict, "saw": answer.saw})
+        finally:
+            with self._clock.shielded():
+                self._sampler.stop()
+            self._observer.sampler = None
+
+
+class Faults:
+    """The fixture ``faults``: each verb is a fault in force while its ``with`` is open."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    @contextmanager
+    def power_cut(self, victim: Node) -> Iterator[None]:
+        """The node has no power while open; afterwards it is powered on again."""
+        with self._run.break_with(PowerCut(victim.name), (victim.name,)):
+            yield
+
+
+def _guest_probes(guest: Guest) -> list[Probe]:
+    if not guest.probes:
+        kinds = f" (only {', '.join(guest.unprobed)}, which this version cannot ask)" if guest.unprobed else ""
+        raise UsageError(f"guest {guest.sid} has no tcp probe in the inventory{kinds}; add one under guests.probes")
+    if len(guest.probes) == 1:
+        return [Probe(f"tcp:{guest.sid}", guest.sid, guest.probes[0].host, guest.probes[0].port)]
+    return [
+        Probe(f"tcp:{guest.sid}:{number}", guest.sid, probe.host, probe.port)
+        for number, probe in enumerate(guest.probes, 1)
+    ]
+
+
+def _node_probes(node: Node) -> list[Probe]:
+    """A node's API port, once a second: its death is seen, and nobody's log is filled."""
+    return [Probe(f"node:{node.name}", f"node:{node.name}", host, port, slow=True) for host, port in node.addresses[:1]]

@@ -1,0 +1,87 @@
+"""Which tests are ours, which targets they get, and what the person left out. No network, no site: inventory only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pytest
+
+from pytest_pveha.inventory import Site as Inventory
+
+FIXTURES = frozenset(
+    {
+        "bmc", "ceph", "cluster", "faults", "guest", "guests", "node", "nodes", "objectives", "residents", "run",
+        "site", "victim",
+    }
+)  # fmt: skip
+"""A test that uses one of these is ours."""
+
+ROLES = ("crm-master", "other")
+
+
+def ours(item: pytest.Item) -> bool:
+    """Whether the test belongs to us."""
+    return bool(FIXTURES & set(getattr(item, "fixturenames", ())))
+
+
+def title(item: pytest.Item) -> str:
+    """The claim a test makes: the first line of its docstring."""
+    text = (getattr(getattr(item, "function", None), "__doc__", None) or item.name).strip()
+    return str(text.splitlines()[0])
+
+
+def targets(inventory: Inventory, scope: str, roles: Sequence[str]) -> dict[str, list[str]]:
+    """For each fixture that names a target, the ids it takes in that scope."""
+    nodes = list(inventory.model.nodes)
+    guests = [guest.id for guest in inventory.model.guests]
+    if scope == "all":
+        others = [f"other-{number}" for number in range(1, len(nodes))]
+        return {"victim": _roles(roles, others), "node": nodes, "guest": guests}
+    by_room = list({(block.room or name): name for name, block in reversed(inventory.model.nodes.items())}.values())
+    by_room.reverse()
+    tiers = {guest.tier: guest.id for guest in reversed(inventory.model.guests)}
+    if scope == "one-per-room":
+        others = [f"other-{number}" for number in range(1, len(by_room))]
+        return {"victim": _roles(roles, others), "node": by_room, "guest": list(reversed(tiers.values()))}
+    return {
+        "victim": _roles(roles, ["other-1"] if len(nodes) > 1 else []),
+        "node": nodes[:1],
+        "guest": list(reversed(tiers.values())),
+    }
+
+
+def _roles(wanted: Iterable[str], others: list[str]) -> list[str]:
+    found: list[str] = []
+    for role in wanted:
+        found += others if role == "other" else [role]
+    return found
+
+
+def left_out(inventory: Inventory, scope: str) -> list[str]:
+    """The targets that a scope passes over, in words."""
+    whole, part = (targets(inventory, each, ROLES) for each in ("all", scope))
+    return [f"{name} {one}" for name in ("victim", "node", "guest") for one in whole[name] if one not in part[name]]
+
+
+def not_applicable(item: pytest.Item, inventory: Inventory) -> str | None:
+    """Why the inventory puts this test out of scope; None where it applies."""
+    for marker in item.iter_markers("needs"):
+        needs: dict[str, Any] = dict(marker.kwargs)
+        count = needs.get("nodes")
+        if count is not None and len(inventory.model.nodes) < count:
+            return f"it needs {count} nodes, the inventory has {len(inventory.model.nodes)}"
+        for block in ("ceph", "backup", "quorum_device", "replication"):
+            if needs.get(block) and getattr(inventory.model, block) is None:
+                return f"the inventory has no {block} block"
+    if "ceph" in getattr(item, "fixturenames", ()) and inventory.model.ceph is None:
+        return "the inventory has no ceph block"
+    return None
+
+
+def row(item: pytest.Item, reason: str | None = None) -> dict[str, str]:
+    """A test as the record lists it."""
+    found = {"id": item.nodeid, "title": title(item)}
+    if reason is not None:
+        found["reason"] = reason
+    return found

@@ -1,0 +1,261 @@
+"""The simulated site as one process: it owns the world, its time and its servers, and outlives the runs against it.
+
+Everything a client needs lies in the runtime directory (0700): ``site.json`` with addresses, credentials' files and the
+process id, and the socket of the baton. ``truth.jsonl`` says what really happened; only tests and benchmarks read it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from pytest_pveha.clock import SECOND
+from pytest_pveha.sim.baton import Baton
+from pytest_pveha.sim.servers.certs import Authority
+from pytest_pveha.sim.servers.guests import GuestPort
+from pytest_pveha.sim.servers.https_api import ApiServer
+from pytest_pveha.sim.servers.ipmi import BmcServer, SelEntry
+from pytest_pveha.sim.servers.ports import State, TcpPort, UdpPort
+from pytest_pveha.sim.servers.ssh import SshServers
+from pytest_pveha.sim.spec import SiteSpec
+from pytest_pveha.sim.timeline import Timeline
+from pytest_pveha.sim.world.world import World
+
+TOKEN_ID = "pveha@pve!run"
+BMC_USER = "pveha"
+IDLE_LIMIT = 3600.0
+"""Real seconds after which a site that nobody attends ends by itself."""
+
+
+class Truth:
+    """The site's own record of what really happened, with its times."""
+
+    def __init__(self, path: Path, timeline: Timeline) -> None:
+        self._timeline = timeline
+        self._file = path.open("w", encoding="utf-8")
+
+    def __call__(self, kind: str, data: dict[str, Any]) -> None:
+        self._file.write(json.dumps({"at": self._timeline.now, "kind": kind, **data}, sort_keys=True) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class SiteGate:
+    """The world and time as servers have them; see ``gate.Gate``."""
+
+    def __init__(self, world: World, baton: Baton) -> None:
+        self.world = world
+        self._baton = baton
+
+    @contextmanager
+    def acting(self, sock: socket.socket | None = None) -> Iterator[World]:
+        with self._baton.acting(sock):
+            yield self.world
+
+    def park(self, seconds: float) -> None:
+        self._baton.park(seconds)
+
+
+class NodeBmc:
+    """The BMC of one node of the world; see ``ipmi.BmcBackend``."""
+
+    def __init__(self, node: str, gate: SiteGate) -> None:
+        self._gate = gate
+        self._node = node
+        number = gate.world.nodes[node].nodeid
+        self.mac = f"02:00:00:00:00:{number:02x}"
+        self.guid = f"00000000-0000-4000-8000-{number:012x}"
+        self.ip = "127.0.0.1"
+
+    @contextmanager
+    def acting(self) -> Iterator[None]:
+        with self._gate.acting():
+            yield
+
+    def chassis_on(self) -> bool:
+        return self._gate.world.nodes[self._node].chassis_on
+
+    def control(self, command: str) -> None:
+        self._gate.world.chassis(self._node, command)  # type: ignore[arg-type]
+
+    def now(self) -> float:
+        return self._gate.world.timeline.now / SECOND
+
+    def sel(self) -> list[SelEntry]:
+        return []
+
+
+@dataclass(slots=True)
+class _Watched:
+    """A port, and what the world says its state should be."""
+
+    port: TcpPort | UdpPort
+    wanted: Callable[[], State]
+
+    def refresh(self) -> None:
+        wanted = self.wanted()
+        if wanted is self.port.state:
+            return
+        if wanted is State.SILENT:
+            self.port.silence()
+        elif wanted is State.REFUSING and isinstance(self.port, TcpPort):
+            self.port.refuse()
+        else:
+            self.port.revive()
+
+
+class SimulatedSite:
+    """Every part of the site, built and listening."""
+
+    def __init__(self, spec: SiteSpec, runtime: Path, *, speed: float | None = None) -> None:
+        self.spec = spec
+        self.runtime = runtime
+        timeline = Timeline()
+        self._truth = Truth(runtime / "truth.jsonl", timeline)
+        self.world = World(spec, timeline, self._truth)
+        self._watched: dict[int, _Watched] = {}
+        self._bmcs: list[BmcServer] = []
+        self.baton = Baton(
+            timeline,
+            runtime / "baton",
+            silent=self._silent,
+            changed=self._refresh,
+            buried=self._buried,
+            speed=speed,
+            idle_limit=None if speed else IDLE_LIMIT,
+        )
+        self._gate = SiteGate(self.world, self.baton)
+        self._token = secrets.token_hex(16)
+        self._bmc_password = secrets.token_hex(8)
+        self._paced = speed is not None
+        self._described: dict[str, Any] = {}
+        self._build()
+
+    # --- building ----------------------------------------------------------------------------------------------
+
+    def _build(self) -> None:
+        authority = Authority(self.spec.cluster)
+        certificates = {node: authority.issue(node) for node in self.world.nodes}
+        fingerprints = {node: certificate.fingerprint for node, certificate in certificates.items()}
+        login, host_keys = Ed25519PrivateKey.generate(), {}
+        nodes: dict[str, Any] = {}
+        ssh_ports = {}
+        for name in self.world.nodes:
+            api_port, ssh_ports[name], bmc_port = TcpPort(), TcpPort(), UdpPort()
+            host_keys[name] = Ed25519PrivateKey.generate()
+            ApiServer(
+                name,
+                self._gate,
+                certificates[name].server_context(self.runtime),
+                TOKEN_ID,
+                self._token,
+                port=api_port,
+                fingerprints=fingerprints,
+            ).start()
+            bmc = BmcServer(NodeBmc(name, self._gate), BMC_USER, self._bmc_password, bmc_port.sock)
+            bmc.start()
+            self._bmcs.append(bmc)
+            self._watch(api_port, self._api_state(name))
+            self._watch(ssh_ports[name], self._open_or_silent(lambda name=name: self.world.ssh_reachable(name)))  # type: ignore[misc]
+            self._watch(bmc_port, self._open_or_silent(lambda name=name: self.world.bmc_reachable(name)))  # type: ignore[misc]
+            nodes[name] = {"api": api_port.port, "ssh": ssh_ports[name].port, "bmc": bmc_port.port}
+        SshServers(self._gate, ssh_ports, host_keys, login.public_key()).start()
+        guests = {}
+        for vmid, guest in self.world.guests.items():
+            ports = [GuestPort(vmid) for _ in range(guest.spec.probes)]
+            for port in ports:
+                self._watch(port, self._open_or_silent(lambda vmid=vmid: self.world.guest_answering(vmid)))  # type: ignore[misc]
+            guests[guest.sid] = [port.port for port in ports]
+        self._refresh()
+        self._write_secret("ca.pem", authority.pem)
+        self._write_secret("token", self._token.encode())
+        self._write_secret("bmc-password", self._bmc_password.encode())
+        self._write_secret("id_ed25519", _openssh(login))
+        self._described = {
+            "pid": os.getpid(),
+            "name": self.spec.name,
+            "epoch_utc": self.spec.epoch_utc,
+            "paced": self._paced,
+            "token_id": TOKEN_ID,
+            "bmc_user": BMC_USER,
+            "host_keys": {name: _public(key) for name, key in host_keys.items()},
+            "nodes": nodes,
+            "guests": guests,
+        }
+
+    def _write_secret(self, name: str, content: bytes) -> None:
+        path = self.runtime / name
+        path.touch(mode=0o600)
+        path.write_bytes(content)
+
+    def _watch(self, port: TcpPort | UdpPort, wanted: Callable[[], State]) -> None:
+        self._watched[port.port] = _Watched(port, wanted)
+
+    def _open_or_silent(self, reachable: Callable[[], bool]) -> Callable[[], State]:
+        return lambda: State.OPEN if reachable() else State.SILENT
+
+    def _api_state(self, node: str) -> Callable[[], State]:
+        def wanted() -> State:
+            if self.world.api_reachable(node):
+                return State.OPEN
+            # a booting machine refuses until its proxy is up
+            return State.REFUSING if self.world.ssh_reachable(node) else State.SILENT
+
+        return wanted
+
+    # --- living ------------------------------------------------------------------------------------------------
+
+    def _silent(self, port: int) -> bool:
+        watched = self._watched.get(port)
+        return watched is not None and watched.port.state is State.SILENT
+
+    def _refresh(self) -> None:
+        for watched in self._watched.values():
+            watched.refresh()
+
+    def _buried(self) -> None:
+        for bmc in self._bmcs:
+            bmc.drop_sessions()
+
+    def announce(self) -> None:
+        """``site.json`` is there, whole: whoever sees it can connect."""
+        draft = self.runtime / "site.json.new"
+        draft.touch(mode=0o600)
+        draft.write_text(json.dumps(self._described, indent=1))
+        draft.rename(self.runtime / "site.json")
+
+    def run(self) -> None:
+        """Play until somebody says stop."""
+        try:
+            self.baton.serve()
+        finally:
+            self.baton.close()
+            for watched in self._watched.values():
+                watched.port.close()
+            self._truth.close()
+            for name in ("site.json", "baton"):
+                with contextlib.suppress(FileNotFoundError):
+                    (self.runtime / name).unlink()
+
+
+def _openssh(key: Ed25519PrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+    )
+
+
+def _public(key: Ed25519PrivateKey) -> str:
+    return key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH).decode()

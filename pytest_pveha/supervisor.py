@@ -1,0 +1,66 @@
+"""Outlives the run: a process in a session of its own that heals what a dead run left broken.
+
+It is told by its standard input: ``done`` means the run ended and needs nothing; end of file without it means that the
+run died, by kill -9, the out-of-memory killer or Jenkins' abort, and what it left must be healed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from pytest_pveha.errors import PvehaError
+
+_JENKINS = ("JENKINS_", "HUDSON_", "BUILD_ID", "BUILD_TAG")
+"""Jenkins ends every process that carries its cookie when a build is aborted; the one who heals must live."""
+
+
+class Supervisor:
+    """The run's end of it."""
+
+    def __init__(self, run_dir: Path, inventory: Path) -> None:
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(_JENKINS)}
+        environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+        with (run_dir / "raw" / "supervisor.log").open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "pytest_pveha.supervisor", str(run_dir), str(inventory)],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                cwd="/",
+                env=environment,
+            )
+
+    def dismiss(self) -> None:
+        """It has ended: the run needs nobody any more."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError), self._process.stdin as pipe:
+            pipe.write(b"done\n")
+        self._process.wait()
+
+
+def main() -> int:
+    run_dir, inventory = Path(sys.argv[1]), Path(sys.argv[2])
+    if sys.stdin.readline().strip() == "done":
+        return 0
+    from pytest_pveha.healing import heal_site
+
+    try:
+        heal_site(inventory, by="supervisor", tell=_say, only=run_dir)
+    except PvehaError as error:
+        _say(str(error))
+        return 7
+    return 0
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

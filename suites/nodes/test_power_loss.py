@@ -1,0 +1,27 @@
+"""A node loses power: the cluster fences it and its guests come back elsewhere."""
+
+import pytest
+
+from pytest_pveha.observe import audits, ha
+from pytest_pveha.scenario.measures import collateral_resets, margin_over_death, recovery_time, violations
+
+
+@pytest.mark.destructive(blast="one node and its guests", expected="16 min")
+@pytest.mark.roles("crm-master", "other")
+@pytest.mark.needs(nodes=3)
+def test_power_loss_of_one_node(victim, residents, nodes, guests, faults, run, objectives):
+    """A node that loses power is fenced, and its HA guests answer again elsewhere within their RTO."""
+    run.watch(guests, nodes)
+    with faults.power_cut(victim):
+        run.expect(ha.membership_lost(victim), within="1 min")
+        run.expect(ha.fenced(victim), within="5 min")
+        run.expect(ha.started(residents, on=nodes - {victim}), within="6 min")
+        run.expect(ha.answering(residents), within="10 min")
+    run.expect(ha.online(victim), within="15 min")
+    run.expect(ha.quorum_whole(), within="2 min")
+    run.hold("5 min")
+
+    run.claim(recovery_time(residents), at_most=objectives.rto)
+    run.claim(margin_over_death(residents, victim), at_least=0)
+    run.claim(collateral_resets(victim), none=True)
+    run.claim(violations(audits.CLUSTER), none=True)

@@ -1,0 +1,3 @@
+"""What all of the project's own tests share."""
+
+pytest_plugins = ["pytester"]

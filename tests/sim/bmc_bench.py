@@ -1,0 +1,97 @@
+"""A BMC to test against: the simulated server on a loopback socket, and a machine that obeys at once."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from uuid import UUID
+
+from pytest_pveha.sim.gate import Gone
+from pytest_pveha.sim.servers.ipmi import BmcServer, SelEntry
+
+USER = "pveha"
+PASSWORD = "Tr0ub4dor&3 'x"
+
+
+class Machine:
+    """What the BMC belongs to; power commands take effect at once, time stands unless moved."""
+
+    mac = "52:54:00:12:34:56"
+    ip = "192.0.2.11"
+    guid = UUID("00112233-4455-6677-8899-aabbccddeeff")
+
+    def __init__(self) -> None:
+        self.on = True
+        self.time = 1767340800.0
+        self.commands: list[str] = []
+        self.silent_from = ""
+        """Every datagram is dropped from the given power command on ("" = never, "now" = from now)."""
+        self.dropped = 0
+        """Datagrams that were not answered."""
+        self.when_silent: Callable[[], None] = lambda: None
+        self.log: list[SelEntry] = [
+            SelEntry(1767340000.0, sensor_type=0x09, sensor=0x30, event_type=0x6F, data=b"\x00\xff\xff"),
+            SelEntry(1767340100.0, sensor_type=0x23, sensor=0x71, event_type=0x6F, data=b"\x01\xff\xff"),
+        ]
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def acting(self) -> Iterator[None]:
+        if self.silent_from == "now":
+            self.dropped += 1
+            raise Gone
+        with self._lock:
+            yield
+
+    def chassis_on(self) -> bool:
+        return self.on
+
+    def control(self, command: str) -> None:
+        self.commands.append(command)
+        if self.silent_from == command:
+            self.silent_from = "now"
+            self.dropped += 1
+            self.when_silent()
+            raise Gone
+        if command in ("on", "off"):
+            self.on = command == "on"
+        elif command == "soft":
+            self.on = False
+
+    def now(self) -> float:
+        return self.time
+
+    def sel(self) -> Sequence[SelEntry]:
+        return self.log
+
+
+class Bench:
+    """A running BMC, its machine and its port."""
+
+    def __init__(
+        self, machine: Machine, max_sessions: int = 4, *, privilege: str = "ADMINISTRATOR", cipher_zero: bool = False
+    ) -> None:
+        self.machine = machine
+        self._sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._sock.bind(("127.0.0.1", 0))
+        self.port: int = self._sock.getsockname()[1]
+        self.server = BmcServer(
+            machine, USER, PASSWORD, self._sock, max_sessions, privilege=privilege, cipher_zero=cipher_zero
+        )
+        self.server.start()
+
+    def close(self) -> None:
+        self.server.stop()
+        self._sock.close()
+
+
+@contextmanager
+def bmc(max_sessions: int = 4, *, privilege: str = "ADMINISTRATOR", cipher_zero: bool = False) -> Iterator[Bench]:
+    """A BMC that answers while open."""
+    bench = Bench(Machine(), max_sessions, privilege=privilege, cipher_zero=cipher_zero)
+    try:
+        yield bench
+    finally:
+        bench.close()
