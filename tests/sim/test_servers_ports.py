@@ -6,6 +6,7 @@ import contextlib
 import errno
 import select
 import socket
+import struct
 import threading
 from collections.abc import Iterator
 
@@ -23,9 +24,10 @@ def port() -> Iterator[TcpPort]:
     port.close()
 
 
-def knock(address: tuple[str, int], patience: float = 0.05) -> str:
-    """What a connect meets: open, refused or silent."""
+def knock(address: tuple[str, int], patience: float = 0.05, *, abort: bool = True) -> str:
+    """What a connect meets: open, refused or silent. Ends as the product's probes do, with a reset."""
     with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", int(abort), 0))
         sock.setblocking(False)
         code = sock.connect_ex(address)
         if code == errno.EINPROGRESS:
@@ -132,6 +134,8 @@ def test_a_guest_answers_without_anybody_accepting() -> None:
     guest = GuestPort(101)
     try:
         assert {knock(guest.address) for _ in range(1000)} == {"open"}
+        # connections ended in good order do queue, and are cleared away
+        assert {knock(guest.address, patience=20, abort=False) for _ in range(1000)} == {"open"}
         guest.silence()
         assert knock(guest.address) == "silent"
     finally:

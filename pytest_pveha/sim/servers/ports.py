@@ -22,7 +22,7 @@ SO_DETACH_FILTER = 27
 BPF_RET_K = 0x06
 
 _DEFER_SECONDS = 30
-_BACKLOG = 512
+_BACKLOG = 4096
 
 
 class Silence(Gone):
