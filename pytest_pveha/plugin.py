@@ -6,6 +6,7 @@ registered only where an inventory is given or the ini key ``pveha`` is set.
 
 from __future__ import annotations
 
+import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,7 +39,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config, parser: pytest.Pa
     del early_config, args
     try:
         parser.addoption("--inventory", metavar="FILE", dest="pveha_plain_inventory", help="as --pveha-inventory")
-    except ValueError:  # somebody has it already
+    except (argparse.ArgumentError, ValueError):  # somebody has it already
         return
 
 

@@ -90,7 +90,8 @@ def _model(document: Document, data: Mapping[str, Any]) -> Inventory:
 
 
 def _merged(base: Any, extra: Any) -> Any:
-    if isinstance(base, dict) and isinstance(extra, Mapping):
+    if isinstance(extra, Mapping):
+        base = base if isinstance(base, dict) else {}
         return {
             **base,
             **{

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from html.parser import HTMLParser
+from itertools import pairwise
 from typing import Any
 from xml.etree import ElementTree
 
