@@ -23,7 +23,6 @@ from pytest_pveha.sim.servers.facts import (
 )
 from pytest_pveha.sim.world.model import Guest, Node, Refused, Task
 
-
 PARAMETERS = "Parameter verification failed."
 
 
