@@ -324,3 +324,6 @@ def test_the_journal(site: Site) -> None:
     assert lines[0] == lines[-1]
     assert lines[1].startswith("Jan 02 08:00:05 pve1 pve-ha-crm[")
     assert lines[1].endswith("]: hello")
+    status, reason, document = site.ask("/nodes/pve1/journal?lastentries=many")
+    assert (status, reason) == (400, "Parameter verification failed.")
+    assert document["errors"] == {"lastentries": "type check ('integer') failed - got 'many'"}

@@ -23,6 +23,8 @@ from pytest_pveha.sim.servers.facts import (
 )
 from pytest_pveha.sim.world.model import Guest, Node, Refused, Task
 
+PARAMETERS = "Parameter verification failed."
+
 
 class ApiError(Exception):
     """PVE refuses: its status code, and the text that becomes reason phrase and body."""
@@ -48,6 +50,15 @@ class Call:
     def node(self) -> Node:
         """The node that executes."""
         return self.facts.node
+
+    def number(self, name: str) -> int | None:
+        """That parameter as a number, None if it is not given."""
+        text = self.params.get(name)
+        if text is None:
+            return None
+        if not text.isdigit():
+            raise ApiError(400, PARAMETERS, {name: f"type check ('integer') failed - got '{text}'"})
+        return int(text)
 
 
 Function = Callable[..., Any]
@@ -316,7 +327,7 @@ def ha_migrate(call: Call, sid: str) -> dict[str, Any]:
     resource = _managed(call, sid)
     target = call.params.get("node")
     if target is None:
-        raise ApiError(400, "Parameter verification failed.", {"node": "property is missing and it is not optional"})
+        raise ApiError(400, PARAMETERS, {"node": "property is missing and it is not optional"})
     if target not in call.facts.world.nodes:
         raise ApiError(500, f"no such cluster node '{target}'")
     vmid = int(resource["sid"].partition(":")[2])
@@ -403,7 +414,7 @@ def service_state(call: Call, node: str, service: str) -> dict[str, str]:
     """One unit's state."""
     if service not in DESCRIPTIONS:
         message = f"value '{service}' does not have a value in the enumeration '{', '.join(DESCRIPTIONS)}'"
-        raise ApiError(400, "Parameter verification failed.", {"service": message})
+        raise ApiError(400, PARAMETERS, {"service": message})
     return _service(call.facts, service)
 
 
@@ -422,14 +433,14 @@ def _service(facts: Facts, unit: str) -> dict[str, str]:
 @_route("GET", "/nodes/{node}/journal")
 def journal(call: Call, node: str) -> list[str]:
     """The node's journal, a cursor before and after; ``since``, ``until`` and ``lastentries`` apply."""
-    since, until = call.params.get("since"), call.params.get("until")
+    since, until = call.number("since"), call.number("until")
     lines = [
         f"{clock_text(epoch)} {call.node.name} {line.ident}[{line.pid}]: {line.text}"
         for line, epoch in ((line, call.facts.epoch(line)) for line in call.node.journal)
-        if (since is None or epoch >= float(since)) and (until is None or epoch <= float(until))
+        if (since is None or epoch >= since) and (until is None or epoch <= until)
     ]
-    if last := call.params.get("lastentries"):
-        lines = lines[-int(last) :]
+    if last := call.number("lastentries"):
+        lines = lines[-last:]
     cursor = f"s={digest(call.node.name)[:32]};i={len(call.node.journal):x}"
     return [cursor, *lines, cursor]
 
@@ -507,7 +518,7 @@ def _folder(guest: Guest) -> str:
 def _guest(call: Call, kind: str, vmid: str) -> Guest:
     """The guest, if its configuration lies here; PVE knows no other."""
     if not vmid.isdigit():
-        raise ApiError(400, "Parameter verification failed.", {"vmid": f"type check ('integer') failed - got '{vmid}'"})
+        raise ApiError(400, PARAMETERS, {"vmid": f"type check ('integer') failed - got '{vmid}'"})
     guest = call.facts.world.guests.get(int(vmid))
     if guest is None or call.facts.view.config_nodes[guest.vmid] != call.node.name or _folder(guest) != kind:
         folder = "qemu-server" if kind == "qemu" else "lxc"
@@ -552,7 +563,7 @@ _UPID = re.compile(r"UPID:[^:]+:[0-9A-F]{8}:[0-9A-F]{8,9}:[0-9A-F]{8}:[^:\s]+:[^
 def node_tasks(call: Call, node: str) -> Listing:
     """The node's tasks, newest first."""
     found = sorted(call.node.tasks, key=lambda task: task.starttime, reverse=True)
-    limit = int(call.params.get("limit", "50"))
+    limit = call.number("limit") or 50
     entries = [{**_task_entry(task), "pid": task.pid, "pstart": task.pstart} for task in found[:limit]]
     return Listing(entries, len(found))
 
@@ -571,7 +582,7 @@ def task_status(call: Call, node: str, upid: str) -> dict[str, Any]:
 def task_log(call: Call, node: str, upid: str) -> Listing:
     """What a task wrote."""
     lines = _task(call, upid).log
-    start, limit = int(call.params.get("start", "0")), int(call.params.get("limit", "50"))
+    start, limit = call.number("start") or 0, call.number("limit") or 50
     shown = [{"n": number, "t": text} for number, text in enumerate(lines, 1)]
     return Listing(shown[start : start + limit], len(lines))
 
@@ -590,8 +601,8 @@ def _task_entry(task: Task) -> dict[str, Any]:
 
 def _task(call: Call, upid: str) -> Task:
     if not _UPID.fullmatch(upid):
-        raise ApiError(400, "Parameter verification failed.", {"upid": f"unable to parse worker upid '{upid}'"})
+        raise ApiError(400, PARAMETERS, {"upid": f"unable to parse worker upid '{upid}'"})
     for task in call.node.tasks:
         if task.upid == upid:
             return task
-    raise ApiError(400, "Parameter verification failed.", {"upid": "no such task"})
+    raise ApiError(400, PARAMETERS, {"upid": "no such task"})
