@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from journal_builder import TEST, Entry, S, accepted_run, chained, fault, ns, samples, seen
+from journal_builder import TEST, Entry, S, accepted_run, chained, changed, fault, ns, samples, seen
 
 from pytest_pveha.errors import Inconclusive
 from pytest_pveha.judge import collateral_resets, downtime, lost_writes, not_before_death, recovery_time, violations
@@ -156,6 +156,7 @@ def test_an_outages_bounds_contain_the_truth(history: History) -> None:
         truth = history.down(outage.start_low, outage.end_high)
         assert outage.high is not None
         assert outage.low <= truth <= outage.high
+        assert history.down(outage.start_low, outage.start_high + 1) > 0
     for left, right in pairwise(found):
         assert left.end_high is not None
         assert right.start_low is not None
@@ -186,6 +187,20 @@ def test_what_was_not_asked_may_hide_an_outage() -> None:
     assert hidden(sampled(samples("tcp:vm:101", "good", -30, 20, worst_gap=3 * S)).runs, LIMIT) != []
     quiet = sampled(samples("tcp:vm:101", "good", -30, 20))
     assert downtime_of(quiet, "vm:101") == Measured(0, 0, 0.1, "s")
+
+
+def test_a_blind_spot_within_an_outage_is_not_certain() -> None:
+    """Between bad answers with nothing known between them, the subject may have been back."""
+    bad = [samples("tcp:vm:101", "bad", 0, 10), samples("tcp:vm:101", "bad", 30, 40)]
+    good = [samples("tcp:vm:101", "good", -30, -0.1), samples("tcp:vm:101", "good", 40.1, 90)]
+    (outage,) = outages(sampled(*good, *bad).runs, LIMIT)
+    assert outage.low == 20 * S - 4 * MS
+    bad = [samples("tcp:vm:101", "bad", 0, 10), samples("tcp:vm:101", "bad", 11, 20)]
+    good[1] = samples("tcp:vm:101", "good", 20.1, 90)
+    (outage,) = outages(sampled(*good, *bad).runs, LIMIT)
+    assert outage.low == 20 * S - 2 * MS
+    (outage,) = outages(sampled(*good, *bad, samples("tcp:vm:101", "unknown", 10.1, 10.9)).runs, LIMIT)
+    assert outage.low == 19 * S - 4 * MS
 
 
 # recovery time
@@ -223,6 +238,15 @@ def test_recovery_time(plan: list[tuple[str, float, float]], expected: tuple[flo
         return
     measured = recovery_time_of(test, "vm:101")
     assert (measured.low, measured.high) == expected
+
+
+def test_good_answers_before_the_fault_surely_bit_are_no_recovery() -> None:
+    """While it is not sure that the fault bit, a lasting good time that ends again may be from before it."""
+    entries = [entry for entry in accepted_run() if entry.kind != "samples"]
+    entries = changed(entries, "fault.effect", high=ns(20))
+    plan = [(GOOD, -30, -0.4), (BAD, -0.3, -0.2), (GOOD, -0.1, 15), (BAD, 15.1, 60), (GOOD, 60.1, 99)]
+    measured = recovery_time_of(facts([*entries, *(samples("tcp:vm:101", *each) for each in plan)]), "vm:101")
+    assert (measured.low, measured.high) == (40, 60.602)
 
 
 def test_a_subject_has_recovered_when_all_its_probes_have() -> None:
