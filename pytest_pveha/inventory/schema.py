@@ -65,6 +65,9 @@ def _name_keys(schema: dict[str, Any], annotation: Any) -> None:
         annotation = get_args(annotation)[0]
     if get_origin(annotation) is Mapping:
         names, values = get_args(annotation)
+        # pydantic lets keys through that miss the pattern: propertyNames refuses them
+        for values_schema in schema.pop("patternProperties", {}).values():
+            schema["additionalProperties"] = values_schema
         schema["propertyNames"] = TypeAdapter(names).json_schema()
         _name_keys(schema["additionalProperties"], values)
 
