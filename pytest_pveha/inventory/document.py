@@ -22,8 +22,8 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from pytest_pveha.errors import InventoryError
 
-MAX_BYTES = 512 * 1024
-"""Largest inventory read; a site of 32 nodes and 1,000 guests needs about a quarter of it."""
+MAX_BYTES = 256 * 1024
+"""Largest inventory read; a site of 32 nodes and 1,000 guests needs about half of it."""
 MAX_VALUES = 100_000
 """Most values after aliases are expanded: a few lines of aliases of aliases can name millions."""
 MAX_DEPTH = 40
@@ -156,7 +156,25 @@ def _text(document: Document, raw: bytes) -> str:
         raise document.refuse([finding]) from None
 
 
+def _brackets(text: str) -> int:
+    """How deep the brackets go, comment lines left out; quoted ones count, so it is an upper bound."""
+    depth = deepest = 0
+    for line in text.splitlines():
+        if line.lstrip().startswith("#"):
+            continue
+        for char in line:
+            if char in "[{":
+                depth += 1
+                deepest = max(deepest, depth)
+            elif char in "]}" and depth:
+                depth -= 1
+    return deepest
+
+
 def _compose(document: Document, text: str) -> Node | None:
+    if _brackets(text) > 5 * MAX_DEPTH:
+        # the reader takes seconds over what it then refuses
+        raise _whole(document, "the file is nested too deeply")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

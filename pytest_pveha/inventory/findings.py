@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from difflib import get_close_matches
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -125,3 +125,13 @@ def _plain(kind_: Any) -> Any:
             kind_ = next(one for one in get_args(kind_) if one is not type(None))
         else:
             return kind_
+
+
+def inner_type(annotation: Any) -> tuple[Any, str]:
+    """What a field holds in the end, and how its place is written: ``[]`` for a list, ``.<name>`` for names."""
+    suffix = ""
+    found = _plain(annotation)
+    while get_args(found) and get_origin(found) is not Literal:
+        suffix += ".<name>" if len(get_args(found)) == 2 and get_args(found)[1] is not Ellipsis else "[]"
+        found = _plain(_step(found, "" if suffix.endswith(">") else 0))
+    return found, suffix

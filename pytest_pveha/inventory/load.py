@@ -58,7 +58,7 @@ class Site:
         if not self.simulated:
             raise ValueError("only a simulated site can be supplied with addresses")
         data = _merged(self._document.data, extra)
-        return Site(self.path, self.sha256, _model(self._document, data), self._document)
+        return Site(self.path, self.sha256, checked(self._document, data), self._document)
 
 
 def load(path: Path) -> Site:
@@ -69,10 +69,11 @@ def load(path: Path) -> Site:
             for each finding.
     """
     document = read(path)
-    return Site(path.absolute(), document.sha256, _model(document, document.data), document)
+    return Site(path.absolute(), document.sha256, checked(document, document.data), document)
 
 
-def _model(document: Document, data: Mapping[str, Any]) -> Inventory:
+def checked(document: Document, data: Mapping[str, Any]) -> Inventory:
+    """The model of a document's data, or the error that lists what is wrong with it."""
     found = list(document.findings)
     try:
         inventory = Inventory.model_validate(data)
@@ -99,7 +100,9 @@ def _merged(base: Any, extra: Any) -> Any:
                 for key, value in extra.items()
             },
         }
-    return tuple(extra) if isinstance(extra, list) else extra
+    if isinstance(extra, Mapping):
+        return {key: _merged(None, value) for key, value in extra.items()}
+    return tuple(_merged(None, one) for one in extra) if isinstance(extra, list | tuple) else extra
 
 
 def _guests(base: Any, extra: Any) -> tuple[Any, ...]:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Final, get_args, get_origin
 
+from pydantic import TypeAdapter
+
+from pytest_pveha.inventory.base import Block
 from pytest_pveha.inventory.model import Inventory
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
@@ -12,6 +16,11 @@ DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 def json_schema() -> dict[str, Any]:
     """The schema of an inventory file. What must agree between blocks only ``load`` checks."""
     schema = Inventory.model_json_schema(mode="validation")
+    for model, properties in _blocks(schema):
+        for name, field in model.model_fields.items():
+            # a value with a schema of its own hides its field's description, and names lose their pattern
+            properties[name]["description"] = field.description
+            _name_keys(properties[name], field.annotation)
     _tidy(schema)
     schema["$defs"]["Probe"] |= {"minProperties": 1, "maxProperties": 1}
     return {
@@ -36,6 +45,31 @@ def json_schema() -> dict[str, Any]:
             }
         },
     }
+
+
+def _blocks(schema: dict[str, Any]) -> Iterator[tuple[type[Block], dict[str, Any]]]:
+    """Each model with the properties that its schema lists."""
+    yield Inventory, schema["properties"]
+    for model in _subclasses():
+        if model.__name__ in schema["$defs"]:
+            yield model, schema["$defs"][model.__name__]["properties"]
+
+
+def _subclasses() -> list[type[Block]]:
+    """Every block but the whole."""
+    return [model for model in Block.__subclasses__() if model is not Inventory]
+
+
+def _name_keys(schema: dict[str, Any], annotation: Any) -> None:
+    if get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    if get_origin(annotation) is Mapping:
+        names, values = get_args(annotation)
+        # pydantic lets keys through that miss the pattern: propertyNames refuses them
+        for values_schema in schema.pop("patternProperties", {}).values():
+            schema["additionalProperties"] = values_schema
+        schema["propertyNames"] = TypeAdapter(names).json_schema()
+        _name_keys(schema["additionalProperties"], values)
 
 
 def _tidy(part: Any) -> None:

@@ -38,7 +38,7 @@ def parse_duration(value: object) -> float:
     if not isinstance(value, str):
         raise ValueError(f"is {kind(value)}; {expected}")
     text = value.strip()
-    if not re.fullmatch(rf"{_DURATION}( {_DURATION}){{0,4}}", text):
+    if not re.fullmatch(rf"{_DURATION}( {_DURATION}){{0,4}}", text, re.ASCII):
         raise ValueError(f'"{shown(value)}" is no duration; {expected}')
     total = sum(float(amount) * _UNITS[unit] for amount, unit in re.findall(r"([\d.]+) ?([a-z]+)", text))
     if total > _LONGEST:
@@ -55,7 +55,7 @@ def _positive(value: object) -> float:
 
 def _size(value: object) -> int:
     expected = 'expected a size with its unit, like "512 MiB" or "64 GiB"'
-    if not isinstance(value, str) or not re.fullmatch(_SIZE, value.strip()):
+    if not isinstance(value, str) or not re.fullmatch(_SIZE, value.strip(), re.ASCII):
         what = f'"{shown(value)}" is no size' if isinstance(value, str) else f"is {kind(value)}"
         raise ValueError(f"{what}; {expected}")
     amount, unit = re.findall(r"(\d+) ?(\w+)", value)[0]
@@ -101,11 +101,11 @@ def _text(value: object, expected: str) -> str:
 
 
 def _matching(pattern: str, expected: str) -> Callable[[object], str]:
-    compiled = re.compile(pattern)
+    compiled = re.compile(pattern, re.ASCII)
 
     def check(value: object) -> str:
         text = _text(value, expected)
-        if not compiled.fullmatch(text):
+        if not compiled.fullmatch(text) or not text.isprintable():
             raise ValueError(f"{said(text)} is not usable; expected {expected}")
         return text
 
@@ -186,7 +186,7 @@ def _address(value: object) -> str:
         return str(ip_address(text))
     except ValueError:
         pass
-    if re.fullmatch(r"[\d.]+", text) or not re.fullmatch(_HOST, text):
+    if re.fullmatch(r"[\d.]+", text) or not re.fullmatch(_HOST, text, re.ASCII):
         raise ValueError(f"{said(text)} is no address; {expected}")
     return text.lower()
 

@@ -55,6 +55,7 @@ CASES: dict[str, str | bytes] = {
     "two documents": "site: {name: a}\n---\nsite: {name: b}\n",
     "wrong directive": "%YAML 9.9\n---\nsite: a\n",
     "nested without end": "[" * 5000,
+    "lists without end": "- " * 5000,
     "block inside itself": real("site: {name: small}", "site: &me {name: *me}"),
     "deep": real("{name: small}", "[" * 45 + "]" * 45),
     "alias bomb": (
@@ -278,7 +279,7 @@ def test_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     def refuse(*_: object) -> int:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(document.os, "open", refuse)
+    monkeypatch.setattr("pytest_pveha.inventory.document.os.open", refuse)
     with pytest.raises(InventoryError) as caught:
         load(tmp_path / "site.yml")
     assert str(caught.value) == (
@@ -293,7 +294,7 @@ def test_read_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(5, "Input/output error")
 
     (tmp_path / "site.yml").write_text(REAL)
-    monkeypatch.setattr(document.os, "fdopen", fail)
+    monkeypatch.setattr("pytest_pveha.inventory.document.os.fdopen", fail)
     with pytest.raises(InventoryError, match="cannot be read: Input/output error"):
         load(tmp_path / "site.yml")
 
@@ -303,7 +304,7 @@ def test_huge_file(tmp_path: Path) -> None:
     (tmp_path / "site.yml").write_bytes(b"#" * (document.MAX_BYTES + 1))
     with pytest.raises(InventoryError) as caught:
         load(tmp_path / "site.yml")
-    assert str(caught.value) == (f"{tmp_path}/site.yml: is larger than 512 KiB; expected an inventory, one site a file")
+    assert str(caught.value) == (f"{tmp_path}/site.yml: is larger than 256 KiB; expected an inventory, one site a file")
 
 
 def test_control_characters_do_not_reach_the_terminal(tmp_path: Path) -> None:
@@ -318,5 +319,5 @@ def test_a_slip_of_the_parser_is_still_bad_input(tmp_path: Path, monkeypatch: py
     def slip(*_: object) -> object:
         raise IndexError("list index out of range")
 
-    monkeypatch.setattr(document.YAML, "compose", slip)
+    monkeypatch.setattr("pytest_pveha.inventory.document.YAML.compose", slip)
     assert refusal(tmp_path, REAL) == "site.yml:1: not valid YAML (IndexError)"

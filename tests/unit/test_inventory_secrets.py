@@ -65,7 +65,7 @@ def test_file_that_others_may_read(mode: int, tmp_path: Path) -> None:
 def test_file_of_somebody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that another user owns, and so can change, is refused."""
     owner = secret_file(tmp_path).stat().st_uid
-    monkeypatch.setattr(secrets.os, "geteuid", lambda: owner + 1)
+    monkeypatch.setattr("pytest_pveha.inventory.secrets.os.geteuid", lambda: owner + 1)
     expected = f"secret: file secret belongs to user id {owner}, not to you ({owner + 1}); make it yours"
     assert refused("file:secret", tmp_path) == expected
 
@@ -159,10 +159,10 @@ def test_bare_path_of_a_key(tmp_path: Path) -> None:
 def test_never_shown(tmp_path: Path) -> None:
     """No way of printing an inventory shows more of a secret than the kind of its reference."""
     path = tmp_path / "site.yml"
-    path.write_text(REAL.replace("env:TOKEN", "cmd:vault read canary").replace("env:BMC", "file:canary"))
+    path.write_text(REAL.replace("env:TOKEN", "cmd:vault read sparrow").replace("env:BMC", "file:canary"))
     site = load(path)
     for text in (str(site), repr(site), str(site.model), site.model.model_dump_json(), str(site.model.model_dump())):
-        assert "canary" not in text
+        assert "sparrow" not in text
         assert "***" in text
 
 
