@@ -10,10 +10,8 @@ import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import pytest
+import pytest
 
 SCOPES = ("one-per-role", "one-per-room", "all")
 
@@ -43,6 +41,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config, parser: pytest.Pa
         return
 
 
+@pytest.hookimpl(tryfirst=True)  # before the reporters are told where to write
 def pytest_configure(config: pytest.Config) -> None:
     """Markers are known everywhere; the rest only where it is wanted."""
     config.addinivalue_line("markers", "destructive(blast=…, expected=…): breaks something on purpose, and heals it")
@@ -86,8 +85,6 @@ def typed(args: Sequence[str | os.PathLike[str]]) -> str | None:
 
 def _refuse_lost_config(config: pytest.Config, inventory: str) -> None:
     """Stop where ``--inventory /elsewhere/x.yml`` made pytest look for its configuration beside that file."""
-    import pytest
-
     directory = config.invocation_params.dir
     for folder in (directory, *directory.parents):
         ini = folder / "pyproject.toml"

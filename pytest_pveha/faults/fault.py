@@ -14,7 +14,7 @@ class Fault(Protocol):
     """A way to break something. Frozen dataclasses; their fields are all that is needed to heal from the journal."""
 
     kind: ClassVar[str]
-    """Its name in the journal, such as ``power-cut``."""
+    """What one of it is called in the journal and to people, such as ``power-cut``."""
 
     family: ClassVar[str]
     """What consent must grant for it, such as ``power``."""
@@ -47,7 +47,7 @@ def from_plan(kind: str, values: dict[str, Any]) -> Fault:
     """The fault of a plan line, ready to be healed."""
     from pytest_pveha.faults.power import PowerCut
 
-    known: dict[str, type[Fault]] = {PowerCut.kind: PowerCut}
+    known: dict[str, type[Fault]] = {PowerCut.__name__: PowerCut}
     if kind not in known:
         raise UsageError(
             f"the journal plans a fault of kind {kind!r}; this version can heal {', '.join(known)}. "

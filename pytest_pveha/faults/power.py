@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from pytest_pveha.clock import SECOND
 from pytest_pveha.errors import PreflightRefused, SiteError, Unreachable
-from pytest_pveha.handles.bmc import Bmc
+from pytest_pveha.handles.bmc import Bmc, PowerReading
 from pytest_pveha.handles.node import Node
 from pytest_pveha.observe.answer import Answer, cant_tell, no, yes
 from pytest_pveha.observe.observer import Observer
@@ -48,6 +48,7 @@ class PowerCut:
             reading = node.bmc.power_state(observer.site.clock.deadline(BMC))
         except SiteError as error:
             raise PreflightRefused(f"the BMC of {self.node} cannot be used, so nothing was broken: {error}") from error
+        _note_chassis(observer, self.node, reading)
         if not reading.on:
             raise PreflightRefused(f"the BMC of {self.node} says its chassis is off already; nothing to cut")
 
@@ -60,9 +61,7 @@ class PowerCut:
         site, node = observer.site, observer.site.nodes[self.node]
         for _ in range(2):
             reading = _bmc(node).fresh_power_state(site.clock.deadline(BMC))
-            observer.note(
-                f"chassis/{node.name}", "on" if reading.on else "off", reading.asked_at, reading.answered_at, "bmc"
-            )
+            _note_chassis(observer, self.node, reading)
             if reading.on:
                 return no(f"the BMC of {self.node} still says the chassis is on")
             site.clock.sleep(TWICE)
@@ -73,7 +72,9 @@ class PowerCut:
             return cant_tell(view.trouble)
         if view.membership.online.get(self.node):
             return no(f"{self.node} is off and silent, and still a member")
-        return yes(f"{self.node}: BMC says off twice, silent on all addresses, left the membership")
+        # it died when the chassis went off; the rest only proves it
+        bounds = observer.change(f"chassis/{self.node}")
+        return yes(f"{self.node}: BMC says off twice, silent on all addresses, left the membership", bounds)
 
     def heal(self, observer: Observer) -> None:
         # Always sent: a chassis that still says on may have an off under way. On an on chassis it does nothing.
@@ -86,12 +87,14 @@ class PowerCut:
         for pause in (0.0, LINGERING):
             clock.sleep(pause)
             reading = _bmc(observer.site.nodes[self.node]).fresh_power_state(clock.deadline(BMC))
-            observer.note(
-                f"chassis/{self.node}", "on" if reading.on else "off", reading.asked_at, reading.answered_at, "bmc"
-            )
+            _note_chassis(observer, self.node, reading)
             if not reading.on:
                 return no(f"the BMC of {self.node} says off")
         return yes(f"the BMC of {self.node} says on, twice")
+
+
+def _note_chassis(observer: Observer, node: str, reading: PowerReading) -> None:
+    observer.note(f"chassis/{node}", "on" if reading.on else "off", reading.asked_at, reading.answered_at, "bmc")
 
 
 def _bmc(node: Node) -> Bmc:

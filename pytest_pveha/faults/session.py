@@ -42,7 +42,8 @@ def injected(fault: Fault, name: str, observer: Observer, register: Register) ->
     register.opened()
     observer.since = observer.site.clock.now().utc / SECOND
     observer.write(
-        "fault.plan", {"fault": name, "type": fault.kind, "params": params(fault), "undo": {"by_hand": fault.undo}}
+        "fault.plan",
+        {"fault": name, "type": type(fault).__name__, "params": params(fault), "undo": {"by_hand": fault.undo}},
     )
     body: BaseException | None = None
     try:

@@ -24,11 +24,13 @@ class Answer:
 
     verdict: Verdict
     saw: str
+    bounds: tuple[int, int] | None = None
+    """Between which moments (mono ns) it came about, where the one who answers knows better than the one who asks."""
 
 
-def yes(saw: str) -> Answer:
+def yes(saw: str, bounds: tuple[int, int] | None = None) -> Answer:
     """It was seen to be so."""
-    return Answer("yes", saw)
+    return Answer("yes", saw, bounds)
 
 
 def no(saw: str) -> Answer:
@@ -84,7 +86,7 @@ def wait_until(
         answered = clock.now().mono
         observer.tell(condition.name, answer.saw)
         if answer.verdict == "yes":
-            return Met(answer.saw, low, answered)
+            return Met(answer.saw, *(answer.bounds or (low, answered)))
         if answer.verdict == "no":
             low = asked
         if answer.verdict == "no" or last is None or last.verdict != "no":

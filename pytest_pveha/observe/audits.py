@@ -22,9 +22,10 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """An invariant with its name."""
+    """An invariant; the judge knows it by its name."""
 
     name: str
+    title: str
     ask: Callable[[Scene], Answer]
 
 
@@ -63,13 +64,13 @@ def _services(scene: Scene) -> Answer:
 
 
 CLUSTER = (
-    Audit("quorate from every node's view", _quorate),
-    Audit("no other node was reset", _boot_ids),
-    Audit("each guest runs exactly once", _once),
-    Audit("no HA service in error", _services),
+    Audit("quorate", "Quorate from every node's view", _quorate),
+    Audit("boot_ids", "No other node was reset", _boot_ids),
+    Audit("runs_once", "Each guest runs exactly once", _once),
+    Audit("services", "No HA service is in error", _services),
 )
 
 
 def audit(scene: Scene) -> list[tuple[Audit, Answer]]:
     """Every audit asked once; one that cannot be answered is "can't tell"."""
-    return [(one, ask(Condition(one.name, lambda _, one=one: one.ask(scene)), scene.observer)) for one in CLUSTER]  # type: ignore[misc]
+    return [(one, ask(Condition(one.title, lambda _, one=one: one.ask(scene)), scene.observer)) for one in CLUSTER]  # type: ignore[misc]

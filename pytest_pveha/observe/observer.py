@@ -41,6 +41,7 @@ class Observer:
         """When the present incident began (epoch seconds): journals are read from here on."""
         self.sampler: Sampler | None = None
         self._last: dict[str, tuple[str, int]] = {}
+        self._changes: dict[str, tuple[int, int]] = {}
 
     def look(self) -> View:
         """Membership and the HA manager's status as one endpoint tells them: two reads."""
@@ -91,6 +92,10 @@ class Observer:
         data = {"what": f"process_start/{sid}@{node}", "old": None, "new": "started", "low": low, "high": high}
         self.write("seen", {**data, "source": "process age"})
 
+    def change(self, what: str) -> tuple[int, int] | None:
+        """Between which moments (mono ns) that last became what it is; None if it was always seen so."""
+        return self._changes.get(what)
+
     def note(self, what: str, value: str, asked: Instant, answered: Instant, source: str) -> bool:
         """Remember what was seen; whether it is new.
 
@@ -106,6 +111,7 @@ class Observer:
                 {"what": what, "old": None, "new": value, "low": asked.mono, "high": answered.mono, "source": source},
             )
         else:
+            self._changes[what] = (old[1], answered.mono)
             self.write(
                 "seen",
                 {"what": what, "old": old[0], "new": value, "low": old[1], "high": answered.mono, "source": source},

@@ -39,7 +39,7 @@ def margin_over_death(guests: Guests, victim: Node) -> Measure:
 
 def collateral_resets(victim: Node) -> Measure:
     """How many nodes were reset that were not meant to be."""
-    return Measure("collateral_resets", "count", params={"victims": [victim.name]})
+    return Measure("collateral_resets", "count", params={"except": [victim.name]})
 
 
 def violations(audits: Sequence[Audit]) -> Measure:

@@ -243,6 +243,8 @@ class SimulatedSite:
             self.baton.serve()
         finally:
             self.baton.close()
+            for bmc in self._bmcs:
+                bmc.stop()
             for watched in self._watched.values():
                 watched.port.close()
             self._truth.close()

@@ -6,7 +6,7 @@ from pytest_pveha.observe import audits, ha
 from pytest_pveha.scenario.measures import collateral_resets, margin_over_death, recovery_time, violations
 
 
-@pytest.mark.destructive(blast="one node and its guests", expected="16 min")
+@pytest.mark.destructive(blast="one node and its guests", expected="17 min")
 @pytest.mark.roles("crm-master", "other")
 @pytest.mark.needs(nodes=3)
 def test_power_loss_of_one_node(victim, residents, nodes, guests, faults, run, objectives):
@@ -19,7 +19,7 @@ def test_power_loss_of_one_node(victim, residents, nodes, guests, faults, run, o
         run.expect(ha.answering(residents), within="10 min")
     run.expect(ha.online(victim), within="15 min")
     run.expect(ha.quorum_whole(), within="2 min")
-    run.hold("5 min")
+    run.hold("8 min")
 
     run.claim(recovery_time(residents), at_most=objectives.rto)
     run.claim(margin_over_death(residents, victim), at_least=0)
