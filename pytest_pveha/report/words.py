@@ -16,6 +16,13 @@ MEANING = {
 }
 """What the verdict of a run says, in one sentence for people."""
 
+GATE = "gate"
+"""The id of the test that is the gate."""
+RUN = "run"
+"""The id under which not_proven speaks of the run as a whole."""
+UNCOUNTED = frozenset({"not applicable", "waived"})
+"""Verdicts that are listed and do not count."""
+
 OPERATORS = {"at_most": "at most ", "at_least": "at least ", "": ""}
 
 
