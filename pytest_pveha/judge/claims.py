@@ -154,10 +154,10 @@ def _collateral_resets(test: TestFacts, subject: str, params: Mapping[str, Any])
     answers = {text(audit.get("answer")) for audit in test.audits if text(audit.get("audit")) in RESET_AUDITS}
     if not reset and not answers:
         raise Inconclusive("nobody compared the other nodes' boot_ids with those they had before")
-    if "no" in answers and not reset:
+    if not reset and "no" in answers:
         return counted(1, None)
-    others = None if answers != {"yes"} and not (reset and "no" in answers) else len(reset)
-    return counted(len(reset), others)
+    complete = answers == {"yes"} or (reset and answers == {"no"})
+    return counted(len(reset), len(reset) if complete else None)
 
 
 def _violations(test: TestFacts, subject: str, params: Mapping[str, Any]) -> Measured:

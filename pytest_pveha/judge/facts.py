@@ -59,6 +59,7 @@ class Fault:
     healed: str | None = None
     healed_saw: str = ""
     outcome: str | None = None
+    heal_at: int | None = None
     kinds: set[str] = field(default_factory=set)
 
     @property
@@ -182,6 +183,8 @@ def _fault(facts: Facts, by_name: dict[str, Fault], line: Line) -> None:
     elif line.kind == "fault.effect":
         fault.effect, fault.effect_saw = text(data.get("answer")), text(data.get("saw"))
         fault.effect_low, fault.effect_high = integer(data.get("low")), integer(data.get("high"))
+    elif line.kind == "fault.heal":
+        fault.heal_at = line.mono if fault.heal_at is None else fault.heal_at
     elif line.kind == "fault.healed":
         fault.healed, fault.healed_saw = text(data.get("answer")), text(data.get("saw"))
     elif line.kind == "fault.close":
@@ -266,13 +269,13 @@ _TAKERS: Final = {
 
 
 def integer(value: object) -> int | None:
-    """The value if it is a whole number."""
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    """The value if it is a whole number that can be a time or a count (64 bits)."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 63 else None
 
 
 def real(value: object) -> float | None:
-    """The value if it is a number."""
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+    """The value if it is a number of a size that means something."""
+    return value if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e18 else None
 
 
 def text(value: object) -> str:
