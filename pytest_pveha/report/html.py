@@ -157,7 +157,7 @@ class _Page:
             "checks": [
                 {
                     "title": check.get("title", check.get("id", "")),
-                    "badge": _answer(check.get("answer", "")),
+                    "badge": _answer(str(check.get("answer", ""))),
                     "saw": check.get("saw", ""),
                     "advice": check.get("advice", "") if check.get("answer") != "yes" else "",
                 }
