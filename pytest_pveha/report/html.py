@@ -103,7 +103,7 @@ class _Page:
             "tests": [test for test in tests if test["detailed"]],
             "gate": self._gate(),
             "signer": self._environment.get("signer"),
-            "commands": _commands(self._environment.get("signer")),
+            "commands": verification_commands(self._environment.get("signer")),
         }
 
     def _told(self) -> list[dict[str, Any]]:
@@ -349,7 +349,7 @@ def _span(low: float | None, high: float | None) -> str:
     return words.seconds(low) if low == high else f"{low:.1f} to {words.seconds(high)}"
 
 
-def _commands(signer: str | None) -> list[tuple[str, str]]:
+def verification_commands(signer: str | None) -> list[tuple[str, str]]:
     """What an auditor types, with what it shows; the first two need nothing of ours."""
     commands = []
     if signer is not None:

@@ -144,7 +144,7 @@ def _strain(claim: Mapping[str, Any]) -> tuple[int, float]:
 
 def measure(name: str) -> str:
     """A measure's name in words: ``recovery time``."""
-    return name.replace("_", " ")
+    return _MEASURES.get(name, name.replace("_", " "))
 
 
 def moment(text: str | None) -> str:
@@ -177,6 +177,13 @@ def _tenth(value: float) -> str:
     text = f"{value:.1f}"
     return "0.0" if text == "-0.0" else text
 
+
+_MEASURES = {
+    "not_before_death": "start after the victim's death",
+    "collateral_resets": "other nodes reset",
+    "violations": "harm found by audits",
+}
+"""The measures whose own name does not say it."""
 
 _RANKED = frozenset({"accepted", "inconclusive", "rejected"})
 

@@ -44,7 +44,7 @@ def test_an_accepted_run_is_shown_with_its_figures() -> None:
     text = Page(page).words()
     assert "Proven on the simulated site" in text
     assert "vm:101 recovery time 147" in text
-    assert "collateral resets 0" in text
+    assert "other nodes reset 0" in text
     assert page.count("<svg") == 5  # three measures in seconds, the phases, the lanes
     assert "quorum is whole from every node's view 900 s ✓ met" in text
     assert "crm-master: pve1" in text
@@ -54,7 +54,7 @@ def test_an_accepted_run_is_shown_with_its_figures() -> None:
 def test_a_floor_is_not_shown_as_a_ceiling() -> None:
     """A claim that demands at least something says so, though verdict.json does not name the comparison."""
     _, page = shown(accepted_run())
-    row = next(part for part in page.split("<tr>") if "not before death" in part)
+    row = next(part for part in page.split("<tr>") if "start after the victim&#39;s death" in part)
     assert "at least 0 s" in row
 
 

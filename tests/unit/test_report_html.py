@@ -149,7 +149,7 @@ def test_the_figures_are_those_of_the_verdict() -> None:
     assert "db-1 recovery time 183.3 s 182.2 to 184.5 s at most 240 s ✓ accepted" in text
     assert "web-2 recovery time 246.6 s" not in text
     assert "mail recovery time > 600.0 s at most 240 s ✗ rejected" in text
-    assert "cluster collateral resets 0 0 ✓ accepted" in text
+    assert "cluster other nodes reset 0 0 ✓ accepted" in text
 
 
 def test_a_claim_that_cannot_be_told_is_shown_as_unknown() -> None:
