@@ -24,8 +24,6 @@ _SIGNS = {"accepted": "✓", "rejected": "✗", "inconclusive": "?", "invalid": 
 _ANSWERS = {"yes": "accepted", "no": "rejected", "met": "accepted", "not_met": "rejected"}
 
 
-_GATE = "gate"
-_UNCOUNTED = frozenset({"not applicable", "waived"})
 _FAILED = frozenset({"rejected", "dirty"})
 _ANSWERING = "application"
 """The phase from which on everything watched answers again."""
@@ -87,7 +85,7 @@ class _Page:
     def context(self) -> dict[str, Any]:
         verdict = self._verdict
         tests = [self._test(number, test) for number, test in enumerate(self._told(), start=1)]
-        counted = [test for test in tests if test["verdict"].text not in _UNCOUNTED]
+        counted = [test for test in tests if test["verdict"].text not in words.UNCOUNTED]
         shown = {test["id"] for test in tests}
         return {
             "verdict": badge(verdict["verdict"]),
@@ -100,17 +98,17 @@ class _Page:
             "failed": [test for test in counted if test["verdict"].css in _FAILED],
             "open": [test for test in counted if test["verdict"].css not in {"accepted", *_FAILED}],
             "not_proven": [item for item in verdict["not_proven"] if item["id"] not in shown],
-            "out_of_scope": [test for test in tests if test["verdict"].text in _UNCOUNTED],
+            "out_of_scope": [test for test in tests if test["verdict"].text in words.UNCOUNTED],
             "facts": self._facts(),
             "tests": [test for test in tests if test["detailed"]],
             "gate": self._gate(),
             "signer": self._environment.get("signer"),
-            "commands": _commands(self._environment.get("signer")),
+            "commands": verification_commands(self._environment.get("signer")),
         }
 
     def _told(self) -> list[dict[str, Any]]:
         """The tests but for the gate, which has a section of its own."""
-        return [test for test in self._verdict["tests"] if test["id"] != _GATE]
+        return [test for test in self._verdict["tests"] if test["id"] != words.GATE]
 
     # --- the top of the page
 
@@ -120,11 +118,11 @@ class _Page:
         site = f"the {'simulated ' if verdict['simulated'] else ''}site {verdict['site']}"
         when = words.moment(verdict["started"]) + (f", for {words.length(took)}" if took is not None else "")
         ran = [test for test in tests if test["detailed"]]
-        parts = [f"{_count(len(ran), 'test')} ran on {site} on {when}."]
+        parts = [_sentence(f"{_spelled(len(ran))} test{'' if len(ran) == 1 else 's'} ran on {site} on {when}")]
         kinds = [kind for kind in _SIGNS if any(test["verdict"].css == badge(kind).css for test in ran)]
         counts = [(sum(test["verdict"].css == badge(kind).css for test in ran), kind) for kind in kinds]
         if counts:
-            parts.append(_sentence(_listed([f"{number} {_was(number)} {kind}" for number, kind in counts])))
+            parts.append(_sentence(_listed([f"{_spelled(number)} {_was(number)} {kind}" for number, kind in counts])))
         gate = self._verdict["gate"]["verdict"]
         if gate not in {"accepted", "not applicable"}:
             parts.append("The site was not found fit to be tested; see the gate below.")
@@ -159,7 +157,7 @@ class _Page:
             "checks": [
                 {
                     "title": check.get("title", check.get("id", "")),
-                    "badge": _answer(check.get("answer", "")),
+                    "badge": _answer(str(check.get("answer", ""))),
                     "saw": check.get("saw", ""),
                     "advice": check.get("advice", "") if check.get("answer") != "yes" else "",
                 }
@@ -183,6 +181,7 @@ class _Page:
             "detailed": bool(test["claims"] or test["phases"] or (timeline and timeline.probes)),
             "roles": words.clean(timeline.roles) if timeline else [],
             "has_fault": timeline is None or timeline.has_fault,
+            "zero": _zero(timeline),
             "headlines": self._headlines(test["claims"]),
             "claims": claims,
             "claims_charts": self._claims_charts(ident, test),
@@ -258,9 +257,10 @@ class _Page:
         return svg.lanes(
             f"{ident}-lanes",
             f"Who answered when: {test['title']}",
-            (described or "Every probe answered throughout") + ". Seconds are counted from the fault.",
+            f"{described or 'Every probe answered throughout'}. Seconds are counted from {_zero(timeline)}.",
             rows,
             marks,
+            fault=timeline.has_fault,
         )
 
     def _lane_name(self, probe: ProbeTimeline, timeline: TestTimeline) -> str:
@@ -280,6 +280,10 @@ class _Page:
             for probe in timeline.probes
             for gap in gaps(probe)
         ]
+
+
+def _zero(timeline: TestTimeline | None) -> str:
+    return "the fault" if timeline is None or timeline.has_fault else "the beginning of the test"
 
 
 def _expectations(timeline: TestTimeline) -> list[dict[str, Any]]:
@@ -345,7 +349,7 @@ def _span(low: float | None, high: float | None) -> str:
     return words.seconds(low) if low == high else f"{low:.1f} to {words.seconds(high)}"
 
 
-def _commands(signer: str | None) -> list[tuple[str, str]]:
+def verification_commands(signer: str | None) -> list[tuple[str, str]]:
     """What an auditor types, with what it shows; the first two need nothing of ours."""
     commands = []
     if signer is not None:
@@ -368,8 +372,9 @@ def _commands(signer: str | None) -> list[tuple[str, str]]:
     ]
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def _spelled(number: int) -> str:
+    words_for = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+    return words_for[number] if number < len(words_for) else str(number)
 
 
 def _listed(parts: Sequence[str]) -> str:

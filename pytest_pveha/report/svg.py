@@ -89,7 +89,7 @@ def bars(ident: str, title: str, description: str, rows: Sequence[Bar]) -> Marku
         parts.append(_text("demand", scale.x(only), 12.0, f"objective {only:g} s", anchor="middle"))
         top += _CAPTION
     height = top + _ROW * len(rows)
-    parts.append(scale.grid(height, y=top - _TOP))
+    parts += [scale.grid(height, y=top - _TOP), scale.labels(y=top - _TOP)]
     for index, row in enumerate(rows):
         parts.append(_bar(scale, row, top + _ROW * index))
     return _chart(ident, title, description, height, parts)
@@ -100,7 +100,7 @@ def steps(ident: str, title: str, description: str, rows: Sequence[Step]) -> Mar
     reach = max((edge for row in rows for edge in (row.begin, row.end) if edge is not None), default=0.0)
     scale = _Scale(min((row.begin for row in rows), default=0.0), reach * 1.02, _LABELS, WIDTH - _FIGURES)
     height = _TOP + _ROW * len(rows)
-    parts = [scale.grid(height)]
+    parts = [scale.grid(height), scale.labels()]
     for index, row in enumerate(rows):
         y = _TOP + _ROW * index
         begin, end = scale.x(row.begin), scale.x(row.end if row.end is not None else row.begin)
@@ -117,10 +117,12 @@ def steps(ident: str, title: str, description: str, rows: Sequence[Step]) -> Mar
     return _chart(ident, title, description, height, parts)
 
 
-def lanes(ident: str, title: str, description: str, rows: Sequence[Lane], marks: Sequence[Mark]) -> Markup:
+def lanes(
+    ident: str, title: str, description: str, rows: Sequence[Lane], marks: Sequence[Mark], *, fault: bool = True
+) -> Markup:
     """One lane a probe: a thin line while it answers, a hatched bar while it does not, dots where nobody can tell."""
     edges = [edge for row in rows for segment in row.segments for edge in (segment.start, segment.end)]
-    scale = _Scale(min(edges, default=0.0), max(edges, default=0.0), _LABELS, WIDTH - 12)
+    scale = _Scale(min(edges, default=0.0), max(edges, default=0.0), _LABELS, WIDTH - 24)
     flags, tiers = _flags(scale, marks)
     top = _TOP + 18.0 * tiers
     height = top + _ROW * len(rows)
@@ -131,8 +133,9 @@ def lanes(ident: str, title: str, description: str, rows: Sequence[Lane], marks:
     ]
     for index, row in enumerate(rows):
         parts.append(_lane(ident, scale, row, top + _ROW * index))
-    parts += [_line("fault", scale.x(0.0), 18.0 * tiers + 18, scale.x(0.0), height)]
-    parts += [_flag(scale, mark, y) for mark, y in flags]
+    if fault:
+        parts.append(_line("fault", scale.x(0.0), 18.0 * tiers + 24, scale.x(0.0), height))
+    parts += [scale.labels(y=18.0 * tiers), *(_flag(scale, mark, y) for mark, y in flags)]
     return _chart(ident, title, description, height, parts)
 
 
@@ -156,12 +159,15 @@ class _Scale:
         return [n * step for n in range(first, math.floor(self.high / step) + 1)]
 
     def grid(self, height: float, y: float = 0.0) -> Markup:
-        parts = []
-        for tick in self.ticks():
-            x = self.x(tick)
-            parts.append(_line("grid", x, y + 24, x, height))
-            parts.append(_text("tick", x, y + 18, f"{tick:g} s", anchor="middle"))
-        return Markup("").join(parts)
+        """Thin lines down the chart, below everything else."""
+        places = [self.x(tick) for tick in self.ticks()]
+        return Markup("").join(_line("grid", x, y + 24, x, height) for x in places)
+
+    def labels(self, y: float = 0.0) -> Markup:
+        """What the lines stand for, above everything else."""
+        return Markup("").join(
+            _text("tick", self.x(tick), y + 18, f"{tick:g} s", anchor="middle") for tick in self.ticks()
+        )
 
 
 def _bar(scale: _Scale, row: Bar, y: float) -> Markup:

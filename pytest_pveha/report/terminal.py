@@ -29,12 +29,21 @@ def _lines(verdict: dict[str, Any], report: Path | None) -> Iterator[str]:
                 yield _row(
                     "", f"{check.get('title') or check.get('id')}: {check.get('saw', '')}. {check.get('advice', '')}"
                 )
-    for test in verdict["tests"]:
-        yield from _test(test)
-    if verdict["not_proven"]:
+    tests = [test for test in verdict["tests"] if test["id"] != words.GATE]
+    for test in tests:
+        if test["verdict"] not in words.UNCOUNTED:
+            yield from _test(test)
+    said = {test["id"] for test in tests}
+    left = [item for item in verdict["not_proven"] if item["id"] not in said]
+    if left:
         yield "not proven:"
-        for item in verdict["not_proven"]:
-            yield f"  {item['id']}: {item['reason']}"
+    for item in left:
+        yield f"  {'the run as a whole' if item['id'] == words.RUN else item['id']}: {item['reason']}"
+    outside = [test for test in tests if test["verdict"] in words.UNCOUNTED]
+    if outside:
+        yield "outside the declared scope:"
+    for test in outside:
+        yield f"  {test['verdict']}: {test['title'] or test['id']}: {test['reason']}"
     shouted = verdict["verdict"].upper()
     if verdict["simulated"] and "SIMULATED" not in shouted:
         shouted += " (SIMULATED)"

@@ -16,6 +16,13 @@ MEANING = {
 }
 """What the verdict of a run says, in one sentence for people."""
 
+GATE = "gate"
+"""The id of the test that is the gate."""
+RUN = "run"
+"""The id under which not_proven speaks of the run as a whole."""
+UNCOUNTED = frozenset({"not applicable", "waived"})
+"""Verdicts that are listed and do not count."""
+
 OPERATORS = {"at_most": "at most ", "at_least": "at least ", "": ""}
 
 
@@ -137,7 +144,7 @@ def _strain(claim: Mapping[str, Any]) -> tuple[int, float]:
 
 def measure(name: str) -> str:
     """A measure's name in words: ``recovery time``."""
-    return name.replace("_", " ")
+    return _MEASURES.get(name, name.replace("_", " "))
 
 
 def moment(text: str | None) -> str:
@@ -170,6 +177,13 @@ def _tenth(value: float) -> str:
     text = f"{value:.1f}"
     return "0.0" if text == "-0.0" else text
 
+
+_MEASURES = {
+    "not_before_death": "start after the victim's death",
+    "collateral_resets": "other nodes reset",
+    "violations": "harm found by audits",
+}
+"""The measures whose own name does not say it."""
 
 _RANKED = frozenset({"accepted", "inconclusive", "rejected"})
 

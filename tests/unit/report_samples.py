@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from pytest_pveha.report.timeline import ProbeLane, Segment, TestTimeline
+from pytest_pveha.judge.timeline import Expectation, ProbeTimeline, Segment, TestTimeline
 
 GUESTS = {101: "db-1", 102: "db-2", 103: "web-1", 104: "web-2", 105: "mail", 106: "registry.internal.example.org"}
 TITLE = "A node that loses power is fenced, and its guests answer again from a surviving node."
@@ -27,7 +28,7 @@ NAMES = (
 
 
 def claim(
-    subject: str, value: float | None, low: float, high: float | None, verdict: str, **more: Any
+    subject: str, value: float | None, low: float | None, high: float | None, verdict: str, **more: Any
 ) -> dict[str, Any]:
     return {
         "measure": "recovery_time",
@@ -39,16 +40,20 @@ def claim(
         "censored": value is None,
         "objective": 240.0,
         "verdict": verdict,
-        "op": "at_most",
         **more,
     }
+
+
+def segment(start: float, end: float, answer: str) -> Segment:
+    """A stretch of equal answers."""
+    return Segment(start, end, answer, {"good": "connected", "bad": "no answer in 1.0 s"}.get(answer, "sampler late"))
 
 
 def one_test(role: str, *, slow: str = "accepted") -> tuple[dict[str, Any], TestTimeline]:
     """A test whose guests recover one after the other; with ``slow`` the fourth is too slow, the fifth lost."""
     times = PHASES[role]
     ident = f"suites/nodes/test_power_loss.py::test_power_loss[{role}]"
-    claims, lanes = [], []
+    claims, probes = [], []
     for index, vmid in enumerate(GUESTS):
         back: float | None = times[7] - 8.5 + 1.7 * index
         if slow != "accepted":
@@ -56,44 +61,74 @@ def one_test(role: str, *, slow: str = "accepted") -> tuple[dict[str, Any], Test
         subject = f"vm:{vmid}"
         if back is None:
             claims.append(claim(subject, None, 600.0, None, "rejected"))
-            last = (Segment(-9.9, 0.9, "good"), Segment(1.0, 600.0, "bad"))
+            seen = [segment(-9.9, 1.0, "good"), segment(1.0, 600.0, "bad")]
         else:
             claims.append(claim(subject, back, back - 1.1, back + 1.2, "rejected" if back > 240 else "accepted"))
-            last = (Segment(-9.9, 0.9, "good"), Segment(1.0, back - 0.1, "bad"), Segment(back, 390.0, "good"))
-        lanes.append(ProbeLane(f"tcp:vm:{vmid}", subject, last))
-    lanes.append(
-        ProbeLane(
-            "node:pve3",
-            "node:pve3",
-            (Segment(-9.9, 40.0, "good"), Segment(40.5, 46.0, "unknown"), Segment(46.5, 390.0, "good")),
-        )
-    )
-    claims.append(claim("other nodes", 0, 0, 0, "accepted", measure="reboots_of_others", unit="count", objective=0))
+            seen = [segment(-9.9, 1.0, "good"), segment(1.0, back, "bad"), segment(back, 390.0, "good")]
+        probes.append(ProbeTimeline(f"tcp:{subject}", subject, "tcp", tuple(seen)))
+    blink = (segment(-9.9, 40.5, "good"), segment(40.5, 46.5, "unknown"), segment(46.5, 390.0, "good"))
+    probes.append(ProbeTimeline("node:pve3", "node:pve3", "ssh", blink))
+    claims.append(claim("cluster", 0, 0, 0, "accepted", measure="collateral_resets", unit="count", objective=0))
     reason = {
-        "accepted": "all 7 claims met their objectives",
-        "rejected": "recovery time of db-2… was more than 600.0 s, objective at most 240 s (and 1 more)",
+        "accepted": "every claim holds: recovery_time of vm:101 is 133.1 s (132 to 134.3), objective at most 240 s",
+        "rejected": "recovery_time of vm:104 is 262.4 s (261.3 to 263.6), objective at most 240 s; recovery_time of "
+        "vm:105 is more than 600 s (its end was not seen), objective at most 240 s",
     }[slow]
-    return (
-        {
-            "id": ident,
-            "title": TITLE,
-            "verdict": slow,
-            "reason": reason,
-            "claims": claims,
-            "roles": {"victim": "pve1", "master": "pve2"},
-            "phases": [
-                {"name": name, "start": at, "low": at - 0.4, "high": at + 0.5, "source": source}
-                for (name, source), at in zip(NAMES, times, strict=True)
-            ],
-        },
-        TestTimeline(ident, tuple(lanes)),
+    test = {
+        "id": ident,
+        "title": TITLE,
+        "verdict": slow,
+        "reason": reason,
+        "claims": claims,
+        "phases": [
+            {"name": name, "start": at, "low": at - 0.4, "high": at + 0.5, "source": source}
+            for (name, source), at in zip(NAMES, times, strict=True)
+        ],
+    }
+    expectations = (
+        Expectation("pve1 is fenced", 240.0, "met", "pve1 is unknown, fenced", times[4] - 0.4, times[4] + 0.5),
+        Expectation("quorum is whole", 900.0, "met", "3 of 3 votes", times[9] - 0.4, times[9] + 0.5),
+    )
+    roles = (("master", "pve2"), ("victim", "pve1"))
+    return test, TestTimeline(ident, TITLE, roles, True, tuple(probes), (), expectations)
+
+
+def renamed(timeline: TestTimeline, more: str) -> TestTimeline:
+    """The same timeline with ``more`` behind every name in it."""
+    return replace(
+        timeline,
+        test=timeline.test + more,
+        roles=tuple((role + more, node + more) for role, node in timeline.roles),
+        probes=tuple(
+            replace(
+                probe,
+                subject=probe.subject + more,
+                segments=tuple(replace(segment, saw=segment.saw + more) for segment in probe.segments),
+            )
+            for probe in timeline.probes
+        ),
+        expectations=tuple(replace(each, condition=each.condition + more) for each in timeline.expectations),
     )
 
 
-def run(
-    *, rejected: bool = False, simulated: bool = True
-) -> tuple[dict[str, Any], dict[str, TestTimeline], dict[str, Any]]:
+def run(*, rejected: bool = False, simulated: bool = True) -> tuple[dict[str, Any], list[TestTimeline], dict[str, Any]]:
     """verdict.json, timelines and environment.json of one run."""
+    gate = {
+        "id": "gate",
+        "title": "The site is healthy before anything is broken",
+        "verdict": "accepted",
+        "reason": "all 2 readiness checks found the site ready",
+        "claims": [],
+        "phases": [],
+    }
+    ceph = {
+        "id": "suites/storage/test_osd_loss.py",
+        "title": "A lost OSD costs no acknowledged write.",
+        "verdict": "not applicable",
+        "reason": "the inventory has no ceph block",
+        "claims": [],
+        "phases": [],
+    }
     tests = [one_test("crm-master"), one_test("other-1", slow="rejected" if rejected else "accepted")]
     verdict = "rejected" if rejected else "accepted (simulated)" if simulated else "accepted"
     return (
@@ -128,13 +163,12 @@ def run(
             "not_proven": [
                 {
                     "id": "suites/nodes/test_power_loss.py::test_power_loss[other-2]",
-                    "reason": "left out by the scope one-per-role",
+                    "reason": "not selected: left out by the scope one-per-role",
                 },
-                {"id": "suites/storage/test_osd_loss.py", "reason": "not applicable: the inventory has no ceph block"},
             ],
-            "tests": [test for test, _ in tests],
+            "tests": [gate, *(test for test, _ in tests), ceph],
         },
-        {timeline.test: timeline for _, timeline in tests},
+        [timeline for _, timeline in tests],
         {
             "cluster": "sim3",
             "pve": {"pve1": "9.1.9", "pve2": "9.1.9", "pve3": "9.1.9"},

@@ -15,6 +15,7 @@ from pytest_pveha.evidence import sshsig
 from pytest_pveha.evidence.manifest import check_manifest, write_manifest
 from pytest_pveha.evidence.seal import seal
 from pytest_pveha.evidence.verify import OWN_KEY, VerifyReport, verify_run
+from pytest_pveha.report.html import verification_commands
 
 WHO = "ha-team@example.org"
 
@@ -283,3 +284,17 @@ def test_no_folder_is_a_clear_error(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
     with pytest.raises(EvidenceError, match="allowed signers"):
         verified(run, tmp_path / "gone")
+
+
+def test_the_printed_commands_find_an_added_file(run: Path) -> None:
+    """The report's one-line search for files that were not sealed prints nothing, and then the file that was added."""
+    (purpose_and_command,) = [each for each in verification_commands(WHO) if "no other file" in each[0]]
+
+    def search() -> str:
+        return subprocess.run(
+            ["bash", "-c", purpose_and_command[1]], cwd=run, capture_output=True, text=True, check=False
+        ).stdout
+
+    assert search() == ""
+    (run / "raw" / "MANIFEST.later").write_text("added")
+    assert "< raw/MANIFEST.later" in search()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import report_samples as samples
@@ -18,7 +19,8 @@ def test_the_summary_of_an_accepted_run() -> None:
     assert lines[0] == "pveha: sim-3node (SIMULATED), run 7f3a90c2d1, 41 min 12 s"
     assert lines[1].split(maxsplit=1) == ["ACCEPTED", f"{samples.TITLE} [crm-master]"]
     assert lines[2].strip().endswith("191.8 s (190.7 to 193.0 s), objective at most 240 s; the worst of 6")
-    assert "  suites/storage/test_osd_loss.py: not applicable: the inventory has no ceph block" in lines
+    assert "  not applicable: A lost OSD costs no acknowledged write.: the inventory has no ceph block" in lines
+    assert not any("The site is healthy" in line for line in lines)
     assert lines[-2].startswith("verdict: ACCEPTED (SIMULATED). ")
     assert lines[-1] == "report:  reports/latest/report.html"
 
@@ -40,17 +42,30 @@ def test_a_gate_that_is_not_accepted_is_shown_with_its_advice() -> None:
     assert "Every node has an armed watchdog: no answer from pve3. Look at systemctl" in text
 
 
+def test_what_did_not_run_is_said_once() -> None:
+    """A selected test that did not run is in one line with its reason; so is what holds for the run as a whole."""
+    verdict, _, _ = samples.run()
+    verdict["tests"][1] |= {"verdict": "not proven", "reason": "skipped: no BMC", "claims": []}
+    verdict["not_proven"] += [
+        {"id": verdict["tests"][1]["id"], "reason": "skipped: no BMC"},
+        {"id": "run", "reason": "the run was cut off"},
+    ]
+    lines = summary_lines(verdict)
+    assert sum("no BMC" in line for line in lines) == 1
+    assert "  the run as a whole: the run was cut off" in lines
+
+
 def test_many_misses_are_counted_not_listed() -> None:
     """Five misses are shown, the others counted."""
     verdict, _, _ = samples.run()
-    verdict["tests"][0]["claims"] = [samples.claim(f"vm:{n}", 300, 299, 301, "rejected") for n in range(9)]
+    verdict["tests"][1]["claims"] = [samples.claim(f"vm:{n}", 300, 299, 301, "rejected") for n in range(9)]
     assert any("and 4 more, see the report" in line for line in summary_lines(verdict))
 
 
 def test_no_line_can_move_the_cursor() -> None:
     """Escapes and line ends in names and reasons stay text, one line a line."""
     verdict, _, _ = samples.run()
-    verdict["tests"][0] |= {"verdict": "rejected", "reason": "first\nsecond\x1b[2J"}
+    verdict["tests"][1] |= {"verdict": "rejected", "reason": "first\nsecond\x1b[2J"}
     assert all(line.isprintable() for line in summary_lines(verdict))
 
 
@@ -70,19 +85,20 @@ def test_junit_messages_begin_with_the_verdict() -> None:
     ("value", "low", "high", "more", "said"),
     [
         (137.24, 136.1, 138.2, {}, "137.2 s (136.1 to 138.2 s), objective at most 240 s"),
-        (None, 600.0, None, {}, "more than 600.0 s, objective at most 240 s"),
-        (None, 600.0, None, {"censored": False}, "at least 600.0 s, objective at most 240 s"),
+        (None, 600.0, None, {"verdict": "rejected"}, "more than 600.0 s, objective at most 240 s"),
+        (None, 600.0, None, {"censored": False}, "at least 600.0 s, objective at least 240 s"),
+        (None, 200.0, None, {"verdict": "inconclusive"}, "more than 200.0 s, objective 240 s"),
+        (230.0, 220.0, 250.0, {"verdict": "inconclusive"}, "230.0 s (220.0 to 250.0 s), objective 240 s"),
+        (90.0, 80.0, 99.0, {"verdict": "rejected"}, "90.0 s (80.0 to 99.0 s), objective at least 240 s"),
         (None, 0, 2, {"censored": False, "unit": "count", "op": "none"}, "0 to 2, objective none"),
-        (0, 0, 0, {"unit": "count", "objective": 0}, "0, objective at most 0"),
+        (0, 0, 0, {"unit": "count", "objective": 0}, "0, objective 0"),
         (None, None, None, {"objective": None}, "unknown, objective not set"),
         (12.0, 12.0, 12.0, {"op": "at_least"}, "12.0 s, objective at least 240 s"),
     ],
 )
-def test_a_claim_in_words(
-    value: float | None, low: float, high: float | None, more: dict[str, object], said: str
-) -> None:
+def test_a_claim_in_words(value: float | None, low: float, high: float | None, more: dict[str, Any], said: str) -> None:
     """Figures are said with what is known of them, and never with more."""
-    assert words.statement(samples.claim("x", value, low, high, "accepted", **more)) == said
+    assert words.statement(samples.claim("x", value, low, high, **{"verdict": "accepted", **more})) == said
 
 
 def test_the_worst_claim_is_the_one_that_presses_hardest() -> None:
@@ -96,9 +112,9 @@ def test_the_worst_claim_is_the_one_that_presses_hardest() -> None:
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("2026-01-02T08:00:00.5Z", "2 January 2026, 08:00:00 UTC"), ("", ""), ("soon", "soon")],
+    [("2026-01-02T08:00:00.5Z", "2 January 2026, 08:00:00 UTC"), (None, "an unknown day"), ("soon", "soon")],
 )
-def test_moments_in_words(text: str, said: str) -> None:
+def test_moments_in_words(text: str | None, said: str) -> None:
     """A moment is said in words, the same in every locale; what is none stays as it is."""
     assert words.moment(text) == said
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from pytest_pveha.report.timeline import Gap, ProbeLane, Segment, gaps
+from pytest_pveha.judge.timeline import ProbeTimeline, Segment
+from pytest_pveha.report.timeline import Gap, gaps
 
 
 def found(*segments: tuple[float, float, str]) -> list[Gap]:
-    return list(gaps(ProbeLane("tcp", "vm:101", tuple(Segment(*each) for each in segments))))
+    return list(gaps(ProbeTimeline("tcp:vm:101", "vm:101", "tcp", tuple(Segment(*each, "") for each in segments))))
 
 
 def test_separate_outages_stay_separate() -> None:
