@@ -9,20 +9,17 @@ import pytest
 
 from pytest_pveha.inventory import Site as Inventory
 
-FIXTURES = frozenset(
-    {
-        "bmc", "ceph", "cluster", "faults", "guest", "guests", "node", "nodes", "objectives", "residents", "run",
-        "site", "victim",
-    }
-)  # fmt: skip
-"""A test that uses one of these is ours."""
+FIXTURES = "pytest_pveha.fixtures"
+"""The module of our fixtures: a test that uses one of them is ours."""
 
 ROLES = ("crm-master", "other")
 
 
 def ours(item: pytest.Item) -> bool:
-    """Whether the test belongs to us."""
-    return bool(FIXTURES & set(getattr(item, "fixturenames", ())))
+    """Whether the test uses a fixture of ours; somebody else's ``site`` or ``cluster`` is none."""
+    info = getattr(item, "_fixtureinfo", None)
+    definitions = info.name2fixturedefs.values() if info is not None else ()
+    return any(each and each[-1].func.__module__ == FIXTURES for each in definitions)
 
 
 def title(item: pytest.Item) -> str:

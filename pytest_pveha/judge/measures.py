@@ -1,20 +1,24 @@
-"""What a suite test may claim: each function names a measure of a subject, for ``run.claim``."""
+"""What a suite test may claim: each function names a measure of some subjects, for ``run.claim``."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 
 class HasSid(Protocol):
-    """Anything known by an HA service id, such as a guest."""
+    """Anything known by an HA service id, such as a guest, in some tier of objectives."""
 
     @property
     def sid(self) -> str: ...
 
+    @property
+    def tier(self) -> str: ...
+
 
 class HasName(Protocol):
-    """Anything known by a name, such as a node."""
+    """Anything known by a name, such as a node or an audit."""
 
     @property
     def name(self) -> str: ...
@@ -22,47 +26,42 @@ class HasName(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """What is to be measured, as a ``claim`` line has it: no value yet, the judge finds that in the journal."""
+    """What is to be measured, as ``claim`` lines have it: no value yet, the judge finds that in the journal.
+
+    Each of the guests is a subject of its own; without guests the cluster is.
+    """
 
     measure: str
-    subject: str
     unit: str
+    guests: tuple[HasSid, ...] = ()
     params: dict[str, Any] = field(default_factory=dict)
 
 
-def recovery_time(guest: HasSid | str) -> Measure:
-    """From the fault taking effect to the guest's first lasting good answer, in seconds."""
-    return Measure("recovery_time", _sid(guest), "s")
+def recovery_time(guests: Iterable[HasSid]) -> Measure:
+    """From the fault taking effect to each guest's first lasting good answer, in seconds."""
+    return Measure("recovery_time", "s", tuple(guests))
 
 
-def downtime(guest: HasSid | str) -> Measure:
-    """How long the guest was away in all since the fault, in seconds."""
-    return Measure("downtime", _sid(guest), "s")
+def downtime(guests: Iterable[HasSid]) -> Measure:
+    """How long each guest was away in all since the fault, in seconds."""
+    return Measure("downtime", "s", tuple(guests))
 
 
-def not_before_death(guest: HasSid | str, victim: HasName | str) -> Measure:
-    """Seconds between the moment by which the victim's watchdog has surely reset it and the guest's start elsewhere."""
-    return Measure("not_before_death", _sid(guest), "s", {"node": _name(victim)})
+def not_before_death(guests: Iterable[HasSid], victim: HasName) -> Measure:
+    """Seconds from when the victim's watchdog has surely reset it to each guest's start elsewhere."""
+    return Measure("not_before_death", "s", tuple(guests), {"node": victim.name})
 
 
-def collateral_resets(*expected: HasName | str) -> Measure:
+def collateral_resets(*expected: HasName) -> Measure:
     """How many nodes besides the fault's own and the expected ones were reset."""
-    return Measure("collateral_resets", "cluster", "count", {"except": sorted(_name(node) for node in expected)})
+    return Measure("collateral_resets", "count", params={"except": sorted(node.name for node in expected)})
 
 
-def violations(*audits: str) -> Measure:
-    """How many of these audits (all of the test, if none is named) found harm."""
-    return Measure("violations", "cluster", "count", {"audits": sorted(audits)})
+def violations(audits: Iterable[HasName]) -> Measure:
+    """How many of these audits found harm."""
+    return Measure("violations", "count", params={"audits": sorted(audit.name for audit in audits)})
 
 
-def lost_writes(guest: HasSid | str) -> Measure:
+def lost_writes(guests: Iterable[HasSid]) -> Measure:
     """How many acknowledged writes are gone; not measured by this version, so inconclusive."""
-    return Measure("lost_writes", _sid(guest), "count")
-
-
-def _sid(guest: HasSid | str) -> str:
-    return guest if isinstance(guest, str) else guest.sid
-
-
-def _name(node: HasName | str) -> str:
-    return node if isinstance(node, str) else node.name
+    return Measure("lost_writes", "count", tuple(guests))

@@ -20,7 +20,7 @@ _HEALTHY = {"started", "stopped", "ignored", "disabled"}
 class Check:
     """A readiness check; a blocker refuses every destructive test."""
 
-    id: str
+    name: str
     title: str
     advice: str
     ask: Callable[[Observer], Answer]
@@ -35,7 +35,7 @@ class Finding:
 
     def to_json(self) -> dict[str, str]:
         return {
-            "id": self.check.id,
+            "id": self.check.name,
             "title": self.check.title,
             "answer": self.answer.verdict,
             "saw": self.answer.saw,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pytest_pveha.handles.guest import Guest
 from pytest_pveha.inventory import Site as Inventory
+from pytest_pveha.judge.measures import HasSid
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +15,7 @@ class Objective:
     name: str
     by_tier: dict[str, float]
 
-    def of(self, guest: Guest) -> float:
+    def of(self, guest: HasSid) -> float:
         """What this guest is promised."""
         return self.by_tier[guest.tier]
 

@@ -15,13 +15,13 @@ from pytest_pveha.faults.session import Register, injected
 from pytest_pveha.handles.guest import Guest, Guests, Nodes
 from pytest_pveha.handles.node import Node
 from pytest_pveha.inventory import parse_duration
+from pytest_pveha.judge import Measure, violations
 from pytest_pveha.observe.answer import Condition, Met, ask, wait_until
 from pytest_pveha.observe.audits import Scene, audit
 from pytest_pveha.observe.observer import READ, Observer
 from pytest_pveha.observe.sampler import Probe, Sampler
 from pytest_pveha.observe.snapshot import Snapshot
 from pytest_pveha.readiness.checks import Check
-from pytest_pveha.scenario.measures import Measure
 from pytest_pveha.scenario.objectives import Objective
 
 BEFORE_FAULT = 10.0
@@ -93,8 +93,8 @@ class Run:
     def check(self, check: Check) -> None:
         """The readiness check's answer is on record, and claimed to be yes."""
         answer = ask(Condition(check.title, check.ask), self._observer)
-        self._observer.write("audit", {"audit": check.title, "answer": answer.verdict, "saw": answer.saw})
-        self.claim(Measure("violations", "count", params={"audits": [check.title]}), none=True)
+        self._observer.write("audit", {"audit": check.name, "answer": answer.verdict, "saw": answer.saw})
+        self.claim(violations([check]), none=True)
 
     def hold(self, duration: str) -> None:
         """That much time has passed, watched: what falls over only later is seen."""
@@ -120,12 +120,12 @@ class Run:
         for guest in measure.guests or (None,):
             value = objective.of(guest) if isinstance(objective, Objective) and guest else objective
             if isinstance(value, Objective):
-                raise UsageError(f"{measure.name} is of no guest, so it has no tier's objective; give a number")
+                raise UsageError(f"{measure.measure} is of no guest, so it has no tier's objective; give a number")
             self._observer.write(
                 "claim",
                 {
-                    "measure": measure.name,
-                    "subject": guest.sid if guest else measure.subject,
+                    "measure": measure.measure,
+                    "subject": guest.sid if guest else "cluster",
                     "params": measure.params,
                     "op": op,
                     "objective": value,

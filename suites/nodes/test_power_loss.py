@@ -2,8 +2,8 @@
 
 import pytest
 
+from pytest_pveha.judge import collateral_resets, not_before_death, recovery_time, violations
 from pytest_pveha.observe import audits, ha
-from pytest_pveha.scenario.measures import collateral_resets, margin_over_death, recovery_time, violations
 
 
 @pytest.mark.destructive(blast="one node and its guests", expected="17 min")
@@ -22,6 +22,6 @@ def test_power_loss_of_one_node(victim, residents, nodes, guests, faults, run, o
     run.hold("8 min")
 
     run.claim(recovery_time(residents), at_most=objectives.rto)
-    run.claim(margin_over_death(residents, victim), at_least=0)
+    run.claim(not_before_death(residents, victim), at_least=0)
     run.claim(collateral_resets(victim), none=True)
     run.claim(violations(audits.CLUSTER), none=True)

@@ -341,16 +341,19 @@ def test_an_acknowledgement_from_the_journal_counts() -> None:
 
 
 def test_measures_are_data() -> None:
-    """A claim's measure names what the judge computes, for an object with a name or for the name itself."""
+    """A claim's measure names what the judge computes and of whom; nothing is measured yet."""
 
     class Guest:
         sid = "vm:101"
+        tier = "gold"
 
-    class Node:
-        name = "pve1"
+    class Named:
+        def __init__(self, name: str) -> None:
+            self.name = name
 
-    assert recovery_time(Guest()).subject == downtime("vm:101").subject == lost_writes("vm:101").subject
-    assert not_before_death(Guest(), Node()).params == {"node": "pve1"}
-    assert collateral_resets(Node(), "pve2").params == {"except": ["pve1", "pve2"]}
-    assert violations("b", "a").params == {"audits": ["a", "b"]}
+    guest = Guest()
+    assert recovery_time([guest]).guests == downtime([guest]).guests == lost_writes([guest]).guests == (guest,)
+    assert not_before_death([guest], Named("pve1")).params == {"node": "pve1"}
+    assert collateral_resets(Named("pve2"), Named("pve1")).params == {"except": ["pve1", "pve2"]}
+    assert violations([Named("b"), Named("a")]).params == {"audits": ["a", "b"]}
     assert fault("heal").data == {"fault": "power-cut-1"}
