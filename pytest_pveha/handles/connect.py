@@ -38,25 +38,26 @@ def connect(inventory: Inventory, clock: Clock) -> Site:
 
 
 def _endpoints(inventory: Inventory) -> list[Endpoint]:
-    """The API endpoints in their order, each named after the node it is; then the nodes that are none of them."""
+    """The API endpoints in their order, each named after the node it is; then the nodes that are none of them.
+
+    An address that several nodes share (forwarded ports) names none of them.
+    """
     api = inventory.model.cluster.api
     if api is None:
         raise InventoryError(f"{inventory.path}: cluster.api: missing, and the site is not simulated")
     names = list(inventory.model.nodes)
+    addresses = [node.address for node in inventory.model.nodes.values()]
+    alone = {name: node.address for name, node in inventory.model.nodes.items() if addresses.count(node.address) == 1}
     found = []
     for index, text in enumerate(api.endpoints):
         host, port = split(text, API_PORT)
-        by_address = next((name for name, node in inventory.model.nodes.items() if node.address == host), None)
+        by_address = next((name for name, address in alone.items() if address == host), None)
         by_name = next((name for name in names if host == name or host.startswith(f"{name}.")), None)
         node = names[index] if inventory.simulated else by_address or by_name or text
         found.append(Endpoint(node, host, port))
     if api.ca_file is not None:  # with pinned fingerprints only the endpoints named can be trusted
         there = {endpoint.name for endpoint in found}
-        found += [
-            Endpoint(name, node.address, API_PORT)
-            for name, node in inventory.model.nodes.items()
-            if name not in there and node.address
-        ]
+        found += [Endpoint(name, address, API_PORT) for name, address in alone.items() if name not in there and address]
     return found
 
 
