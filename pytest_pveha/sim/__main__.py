@@ -1,5 +1,6 @@
-"""``python -m pytest_pveha.sim RUNTIME [--speed N [--present]]``: the site described on standard input, until told to stop.
+"""``python -m pytest_pveha.sim RUNTIME [--speed N [--present]]``: plays the site described on standard input.
 
+It goes on until told to stop.
 Prints ``ready`` once everything listens. Started by a run, ``pveha sim`` or a test; nobody types this.
 """
 
