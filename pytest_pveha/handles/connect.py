@@ -42,14 +42,14 @@ def _endpoints(inventory: Inventory) -> list[Endpoint]:
     api = inventory.model.cluster.api
     if api is None:
         raise InventoryError(f"{inventory.path}: cluster.api: missing, and the site is not simulated")
-    names = list(inventory.model.nodes)
-    found = []
-    for index, text in enumerate(api.endpoints):
+    found: list[Endpoint] = []
+    for text in api.endpoints:
         host, port = split(text, API_PORT)
-        by_address = next((name for name, node in inventory.model.nodes.items() if node.address == host), None)
-        by_name = next((name for name in names if host == name or host.startswith(f"{name}.")), None)
-        node = names[index] if inventory.simulated else by_address or by_name or text
-        found.append(Endpoint(node, host, port))
+        left = {name: node for name, node in inventory.model.nodes.items() if name not in {e.name for e in found}}
+        # several nodes at one address, told apart by port (behind a forwarder, or simulated), come in their order
+        by_address = next((name for name, node in left.items() if node.address == host), None)
+        by_name = next((name for name in left if host == name or host.startswith(f"{name}.")), None)
+        found.append(Endpoint(by_address or by_name or text, host, port))
     if api.ca_file is not None:  # with pinned fingerprints only the endpoints named can be trusted
         there = {endpoint.name for endpoint in found}
         found += [
