@@ -7,6 +7,7 @@ from pathlib import Path
 from pytest_pveha.clock import Clock
 from pytest_pveha.errors import InventoryError
 from pytest_pveha.handles.bmc import Bmc
+from pytest_pveha.handles.ceph import Ceph
 from pytest_pveha.handles.cluster import Cluster
 from pytest_pveha.handles.guest import Guest, Guests, Nodes, TcpProbe
 from pytest_pveha.handles.node import Node
@@ -24,11 +25,13 @@ IPMI_PORT = 623
 def connect(inventory: Inventory, clock: Clock) -> Site:
     """The site's handles, each with its own way to it."""
     endpoints = _endpoints(inventory)
+    api = _api(inventory, endpoints, clock)
     return Site(
         name=inventory.name,
         simulated=inventory.simulated,
         clock=clock,
-        cluster=Cluster(_api(inventory, endpoints, clock)),
+        cluster=Cluster(api),
+        ceph=Ceph(api),
         nodes=Nodes(
             _node(inventory, name, block, clock, next((e for e in endpoints if e.name == name), None))
             for name, block in inventory.model.nodes.items()
