@@ -69,14 +69,15 @@ def test_unreachable_api(realish: Realish, tmp_path: Path) -> None:
 
 
 def test_one_endpoint_of_three_is_unreachable(realish: Realish, tmp_path: Path) -> None:
-    """The others answer for the cluster; the one that does not is the only line that is not OK."""
+    """The others answer for the cluster; the reason is said once, and what hangs on that node's view refers to it."""
     described = realish.describe()
     with nobody() as port:
         described["cluster"]["api"]["endpoints"][1] = f"127.0.0.1:{port}"
         done = realish.check(described, tmp_path)
     assert done.code == 6
-    (line,) = done.starting("CAN'T TELL")
+    line, view = done.starting("CAN'T TELL")
     assert f"127.0.0.1:{port}" in line
+    assert view.endswith(": as said of “API at pve2”")
 
 
 def test_wrong_token(realish: Realish, tmp_path: Path) -> None:

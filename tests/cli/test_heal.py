@@ -57,7 +57,7 @@ def broken(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> Iterator[Broken]:
         with Journal(run / "journal.jsonl", clock) as journal:
             observer = Observer(site, lambda kind, data: journal.write(kind, data))
             journal.write("snapshot", {"as": "found", "site": take(observer).to_json()})
-            plan = {"fault": "f1", "type": "power-cut", "params": {"node": "pve1"}, "undo": {"text": PowerCut.undo}}
+            plan = {"fault": "f1", "type": "PowerCut", "params": {"node": "pve1"}, "undo": {"text": PowerCut.undo}}
             journal.write("fault.plan", plan)
             open_runs(load(inventory).name, shell.environment).add(run)
             PowerCut("pve1").inject(observer)
@@ -81,7 +81,7 @@ def test_a_dead_runs_fault_is_healed(broken: Broken) -> None:
     code, out, err = broken.heal()
     assert code == 0, err
     lines = out.splitlines()
-    assert lines[0].startswith("healing f1 (power-cut of {'node': 'pve1'})")
+    assert lines[0].startswith("healing f1 (PowerCut of {'node': 'pve1'})")
     assert lines[-1] == "healed: 1 run"
     assert len(lines) == len(set(lines))
     assert broken.powered_on()

@@ -11,12 +11,14 @@ from inventory_texts import REAL
 from pytest_pveha.clock import LiveClock
 from pytest_pveha.handles.connect import connect
 from pytest_pveha.inventory import load
+from pytest_pveha.sim.servers.certs import Authority
 
 PIN = ":".join(["AB"] * 32)
 
 
 def endpoints(tmp_path: Path, text: str) -> tuple[str, ...]:
     """The names of the endpoints that this inventory gives."""
+    (tmp_path / "own.pem").write_bytes(Authority("prod1").pem)
     path = tmp_path / "site.yml"
     path.write_text(text.replace("token_secret: env:TOKEN", "token_secret: env:HOME"), encoding="utf-8")
     return connect(load(path), LiveClock()).cluster.endpoints
@@ -40,11 +42,18 @@ def test_an_endpoint_at_an_address_of_nobody_keeps_its_own_name(tmp_path: Path) 
     assert endpoints(tmp_path, pinned(REAL, "192.0.2.11", "192.0.2.99")) == ("pve1", "192.0.2.99:8006")
 
 
-@pytest.mark.parametrize("port", [2211, 2212])
-def test_an_address_that_nodes_share_names_none_of_them(tmp_path: Path, port: int) -> None:
-    """Behind forwarded ports, three endpoints at one address are not all the first node."""
-    text = REAL.replace("192.0.2.12\n", "192.0.2.11\n").replace(
-        "192.0.2.11\n    ssh: {", f"192.0.2.11\n    ssh: {{port: {port}, ", 1
+@pytest.mark.parametrize("count", [1, 2])
+def test_nodes_behind_one_address_come_in_their_order(tmp_path: Path, count: int) -> None:
+    """Behind a forwarder, endpoints at one address are its nodes in turn; no port is made up for those left over."""
+    shared = REAL.replace("192.0.2.12\n", "192.0.2.11\n").replace(
+        "192.0.2.11\n    ssh: {", "192.0.2.11\n    ssh: {port: 2211, ", 1
     )
-    names = endpoints(tmp_path, pinned(text, "192.0.2.11:18006", "192.0.2.11:28006"))
-    assert names == ("192.0.2.11:18006", "192.0.2.11:28006")
+    given = ["192.0.2.11:18006", "192.0.2.11:28006" if count == 2 else "192.0.2.99"]
+    text = shared.replace("[192.0.2.11, 192.0.2.12]", json.dumps(given)).replace("ca_file: ca.pem", "ca_file: own.pem")
+    assert endpoints(tmp_path, text) == ("pve1", "pve2" if count == 2 else "192.0.2.99:8006")
+
+
+def test_nodes_without_an_endpoint_are_asked_where_a_node_listens(tmp_path: Path) -> None:
+    """With a CA file every node can be trusted: those that the inventory does not list are asked too, last."""
+    text = REAL.replace("192.0.2.12]", "192.0.2.99]").replace("ca_file: ca.pem", "ca_file: own.pem")
+    assert endpoints(tmp_path, text) == ("pve1", "192.0.2.99:8006", "pve2")
