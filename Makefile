@@ -4,7 +4,7 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 TESTERS ?= 2
 
 .PHONY: help demo test lint types unit coverage bench lock clean
@@ -40,7 +40,7 @@ unit: $(VENV)/dev.stamp
 
 coverage: $(VENV)/dev.stamp
 	$(BIN)/coverage run -m pytest tests -q
-	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage combine --quiet --quiet
 	$(BIN)/coverage report --skip-covered --sort=cover
 
 # --- the virtual environment ------------------------------------------------------------------------------------
