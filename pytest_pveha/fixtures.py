@@ -8,6 +8,7 @@ import pytest
 
 from pytest_pveha.errors import SiteError, UsageError
 from pytest_pveha.handles.bmc import Bmc
+from pytest_pveha.handles.ceph import Ceph
 from pytest_pveha.handles.cluster import Cluster
 from pytest_pveha.handles.guest import Guest, Guests, Nodes
 from pytest_pveha.handles.node import Node
@@ -75,9 +76,9 @@ def guest(guests: Guests, request: pytest.FixtureRequest) -> Guest:
 
 
 @pytest.fixture(scope="session")
-def ceph(pytestconfig: pytest.Config) -> None:
-    """Hyper-converged Ceph. Suites that use it come with the storage slice; without a ceph block they do not apply."""
-    raise UsageError("Ceph scenarios are not part of this version")
+def ceph(site: Site) -> Ceph:
+    """Hyper-converged Ceph; a test that uses it does not apply where the inventory has no ceph block."""
+    return site.ceph
 
 
 @pytest.fixture

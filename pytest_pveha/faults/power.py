@@ -64,6 +64,7 @@ class PowerCut:
             _note_chassis(observer, self.node, reading)
             if reading.on:
                 return no(f"the BMC of {self.node} still says the chassis is on")
+            observer.look()  # so that the membership's loss is bounded from below, too
             site.clock.sleep(TWICE)
         if answering := _answering(observer, node):
             return no(f"{self.node} still answers at {', '.join(answering)}")

@@ -64,6 +64,7 @@ def injected(fault: Fault, name: str, observer: Observer, register: Register) ->
 
 def _inject(fault: Fault, name: str, observer: Observer) -> None:
     clock = observer.site.clock
+    observer.look()  # what was so until just before
     before = clock.now().mono
     fault.inject(observer)
     observer.write("fault.inject", {"fault": name, "before": before, "after": clock.now().mono})

@@ -7,6 +7,7 @@ from pathlib import Path
 from pytest_pveha.clock import Clock
 from pytest_pveha.errors import InventoryError
 from pytest_pveha.handles.bmc import Bmc
+from pytest_pveha.handles.ceph import Ceph
 from pytest_pveha.handles.cluster import Cluster
 from pytest_pveha.handles.guest import Guest, Guests, Nodes, TcpProbe
 from pytest_pveha.handles.node import Node
@@ -24,11 +25,13 @@ IPMI_PORT = 623
 def connect(inventory: Inventory, clock: Clock) -> Site:
     """The site's handles, each with its own way to it."""
     endpoints = _endpoints(inventory)
+    api = _api(inventory, endpoints, clock)
     return Site(
         name=inventory.name,
         simulated=inventory.simulated,
         clock=clock,
-        cluster=Cluster(_api(inventory, endpoints, clock)),
+        cluster=Cluster(api),
+        ceph=Ceph(api),
         nodes=Nodes(
             _node(inventory, name, block, clock, next((e for e in endpoints if e.name == name), None))
             for name, block in inventory.model.nodes.items()
@@ -42,14 +45,14 @@ def _endpoints(inventory: Inventory) -> list[Endpoint]:
     api = inventory.model.cluster.api
     if api is None:
         raise InventoryError(f"{inventory.path}: cluster.api: missing, and the site is not simulated")
-    names = list(inventory.model.nodes)
-    found = []
-    for index, text in enumerate(api.endpoints):
+    found: list[Endpoint] = []
+    for text in api.endpoints:
         host, port = split(text, API_PORT)
-        by_address = next((name for name, node in inventory.model.nodes.items() if node.address == host), None)
-        by_name = next((name for name in names if host == name or host.startswith(f"{name}.")), None)
-        node = names[index] if inventory.simulated else by_address or by_name or text
-        found.append(Endpoint(node, host, port))
+        left = {name: node for name, node in inventory.model.nodes.items() if name not in {e.name for e in found}}
+        # several nodes at one address, told apart by port (behind a forwarder, or simulated), come in their order
+        by_address = next((name for name, node in left.items() if node.address == host), None)
+        by_name = next((name for name in left if host == name or host.startswith(f"{name}.")), None)
+        found.append(Endpoint(by_address or by_name or text, host, port))
     if api.ca_file is not None:  # with pinned fingerprints only the endpoints named can be trusted
         there = {endpoint.name for endpoint in found}
         found += [

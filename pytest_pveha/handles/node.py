@@ -18,6 +18,8 @@ _PROCESS = re.compile(r"^\s*(?P<pid>\d+)\s+(?P<age>\d+)\s+(?P<args>.*)$")
 _VM = re.compile(r"(?:^|/)(?:kvm|qemu-system-\S+)\s(?:.*\s)?-id\s+(?P<id>\d+)(?:\s|$)")
 _CT = re.compile(r"(?:^|/)lxc-start\s(?:.*\s)?-n\s*(?P<id>\d+)(?:\s|$)")
 _JOURNAL = re.compile(r"^(?P<at>\d+\.\d+) \S+ (?P<unit>[^\s\[:]+)(?:\[(?P<pid>\d+)\])?: (?P<text>.*)$")
+_UNIT_STATES = {"active", "inactive", "failed", "activating", "deactivating", "reloading", "refreshing", "maintenance"}
+"""What ``systemctl is-active`` may print (systemctl(1)); anything else is no answer, be it "unknown" or an error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +107,13 @@ class Node:
         return [JournalLine(float(line["at"]), line["unit"], line["text"]) for line in lines if line]
 
     def unit_active(self, unit: str, deadline: Deadline) -> bool:
-        """Whether systemd calls the unit active."""
-        return self.ssh.run(quote("systemctl", "is-active", unit), deadline=deadline).exit_status == 0
+        """Whether systemd calls the unit active. ProtocolError where it says nothing usable."""
+        result = self.ssh.run(quote("systemctl", "is-active", unit), deadline=deadline)
+        word = result.stdout.decode(errors="replace").strip()
+        if word not in _UNIT_STATES:
+            said = word or result.stderr.decode(errors="replace").strip()
+            raise ProtocolError(f"node {self.name}: `systemctl is-active {unit}` said {said[:100]!r}")
+        return word == "active"
 
     def facts(self, per_command: float = 20) -> Host:
         """Testinfra's ``host`` on this node, riding on our connection; for reading only."""

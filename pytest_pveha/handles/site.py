@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pytest_pveha.clock import Clock
+from pytest_pveha.handles.ceph import Ceph
 from pytest_pveha.handles.cluster import Cluster
 from pytest_pveha.handles.guest import Guests, Nodes
 
@@ -17,6 +18,7 @@ class Site:
     simulated: bool
     clock: Clock
     cluster: Cluster
+    ceph: Ceph
     nodes: Nodes
     guests: Guests
 

@@ -34,6 +34,7 @@ class ClaimVerdict:
     subject: str
     measured: Measured | None
     unit: str
+    op: str
     objective: float | None
     verdict: Comparison
     reason: str
@@ -49,6 +50,7 @@ class ClaimVerdict:
             "high": None if measured is None else measured.high,
             "unit": self.unit,
             "censored": measured is not None and measured.censored,
+            "op": self.op,
             "objective": self.objective,
             "verdict": self.verdict,
         }
@@ -75,6 +77,7 @@ def evaluate(test: TestFacts, claim: Mapping[str, Any]) -> ClaimVerdict:
         subject=subject,
         measured=measured,
         unit=text(claim.get("unit")) if measured is None else measured.unit,
+        op=op,
         objective=0 if op == "none" and objective is None else objective,
         verdict=verdict,
         reason=reason,

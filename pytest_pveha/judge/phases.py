@@ -164,9 +164,9 @@ def first_start(test: TestFacts, subject: str, begin: int, victim: str) -> tuple
 
 
 def _application(test: TestFacts) -> _Moment | None:
-    """The last of the subjects that went away and answered lastingly again."""
+    """The last of the guests that went away and answered lastingly again."""
     found = []
-    for subject in sorted({run.subject for run in test.runs}):
+    for subject in sorted({run.subject for run in test.runs if not run.subject.startswith("node:")}):
         try:
             each = recovery(test, subject)
         except Inconclusive:

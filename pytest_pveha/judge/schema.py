@@ -62,6 +62,7 @@ def _test() -> dict[str, Any]:
                         "high": _MAYBE_NUMBER,
                         "unit": _TEXT,
                         "censored": {"type": "boolean"},
+                        "op": _TEXT,
                         "objective": _MAYBE_NUMBER,
                         "verdict": {"enum": ["accepted", "rejected", "inconclusive"]},
                     }

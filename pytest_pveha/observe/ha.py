@@ -138,7 +138,7 @@ def answering(guests: Guests) -> Condition:
     """Every guest's application has answered every probe for ten seconds."""
 
     def ask(observer: Observer) -> Answer:
-        if observer.sampler is None:
+        if observer.sampler is None or not observer.sampler.alive:
             return cant_tell("nothing is being sampled; call run.watch(guests) first")
         now = observer.site.clock.now().mono
         bad, young = [], []

@@ -11,7 +11,7 @@ from pytest_pveha.handles.cluster import Manager, Membership
 from pytest_pveha.handles.node import Node, Processes
 from pytest_pveha.handles.site import Site
 from pytest_pveha.observe.answer import Write
-from pytest_pveha.observe.sampler import Sampler
+from pytest_pveha.observe.sampling import Sampling
 
 READ = 10.0
 """Seconds any single reading may take. Around a membership change the API can hang for more than five
@@ -39,7 +39,7 @@ class Observer:
         """Hears, for the person at the terminal, what is waited for and what was last seen."""
         self.since = site.clock.now().utc / SECOND
         """When the present incident began (epoch seconds): journals are read from here on."""
-        self.sampler: Sampler | None = None
+        self.sampler: Sampling | None = None
         self._last: dict[str, tuple[str, int]] = {}
         self._changes: dict[str, tuple[int, int]] = {}
 

@@ -10,6 +10,7 @@ import errno
 import socket
 import struct
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from pytest_pveha.clock import SECOND, Clock, Task
@@ -51,9 +52,13 @@ class _Streak:
 class Sampler:
     """Asks its probes until stopped; ``fast`` and ``slow`` set its pace."""
 
-    def __init__(self, clock: Clock, write: Write) -> None:
+    def __init__(
+        self, clock: Clock, write: Write, changed: Callable[[Probe, str, int], None] = lambda probe, answer, first: None
+    ) -> None:
+        """``changed`` hears of each new run of equal answers: probe, answer, and its first sending (mono ns)."""
         self._clock = clock
         self._write = write
+        self._changed = changed
         self._probes: list[Probe] = []
         self._streaks: dict[str, _Streak] = {}
         self._period = SLOW
@@ -84,6 +89,11 @@ class Sampler:
     def slow(self) -> None:
         """From the next tick on every probe is asked once a second."""
         self._period = SLOW
+
+    @property
+    def alive(self) -> bool:
+        """Whether anything is being asked."""
+        return self._task is not None
 
     def good_since(self, subject: str) -> int | None:
         """Since which sending (mono ns) every probe of the subject has answered well; None while one does not."""
@@ -167,6 +177,7 @@ class Sampler:
                 return
             self._flush(probe)
             self._streaks[probe.name] = _Streak(answer, saw, sent, end, sent, end, worst_late=late)
+            self._changed(probe, answer, sent)
 
     def _flush(self, probe: Probe) -> None:
         streak = self._streaks.pop(probe.name, None)

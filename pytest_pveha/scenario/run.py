@@ -19,7 +19,8 @@ from pytest_pveha.judge import Measure, violations
 from pytest_pveha.observe.answer import Condition, Met, ask, wait_until
 from pytest_pveha.observe.audits import Scene, audit
 from pytest_pveha.observe.observer import READ, Observer
-from pytest_pveha.observe.sampler import Probe, Sampler
+from pytest_pveha.observe.sampler import Probe
+from pytest_pveha.observe.sampling import sampler
 from pytest_pveha.observe.snapshot import Snapshot
 from pytest_pveha.readiness.checks import Check
 from pytest_pveha.scenario.objectives import Objective
@@ -55,7 +56,7 @@ class Run:
         self._found = found
         self._register = register
         self._settle = settle
-        self._sampler = Sampler(observer.site.clock, observer.write)
+        self._sampler = sampler(observer.site.clock, observer.write)
         self._faults = 0
         self._victims: set[str] = set()
         observer.sampler = self._sampler

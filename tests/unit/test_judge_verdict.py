@@ -70,6 +70,7 @@ def test_the_claims_carry_value_bounds_and_objective() -> None:
         "high": 147.602,
         "unit": "s",
         "censored": False,
+        "op": "at_most",
         "objective": 300,
         "verdict": "accepted",
     }
