@@ -42,6 +42,6 @@ def test_a_process_older_than_our_clock_has_no_start_by_it(age: int, starts: lis
 
     Observer(site, lambda kind, data: written.append((kind, data))).processes(node)
 
-    assert [data["what"] for _, data in written][0] == "process/vm:101@pve1"
+    assert next(data["what"] for _, data in written) == "process/vm:101@pve1"
     assert [(data["low"], data["high"]) for _, data in written if data["what"].startswith("process_start/")] == starts
     assert all(0 <= data["low"] <= data["high"] for _, data in written)
