@@ -38,8 +38,12 @@ class _Participant:
         except OSError as error:
             self.close()
             raise Unreachable(f"the simulated site at {address} does not answer ({error.strerror})") from error
-        self.send(op="hello", name=name, rank=rank, pid=os.getpid())
-        self.await_grant()
+        try:
+            self.send(op="hello", name=name, rank=rank, pid=os.getpid())
+            self.await_grant()
+        except BaseException:
+            self.close()
+            raise
 
     def send(self, **message: Any) -> None:
         try:

@@ -89,6 +89,8 @@ class Observer:
         """A process's own age bounds its start better than our looks do; ``ps`` gives whole seconds, cut off."""
         age = found.ages[sid] * SECOND
         low, high = max(0, found.asked_at.mono - age - SECOND), found.answered_at.mono - age
+        if high < 0:  # before our clock's zero, which a controller that was booted lately has not long ago
+            return
         data = {"what": f"process_start/{sid}@{node}", "old": None, "new": "started", "low": low, "high": high}
         self.write("seen", {**data, "source": "process age"})
 

@@ -34,7 +34,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pytest_pveha.clock import SECOND, LiveClock
 from pytest_pveha.sim.gate import Gone
@@ -179,10 +179,13 @@ class Baton:
             for park in self._parks:
                 park.gone = True
                 park.ready.set()
-            for participant in list(self._participants.values()):
-                if participant.conn is not None:
-                    participant.conn.close()
-        self._listener.close()
+            for key in list(self._selector.get_map().values()):
+                if isinstance(key.fileobj, int):
+                    os.close(key.fileobj)  # a process that was watched
+                else:
+                    cast("socket.socket", key.fileobj).close()
+            self._selector.close()
+            self._wake_write.close()
 
     def _dispatch(self) -> float | None:
         """Let time pass by one entry if it may; how long to wait then, in seconds (0: not at all, None: for a message).

@@ -256,3 +256,17 @@ def test_a_site_that_ended_is_named(tmp_path: Path) -> None:
     """Attaching to a site that is not there says so."""
     with pytest.raises(Unreachable, match="does not answer"):
         SiteClock(tmp_path / "nothing", EPOCH)
+
+
+def test_a_refused_run_and_an_ended_site_leave_no_descriptor_open(tmp_path: Path) -> None:
+    """Who is refused lets go of its socket, and a closed baton of all of its own."""
+    before = set(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    made = Place(tmp_path)
+    clock = made.clock()
+    with pytest.raises(SiteBusy):
+        made.clock()
+    clock.close()
+    stop_site(made.address)
+    made.thread.join(10)
+    made.baton.close()
+    assert set(os.listdir("/proc/self/fd")) <= before  # noqa: PTH208

@@ -1,0 +1,90 @@
+# make demo    the main job on the embedded, simulated site: break it, measure, judge, heal, seal
+# make test    the project's own lint, types and tests
+# Both make what they need in .venv first. Everything else: `make help`.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
+TESTERS ?= 2
+
+.PHONY: help demo test lint types unit coverage bench lock clean
+
+help:
+	@echo "make demo      the main job on the simulated site; the report lies in reports/latest"
+	@echo "make test      lint, types, and all tests (TESTERS=$(TESTERS) at the same time)"
+	@echo "make coverage  the tests again, with what they reached"
+	@echo "make bench     how long it takes, and how right its figures are"
+	@echo "make lock      the lock files anew from pyproject.toml (needs uv)"
+	@echo "make clean     without .venv and caches; reports stay"
+
+demo: $(VENV)/run.stamp
+	@rm -f $(VENV)/demo-key $(VENV)/demo-key.pub
+	@$(BIN)/python -c "from pathlib import Path; from pytest_pveha.evidence.sshsig import throwaway_key; \
+	throwaway_key(Path('$(VENV)/demo-key'), 'throw-away key of make demo')"
+	@echo "The evidence is signed with a THROW-AWAY key, made for this run alone: its seal shows that nothing was"
+	@echo "changed since, not who vouches for it. The site is simulated: nothing real is touched, or proven."
+	$(BIN)/pytest --inventory inventories/sim-3node.yml -m destructive --pveha-signing-key $(VENV)/demo-key
+	@echo "report: file://$(CURDIR)/reports/latest/report.html"
+
+test: lint types unit
+
+lint: $(VENV)/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/dev.stamp
+	$(BIN)/mypy
+
+unit: $(VENV)/dev.stamp
+	$(BIN)/pytest tests -q -W error -n $(TESTERS)
+
+coverage: $(VENV)/dev.stamp
+	$(BIN)/coverage run -m pytest tests -q
+	$(BIN)/coverage combine --quiet --quiet
+	$(BIN)/coverage report --skip-covered --sort=cover
+
+# --- the virtual environment ------------------------------------------------------------------------------------
+# Made again whenever what it is made from has changed. The newest Python from 3.11 on; PYTHON=… names another.
+
+define MAKE_VENV
+@if ! $(BIN)/python -c '' 2>/dev/null; then \
+  python=; old=; \
+  for each in $(or $(PYTHON),python3.14 python3.13 python3.12 python3.11 python3); do \
+    $$each -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
+    if $$each -c 'import ensurepip, venv' 2>/dev/null; then python=$$each; break; fi; \
+    old=$$each; \
+  done; \
+  if [ -z "$$python" ] && [ -n "$$old" ]; then \
+    echo "$$old cannot make virtual environments; as root: apt-get install python3-venv" >&2; exit 1; \
+  elif [ -z "$$python" ]; then \
+    echo "Python 3.11 or newer is needed, and is not on the PATH (found: $$(python3 --version 2>&1 | head -1))." >&2; \
+    echo "Debian 12 and Ubuntu 24.04 have it: apt-get install python3-venv. Or name one: make $@ PYTHON=/path/to/python3.12" >&2; \
+    exit 1; \
+  fi; \
+  echo "making $(VENV) with $$($$python --version)"; \
+  rm -rf $(VENV) && $$python -m venv $(VENV); \
+fi
+endef
+
+$(VENV)/run.stamp: requirements.lock pyproject.toml
+	$(MAKE_VENV)
+	@echo "installing requirements.lock (the first time, this takes half a minute)"
+	@$(PIP) install --require-hashes -r requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/dev.stamp: requirements-dev.lock $(VENV)/run.stamp
+	@echo "installing requirements-dev.lock"
+	@$(PIP) install --require-hashes -r requirements-dev.lock
+	@touch $@
+
+# --- upkeep -----------------------------------------------------------------------------------------------------
+
+COMPILE := uv pip compile --quiet --no-config --universal --generate-hashes --python-version 3.11 --no-header --no-annotate
+
+lock:
+	echo 'hatchling>=1.27' | $(COMPILE) --upgrade pyproject.toml - -o requirements.lock >/dev/null
+	$(COMPILE) --upgrade --extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock >/dev/null
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.* dist

@@ -1,0 +1,1 @@
+"""Only looks: is the site fit to be tested?"""
