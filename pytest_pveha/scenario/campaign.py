@@ -160,9 +160,11 @@ class Campaign:
         """The readiness checks, asked once a run, before the first destructive set-up."""
         if self._gate is None:
             test, self._test = self._test, None
-            self._gate = run_checks(self.observer)
-            self._write("gate", {"checks": [finding.to_json() for finding in self._gate]})
-            self._test = test
+            try:
+                self._gate = run_checks(self.observer)
+                self._write("gate", {"checks": [finding.to_json() for finding in self._gate]})
+            finally:
+                self._test = test
         return self._gate
 
     def allow(self, family: str | None, target: str | None) -> None:
