@@ -260,7 +260,7 @@ class Hooks:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_timeout_set_timer(self, item: pytest.Item, settings: Any) -> bool | None:
-        """pytest-timeout's alarm ends the present wait, like a signal: raised from here it would tear a request in two."""
+        """pytest-timeout's alarm ends the present wait, as a signal does: at once it would tear a request in two."""
         if self.campaign is None or not ours(item) or threading.current_thread() is not threading.main_thread():
             return None
         clock = self.campaign.clock

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,7 +77,17 @@ class Campaign:
             self._begin(plan)
         except BaseException:
             self._leave(stop_site=True)
+            self._withdraw()
             raise
+
+    def _withdraw(self) -> None:
+        """A run that never opened leaves no folder: there is nothing in it that a verdict could be made of."""
+        if self._journal is not None:
+            self._journal.close()
+        if hasattr(self, "folder"):
+            shutil.rmtree(self.folder, ignore_errors=True)
+            with contextlib.suppress(OSError):  # others' runs are there
+                self.folder.parent.rmdir()
 
     def _refuse_dirty(self) -> None:
         left = self._runs.list()
@@ -266,10 +277,11 @@ class Campaign:
         if hasattr(self, "site"):
             self.site.close()
         if self._embedded is not None:
+            clock = getattr(self, "clock", None)
             with contextlib.suppress(PvehaError):
-                clock = getattr(self, "clock", None)
                 if clock is not None:
                     clock.close()
-            if stop_site and not self._embedded.paced:
+            others = clock is None and self._embedded.found  # somebody else's run is on it
+            if stop_site and not self._embedded.paced and not others:
                 self._embedded.stop()
         self._lease.give_back()
