@@ -22,7 +22,7 @@ from pytest_pveha.inventory import load, parse_duration
 from pytest_pveha.judge.verdict import Verdict
 from pytest_pveha.report.junit import message, properties
 from pytest_pveha.report.terminal import summary_lines
-from pytest_pveha.report.words import clean
+from pytest_pveha.report.words import clean, role
 from pytest_pveha.scenario.campaign import Campaign, Plan
 from pytest_pveha.scenario.run import Run
 from pytest_pveha.selection import ROLES, every_test, left_out, not_applicable, ours, row, targets, title
@@ -67,8 +67,9 @@ class Progress:
         self._start = 0.0
         self._expected = 0.0
 
-    def begin(self, now: float, expected: float) -> None:
+    def begin(self, now: float, expected: float, scenario: str) -> None:
         """A scenario begins that is expected to take so many seconds."""
+        self.line(scenario)
         self._start, self._expected, self._told = now, expected, ""
 
     def tell(self, now: float, waiting_for: str, saw: str) -> None:
@@ -317,7 +318,8 @@ class Hooks:
         expected = parse_duration(marker.kwargs["expected"]) if marker and "expected" in marker.kwargs else 0.0
         self._ran.add(item.nodeid)
         campaign.begin(item.nodeid, title(item), expected)
-        self._progress.begin(campaign.clock.now().mono / 1e9, expected)
+        part = role(item.nodeid)
+        self._progress.begin(campaign.clock.now().mono / 1e9, expected, f"{title(item)}{f' [{part}]' if part else ''}")
         try:
             if item.get_closest_marker("readiness") is None:
                 campaign.refuse_destructive()
@@ -391,6 +393,8 @@ class Hooks:
                 if isinstance(excinfo.value, PvehaError):
                     report.longrepr = message(verdict)
                 return report
+        if campaign is not None and ours(item) and call.when == "teardown" and excinfo is not None:
+            campaign.spoilt(item.nodeid, _class_name(excinfo.value), f"when it was over: {excinfo.value}")
         return (yield)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:

@@ -232,6 +232,11 @@ class Campaign:
         if error == "HealFailed":
             self._broken = True
 
+    def spoilt(self, test: str, error: str, reason: str) -> None:
+        """The test was over, and its clearing away went wrong: what it proved is not to be relied on."""
+        assert self._journal is not None
+        self._journal.write("test.close", {"outcome": "error", "error": error, "reason": reason}, test)
+
     def verdict_of(self, test: str) -> dict[str, Any] | None:
         """What the judge makes of that test, from the journal alone."""
         rows: list[dict[str, Any]] = self.judged().to_json()["tests"]

@@ -7,7 +7,6 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-
 from plugin_kit import Bench
 
 from pytest_pveha.simclock import stop_site

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import pytest_pveha.hooks  # noqa: F401  here, as pytester forgets after each run what that run imported
 from plugin_kit import CALM, HEAD, INI, SITE
+
+import pytest_pveha.hooks  # noqa: F401  here, as pytester forgets after each run what that run imported
 
 Inside = Callable[..., pytest.RunResult]
 
