@@ -122,6 +122,10 @@ class TimedOut(PvehaError):
 class NotMet(AssertionError):
     """The condition was seen to be false until its deadline: the cluster did not do what it must."""
 
+    def __init__(self, message: str, last_seen: str) -> None:
+        super().__init__(message)
+        self.last_seen = last_seen
+
 
 class Interrupted(KeyboardInterrupt):
     """A signal asked the run to stop. Raised by Clock waits, so that teardown heals first."""

@@ -76,8 +76,8 @@ def _confirm(fault: Fault, name: str, observer: Observer) -> None:
         met = wait_until(Condition(f"{name} took effect", fault.took_effect), BITE, observer, every=0.5)
     except (NotMet, CantTell) as error:
         answer = "no" if isinstance(error, NotMet) else "cant_tell"
-        observer.write("fault.effect", {**data, "answer": answer, "saw": str(error), "low": None, "high": None})
-        raise NoEffect(f"the fault did not bite, so nothing that follows proves anything: {error}") from error
+        observer.write("fault.effect", {**data, "answer": answer, "saw": error.last_seen, "low": None, "high": None})
+        raise NoEffect(f"{name} did not bite, so what followed proves nothing: {error.last_seen}") from error
     observer.write("fault.effect", {**data, "answer": "yes", "saw": met.saw, "low": met.low, "high": met.high})
 
 

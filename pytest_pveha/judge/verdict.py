@@ -262,10 +262,10 @@ def _judged(test: TestFacts) -> TestVerdict:
         *((claim.verdict, claim.reason) for claim in claims if claim.verdict != "accepted"),
         *(("inconclusive", f"the journal's {each}; what it should say is not known") for each in test.spoilt),
     ]
-    if not test.claims and not any(finding[0] == "not proven" for finding in findings):
-        findings.append(("not proven", "it makes no claim, so there is nothing that it proves"))
     if _never_came_to_it(test):
         findings = [each for each in findings if each[0] not in ("inconclusive", "invalid")]
+    if not test.claims and not findings:  # what keeps a test from coming to its claims is the cause, where there is one
+        findings.append(("not proven", "it makes no claim, so there is nothing that it proves"))
     verdict = min((verdict for verdict, _ in findings), key=WORST_FIRST.index, default="accepted")
     reasons = [reason for each, reason in findings if each == verdict]
     return TestVerdict(

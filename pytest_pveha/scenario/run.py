@@ -84,7 +84,7 @@ class Run:
         try:
             met: Met = wait_until(condition, seconds, self._observer)
         except NotMet as error:
-            self._observer.write("expect", {**data, "outcome": "not_met", "saw": str(error)})
+            self._observer.write("expect", {**data, "outcome": "not_met", "saw": error.last_seen})
             raise
         except CantTell as error:
             self._observer.write("expect", {**data, "outcome": "cant_tell", "saw": error.last_seen})
