@@ -14,6 +14,8 @@ from pytest_pveha import __version__
 from pytest_pveha.clock import Clock, LiveClock
 from pytest_pveha.embedded import Embedded, start_or_attach
 from pytest_pveha.errors import PreflightRefused, PvehaError, SiteDirty, SiteError, UnsafeTarget
+from pytest_pveha.faults.fault import Reach
+from pytest_pveha.faults.interlock import interlock
 from pytest_pveha.handles.connect import connect
 from pytest_pveha.handles.site import Site
 from pytest_pveha.inventory import Site as Inventory
@@ -178,6 +180,17 @@ class Campaign:
         if refusal:
             raise UnsafeTarget(refusal)
 
+    def interlock(self, reach: Reach) -> None:
+        """Return only if the site, as it is now, survives that loss; else PreflightRefused."""
+        model = self.declared.model
+        interlock(
+            self.observer,
+            reach,
+            self.declared.permitted,
+            ceph=model.ceph is not None,
+            qdevice=model.quorum_device is not None,
+        )
+
     def refuse_destructive(self) -> None:
         """Return only if a destructive test may begin.
 
@@ -207,6 +220,7 @@ class Campaign:
             before=before,
             register=self,
             allow=self.allow,
+            interlock=self.interlock,
             settle=settle,
             seed=seed,
         )

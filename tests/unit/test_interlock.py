@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_pveha.faults.fault import Reach
+from pytest_pveha.faults.interlock import State, objections
 from pytest_pveha.handles.cluster import RunningTask, Totem
-from pytest_pveha.readiness.interlock import Reach, State, objections
 
 GIB = 1 << 30
 NODES = ("n1", "n2", "n3", "n4", "n5")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pytest_pveha.errors import PreflightRefused, SiteError
+from pytest_pveha.faults.fault import Reach
 from pytest_pveha.handles.cluster import RunningTask, Totem
 from pytest_pveha.observe.observer import READ, Observer
 
@@ -35,16 +36,6 @@ BUSY = frozenset(
     }
 )  # fmt: skip
 """Types of task that a fault would harm, or that would harm the measurement."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reach:
-    """What a fault takes away."""
-
-    nodes: frozenset[str]
-    costs_membership: bool = True
-    about_quorum: bool = False
-    """Whether losing quorum is what the scenario is for."""
 
 
 @dataclass(frozen=True, slots=True)
