@@ -30,6 +30,9 @@ from pytest_pveha.record.openings import OpenRuns, open_runs
 from pytest_pveha.scenario.objectives import as_json
 from pytest_pveha.scenario.run import Run
 
+WINDOW_END = 300.0
+"""Seconds before the consent's window closes at which what is broken is healed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -255,6 +258,16 @@ class Campaign:
     def closed(self) -> None:
         """Nothing of this run is left to heal."""
         self._runs.remove(self.folder)
+
+    def stop_asked(self) -> str | None:
+        """Why the campaign is to end: somebody typed ``pveha stop``, or the consent's window is about to close."""
+        asked = self._lease.stop_asked()
+        consent = self.declared.model.consent
+        if asked is None and consent is not None and not self.declared.simulated:
+            left = (consent.not_after - LiveClock().utc()).total_seconds()
+            if left < WINDOW_END:
+                asked = f"the consent's window closes at {consent.not_after.isoformat()}"
+        return asked
 
     # --- closing -----------------------------------------------------------------------------------------------
 
