@@ -31,6 +31,7 @@ Finding = tuple[str, str]
 _BY_ERROR: Final = {
     "HealFailed": "dirty",
     "NotMet": "rejected",
+    "HarmSeen": "rejected",
     "AssertionError": "rejected",
     "Failed": "rejected",
     "NoEffect": "invalid",
@@ -38,6 +39,7 @@ _BY_ERROR: Final = {
     "UnsafeTarget": "not proven",
     "SiteDirty": "not proven",
     "SiteBusy": "not proven",
+    "StopAsked": "not proven",
     "UsageError": "not proven",
     "InventoryError": "not proven",
     "Skipped": "not proven",
