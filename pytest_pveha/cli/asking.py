@@ -7,20 +7,18 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from uuid import UUID
 
 from pytest_pveha.clock import Clock, LiveClock
 from pytest_pveha.embedded import attach, start
 from pytest_pveha.errors import AuthRefused, SiteError
-from pytest_pveha.faults.power import BMC
 from pytest_pveha.handles.cluster import Membership
 from pytest_pveha.handles.connect import connect
 from pytest_pveha.handles.node import Node
 from pytest_pveha.handles.site import Site
 from pytest_pveha.inventory import Site as Inventory
 from pytest_pveha.inventory import consent_refusal
-from pytest_pveha.inventory.hardware import Identity
 from pytest_pveha.observe.answer import Answer, Verdict, cant_tell, no, yes
+from pytest_pveha.observe.identity import BMC, own_bmc
 from pytest_pveha.observe.observer import READ, Observer
 from pytest_pveha.readiness.checks import CHECKS, run_checks
 from pytest_pveha.record.lease import Lease
@@ -47,40 +45,39 @@ def ask_site(inventory: Inventory) -> Generator[Asked, None, None]:
         UsageError: a file or secret that the inventory names cannot be used.
     """
     yield _left_unhealed(inventory)
-    with _reached(inventory) as (site, clock):
+    with _reached(inventory) as site:
+        observer = Observer(site, lambda kind, data: None)  # what it would write down is nobody's record
         views: list[Membership] = []
         told: dict[str, str] = {}  # so that nothing is said at length twice
-        for asked in _ways_in(inventory, site, clock, views):
+        for asked in _ways_in(observer, views):
             if asked.verdict != "yes":
                 told[asked.saw] = asked.what
             yield asked
         if views:
             yield from _names(inventory, views[0])
-            yield from _readiness(site, told)
+            yield from _readiness(observer, told)
         else:
             yield Asked("cant_tell", f"The {len(CHECKS)} readiness checks", "not asked, for no API endpoint answered")
 
 
-def _ways_in(inventory: Inventory, site: Site, clock: Clock, views: list[Membership]) -> Iterator[Asked]:
+def _ways_in(observer: Observer, views: list[Membership]) -> Iterator[Asked]:
+    site = observer.site
     for endpoint in site.cluster.endpoints:
         yield _asked(f"API at {endpoint}", partial(_member, site, endpoint, views))
     for node in site.nodes:
-        yield _asked(f"SSH to {node.name}", partial(_logged_in, node, clock))
+        yield _asked(f"SSH to {node.name}", partial(_logged_in, node, site.clock))
     for node in site.nodes:
         if node.bmc is not None:
-            block = inventory.model.nodes[node.name].bmc
-            identity = block.identity if block is not None else None
-            yield _asked(f"BMC of {node.name}", partial(_chassis, node, identity, clock))
+            yield _asked(f"BMC of {node.name}", partial(_power, node, observer))
 
 
 @contextmanager
-def _reached(inventory: Inventory) -> Iterator[tuple[Site, Clock]]:
+def _reached(inventory: Inventory) -> Iterator[Site]:
     """The site's handles; a simulated one runs meanwhile."""
     if not inventory.simulated:
-        live = LiveClock()
-        site = connect(inventory, live)
+        site = connect(inventory, LiveClock())
         try:
-            yield site, live
+            yield site
         finally:
             site.close()
         return
@@ -93,7 +90,7 @@ def _reached(inventory: Inventory) -> Iterator[tuple[Site, Clock]]:
             clock = embedded.clock()
             site = connect(embedded.inventory, clock)
             try:
-                yield site, clock
+                yield site
             finally:
                 site.close()
                 clock.close()
@@ -136,27 +133,14 @@ def _logged_in(node: Node, clock: Clock) -> Answer:
     return yes(f"logged in, boot id {node.boot_id(clock.deadline(READ))}")
 
 
-def _chassis(node: Node, expected: Identity | None, clock: Clock) -> Answer:
+def _power(node: Node, observer: Observer) -> Answer:
+    """What the interlock asks of a BMC before it cuts any power."""
     assert node.bmc is not None
-    reading = node.bmc.power_state(clock.deadline(BMC))
-    if expected is not None and (expected.mac or expected.guid):
-        said = node.bmc.identity(clock.deadline(BMC))
-        for key in ("mac", "guid"):
-            wanted, found = getattr(expected, key), said.get(key)
-            if wanted and found and not _same(key, wanted, found):
-                return no(f"its {key} is {found}, the inventory says {wanted}: is it another machine's BMC?")
-            if wanted and not found:
-                return no(f"it does not tell its {key}; compare by hand, then use identity.confirmed_by")
-    return yes("chassis power is on") if reading.on else no("chassis power is off; is it this node's BMC?")
-
-
-def _same(key: str, wanted: str, found: str) -> bool:
-    """A GUID may be written in either byte order (IPMI 2.0 §20.8 against SMBIOS)."""
-    if wanted.lower() == found.lower():
-        return True
-    if key != "guid":
-        return False
-    return UUID(wanted).bytes_le == UUID(found).bytes or UUID(wanted).bytes[::-1] == UUID(found).bytes
+    reading = node.bmc.power_state(observer.site.clock.deadline(BMC))
+    if not reading.on:
+        return no("chassis power is off; is it this node's BMC?")
+    own = own_bmc(observer, node)
+    return yes(f"chassis power is on; {own.saw}") if own.verdict == "yes" else own
 
 
 def _names(inventory: Inventory, view: Membership) -> Iterator[Asked]:
@@ -187,8 +171,8 @@ def _names(inventory: Inventory, view: Membership) -> Iterator[Asked]:
     yield Asked("no", "Consent", refusal) if refusal else Asked("yes", "Consent", f"valid, ticket {given.ticket}")
 
 
-def _readiness(site: Site, told: dict[str, str]) -> Iterator[Asked]:
-    for finding in run_checks(Observer(site, lambda kind, data: None)):
+def _readiness(observer: Observer, told: dict[str, str]) -> Iterator[Asked]:
+    for finding in run_checks(observer):
         check, answer = finding.check, finding.answer
         saw = answer.saw
         if answer.verdict != "yes" and saw in told:

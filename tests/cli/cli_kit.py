@@ -13,6 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from real_style import describe, write
+
+from pytest_pveha.embedded import Embedded
+
 ROOT = Path(__file__).parents[2]
 SIMULATED = ROOT / "inventories" / "sim-3node.yml"
 EXAMPLE = ROOT / "inventories" / "example-prod.yml"
@@ -73,6 +77,28 @@ class Shell:
             text=True,
             start_new_session=True,
         )
+
+
+@dataclass(frozen=True)
+class Realish:
+    """A paced site at the speed of real time, and terminals to look at it from, as at somebody's cluster."""
+
+    site: Embedded
+    shell: Shell
+
+    def describe(self, **wishes: Any) -> dict[str, Any]:
+        """Its inventory, as if it were real."""
+        return describe(self.site, **wishes)
+
+    def check(self, described: dict[str, Any], place: Path) -> Done:
+        """``pveha check`` of that inventory."""
+        return self.shell.pveha("check", write(described, place / "real.yml"))
+
+    def touched(self) -> list[str]:
+        """What was done to the site, by its own record: power commands, deaths, moves of guests."""
+        truth = (self.site.runtime / "truth.jsonl").read_text(encoding="utf-8")
+        kinds = ('"bmc_command"', '"dead"', '"power_off"', '"watchdog_reset"', '"guest_migrated"', '"network_cut"')
+        return [line for line in truth.splitlines() if any(kind in line for kind in kinds)]
 
 
 @contextmanager

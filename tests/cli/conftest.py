@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
-from cli_kit import Done, Shell, new_shell
-from real_style import describe, paced_site, write
+from cli_kit import Realish, Shell, new_shell
+from real_style import paced_site
 
 from pytest_pveha.clock import LiveClock
-from pytest_pveha.embedded import Embedded
 from pytest_pveha.record.journal import Journal
 
 
@@ -21,28 +18,6 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
     """A terminal of this test's own."""
     with new_shell(tmp_path) as found:
         yield found
-
-
-@dataclass(frozen=True)
-class Realish:
-    """A paced site at the speed of real time, and terminals to look at it from, as at somebody's cluster."""
-
-    site: Embedded
-    shell: Shell
-
-    def describe(self, **wishes: Any) -> dict[str, Any]:
-        """Its inventory, as if it were real."""
-        return describe(self.site, **wishes)
-
-    def check(self, described: dict[str, Any], place: Path) -> Done:
-        """``pveha check`` of that inventory."""
-        return self.shell.pveha("check", write(described, place / "real.yml"))
-
-    def touched(self) -> list[str]:
-        """What was done to the site, by its own record: power commands, deaths, moves of guests."""
-        truth = (self.site.runtime / "truth.jsonl").read_text(encoding="utf-8")
-        kinds = ('"bmc_command"', '"dead"', '"power_off"', '"watchdog_reset"', '"guest_migrated"', '"network_cut"')
-        return [line for line in truth.splitlines() if any(kind in line for kind in kinds)]
 
 
 @pytest.fixture(scope="session")

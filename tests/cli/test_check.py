@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from cli_kit import EXAMPLE, SIMULATED, Shell
+from cli_kit import EXAMPLE, SIMULATED, Realish, Shell
 
-from conftest import Realish
 from pytest_pveha.inventory import load, node_digest
 
 

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_kit import Done
+from cli_kit import Done, Realish
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from conftest import Realish
 from pytest_pveha.inventory import node_digest
 
 Described = dict[str, Any]
@@ -152,7 +151,8 @@ def test_another_machines_bmc(realish: Realish, tmp_path: Path) -> None:
     described["nodes"]["pve1"]["bmc"]["identity"] = {"mac": "02:00:00:00:00:02"}
     described["nodes"]["pve2"]["bmc"]["identity"] = {"mac": "02:00:00:00:00:02"}
     (line,) = refused(realish.check(described, tmp_path))
-    assert "BMC of pve1: its mac is 02:00:00:00:00:01, the inventory says 02:00:00:00:00:02" in line
+    assert line.startswith("NO          BMC of pve1: the BMC reached is not pve1's own: MAC address")
+    assert "the BMC says 02:00:00:00:00:01, pve1 has 02:00:00:00:00:02" in line
 
 
 def test_guid_in_either_byte_order(realish: Realish, tmp_path: Path) -> None:

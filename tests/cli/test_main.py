@@ -12,11 +12,10 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from cli_kit import BACKSTOP, EXAMPLE, ROOT, SIMULATED, Shell
+from cli_kit import BACKSTOP, EXAMPLE, ROOT, SIMULATED, Realish, Shell
 from jsonschema import Draft202012Validator
 from real_style import write
 
-from conftest import Realish
 from pytest_pveha import __version__, cli
 from pytest_pveha.inventory import json_schema
 from pytest_pveha.judge.schema import verdict_schema
