@@ -103,7 +103,6 @@ def start(inventory: Inventory, *, speed: float | None = None) -> Embedded:
         process.stdin.write(json.dumps(simulator_spec(inventory.model)).encode())
     with process.stdout:
         first = process.stdout.readline().decode().strip()
-    process.returncode = 0  # it outlives us on purpose, which Popen would warn of
     if first.startswith("refused "):
         raise UsageError(f"{inventory.path}: simulator: {first.removeprefix('refused ')}")
     if first != "ready":
