@@ -308,7 +308,7 @@ class Hooks:
                 with contextlib.suppress(Interrupted):  # an alarm that nobody heard is not the next test's
                     self.campaign.clock.sleep(0)
 
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    @pytest.hookimpl(wrapper=True, trylast=True)  # within pytest's own wrappers, which must see every set-up begin
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, None, None]:
         """On record as begun; a destructive one only if the gate is open."""
         campaign = self.campaign
@@ -430,8 +430,10 @@ class Hooks:
             verdict = self._close(session, campaign, papers)
             try:
                 yield
-            finally:  # even where another plugin's report went wrong
-                sealed = papers.seal(campaign)
+            except Exception:  # another plugin's report went wrong
+                self._config.notify_exception(pytest.ExceptionInfo.from_current())
+                session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
+            sealed = papers.seal(campaign)
             self._conclude(verdict, campaign, sealed)
         finally:
             self._release_signals()

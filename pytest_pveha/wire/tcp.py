@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 import struct
 import threading
@@ -91,6 +92,8 @@ class Address:
                 sock.settimeout(BACKSTOP)
                 hold.take(sock)
                 sock.connect(to)
+                if hold.severed:  # shut down before it was opened: Linux then calls it connected while nobody answered
+                    raise ConnectionAbortedError(errno.ECONNABORTED, "the deadline passed before it was connected")
             except OSError as error:
                 refusal = error
                 sock.close()
