@@ -8,6 +8,7 @@ import os
 import platform
 import shutil
 import tempfile
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -33,12 +34,17 @@ class Papers:
     def __init__(self, config: pytest.Config, inventory: Inventory) -> None:
         self._config = config
         self._inventory = inventory
+        self._withdrawn: list[tuple[str | None, object]] = []
         given = config.getoption("--pveha-reports")
         self.root = config.invocation_params.dir / given if given else config.rootpath / "reports"
         self._waiting = Path(tempfile.mkdtemp(prefix="pveha-"))
-        self._html = self._claim("htmlpath", self._waiting / "pytest.html")
-        self._junit = self._claim("xmlpath", self._waiting / "junit.xml")
-        if self._html is not None and self._html.parent == self._waiting:
+        config.add_cleanup(lambda: shutil.rmtree(self._waiting, ignore_errors=True))
+        self._reports = {
+            name: path
+            for name, option in (("pytest.html", "htmlpath"), ("junit.xml", "xmlpath"))
+            if (path := self._claim(option, self._waiting / name)) is not None
+        }
+        if "pytest.html" in self._unclaimed():
             config.option.self_contained_html = True
 
     def _claim(self, option: str, ours: Path) -> Path | None:
@@ -47,17 +53,45 @@ class Papers:
             return None
         given = getattr(self._config.option, option)
         if given:
-            return self._config.invocation_params.dir / str(given)
+            return self._config.invocation_params.dir / Path(os.path.expandvars(str(given))).expanduser()
         setattr(self._config.option, option, str(ours))
         return ours
 
-    def discard(self) -> None:
-        """Nothing is left behind of a run that never opened."""
-        shutil.rmtree(self._waiting, ignore_errors=True)
+    def _unclaimed(self) -> list[str]:
+        """The reports that nobody but us asked for."""
+        return [name for name, path in self._reports.items() if path.parent == self._waiting]
+
+    def _reporters(self) -> Iterator[tuple[str, object, str]]:
+        """Who writes those, and the attribute that says where to."""
+        for plugin in list(self._config.pluginmanager.get_plugins()):
+            for attribute in ("logfile", "_report_path"):
+                where = Path(str(getattr(plugin, attribute, "") or ""))
+                if where.parent == self._waiting:
+                    yield where.name, plugin, attribute
+
+    def withdraw(self) -> None:
+        """There was no run: reports that only we asked for are not written, nor told of."""
+        for _, plugin, _ in self._reporters():
+            name = self._config.pluginmanager.get_name(plugin)
+            self._config.pluginmanager.unregister(plugin)
+            self._withdrawn.append((name, plugin))
+
+    def restore(self) -> None:
+        """They are there again for their own farewell."""
+        for name, plugin in self._withdrawn:
+            self._config.pluginmanager.register(plugin, name)
+        self._withdrawn.clear()
+
+    def _direct(self, folder: Path) -> None:
+        """Now that there is a run folder, reporters write there; where one will not, its report is copied."""
+        for name, plugin, attribute in self._reporters():
+            setattr(plugin, attribute, type(getattr(plugin, attribute))(folder / name))
+            self._reports[name] = folder / name
 
     def write(self, campaign: Campaign, verdict: Verdict, finished: str) -> None:
         """verdict.json, environment.json, plan.json and report.html are in the run folder."""
         folder = campaign.folder
+        self._direct(folder)
         lines = read(folder / "journal.jsonl")
         (folder / "verdict.json").write_bytes(dump(verdict))
         environment = self._environment(campaign, finished)
@@ -98,19 +132,33 @@ class Papers:
     def seal(self, campaign: Campaign) -> list[str]:
         """Everything is in the folder and sealed; what to tell the person."""
         folder = campaign.folder
-        for name, path in (("pytest.html", self._html), ("junit.xml", self._junit)):
-            if path is not None and path.is_file():
+        for name, path in self._reports.items():
+            if path.is_file() and path != folder / name:
                 shutil.copyfile(path, folder / name)
-        told = []
-        try:
-            result = seal(folder, self._key(), self._inventory.model.evidence.signer)
-            how = f"signed by {result.identity}" if result.signed else "not signed, the inventory names no signing_key"
-            told.append(f"sealed ({how}); check with: pveha verify {folder}")
-        except PvehaError as error:
-            told.append(f"NOT SEALED: {error}")
-        self.discard()
+                if (style := path.parent / "assets" / "style.css").is_file() and name == "pytest.html":
+                    (folder / "assets").mkdir(exist_ok=True)
+                    shutil.copyfile(style, folder / "assets" / "style.css")
+        told = self._seal(folder)
         _point_latest(self.root, folder)
         return told
+
+    def _seal(self, folder: Path) -> list[str]:
+        identity, check = self._inventory.model.evidence.signer, f"check with: pveha verify {folder}"
+        try:
+            key, trouble = self._key(), ""
+        except (PvehaError, OSError) as error:
+            key, trouble = None, str(error)
+        try:
+            if key is not None:
+                return [f"sealed: signed by {seal(folder, key, identity).identity}; {check}"]
+        except PvehaError as error:
+            trouble = str(error)
+        try:
+            seal(folder, None, None)
+        except (PvehaError, OSError) as error:
+            return [f"NOT SEALED: {error}"]
+        why = trouble or "the inventory names no evidence.signing_key, and there is no --pveha-signing-key"
+        return [f"NOT SIGNED: {why}", f"the MANIFEST alone stands for the folder; {check}"]
 
     def _key(self) -> Path | None:
         given = self._config.getoption("--pveha-signing-key")

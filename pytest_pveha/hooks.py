@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
-import sys
 import threading
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Generator
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import pytest
 
 from pytest_pveha import fixtures
 from pytest_pveha.clock import LiveClock
 from pytest_pveha.closing import Papers
-from pytest_pveha.errors import HealFailed, PvehaError, SiteError
+from pytest_pveha.errors import HealFailed, Interrupted, PvehaError, SiteError, WaitTimeout
 from pytest_pveha.inventory import Site as Inventory
 from pytest_pveha.inventory import load, parse_duration
 from pytest_pveha.judge.verdict import Verdict
 from pytest_pveha.report.junit import message, properties
 from pytest_pveha.report.terminal import summary_lines
+from pytest_pveha.report.words import clean, role
 from pytest_pveha.scenario.campaign import Campaign, Plan
 from pytest_pveha.scenario.run import Run
-from pytest_pveha.selection import ROLES, left_out, not_applicable, ours, row, targets, title
+from pytest_pveha.selection import ROLES, every_test, left_out, not_applicable, ours, row, targets, title
 
 NO_INVENTORY = (
     "these tests need a site. Name one with --inventory FILE, "
     "or try the embedded one: pytest --inventory inventories/sim-3node.yml -m destructive"
 )
-NOTHING = 5
+ONE_BY_ONE = "tests that break a site go one at a time, once, in order"
+FAILED = 1
 KEPT = (2, 3, 4)
 """Exit codes that stay pytest's: interrupted, internal error, usage."""
 
@@ -48,6 +51,8 @@ def activate(config: pytest.Config, inventory: Path | None) -> None:
             raise pytest.UsageError(str(error)) from None
         if loaded.simulated and config.getoption("--pveha-real-only"):
             raise pytest.UsageError(f"{loaded.path}: the site is simulated, and --pveha-real-only refuses such sites")
+        if not config.option.collectonly:
+            _refuse_company(config)
     config.pluginmanager.register(fixtures, "pveha-fixtures")
     config.pluginmanager.register(Hooks(config, loaded), "pveha-hooks")
 
@@ -62,8 +67,9 @@ class Progress:
         self._start = 0.0
         self._expected = 0.0
 
-    def begin(self, now: float, expected: float) -> None:
+    def begin(self, now: float, expected: float, scenario: str) -> None:
         """A scenario begins that is expected to take so many seconds."""
+        self.line(scenario)
         self._start, self._expected, self._told = now, expected, ""
 
     def tell(self, now: float, waiting_for: str, saw: str) -> None:
@@ -77,7 +83,7 @@ class Progress:
 
     def line(self, text: str) -> None:
         """One line on the terminal, past pytest's capturing."""
-        reporter = self._config.pluginmanager.get_plugin("terminalreporter")
+        reporter = self._reporter
         capture = self._config.pluginmanager.get_plugin("capturemanager")
         if reporter is None:
             return
@@ -89,13 +95,21 @@ class Progress:
             reporter.ensure_newline()
             reporter.write_line(text)
 
+    def section(self, text: str) -> None:
+        """A heading."""
+        if self._reporter is not None:
+            self._reporter.section(text)
+
+    @property
+    def _reporter(self) -> Any:
+        return self._config.pluginmanager.get_plugin("terminalreporter")
+
 
 class Hooks:
     """Everything that happens around the tests of one run."""
 
     def __init__(self, config: pytest.Config, inventory: Inventory | None) -> None:
         self.campaign: Campaign | None = None
-        self.verdict: Verdict | None = None
         self._config = config
         self._inventory = inventory
         self._progress = Progress(config)
@@ -104,6 +118,14 @@ class Hooks:
         self._ran: set[str] = set()
         self._papers: Papers | None = None
         self._exit_reason = "finished"
+        self._others_failed = False
+        self._busy = False
+        self._closing = False
+        self._stop = ""
+        self._overdue = 0.0
+        self._alarm: Any = None
+        self._stderr = os.dup(2)  # pytest's capturing is not on yet
+        self._handlers: dict[int, Any] = {}
         if inventory is not None and not config.option.collectonly:
             self._papers = Papers(config, inventory)
 
@@ -147,25 +169,8 @@ class Hooks:
             else:
                 self._not_applicable.append(row(item, reason))
         items[:] = applying
-        self._refuse_company(config, mine)
-
-    def _refuse_company(self, config: pytest.Config, mine: list[pytest.Item]) -> None:
-        """Plugins that run tests again, at once or in random order would break the site again."""
-        options = config.option
-        refused = [
-            text
-            for wrong, text in (
-                (bool(getattr(options, "numprocesses", None)), "-n (tests at the same time on one site)"),
-                (bool(getattr(options, "reruns", None)), "--reruns (it would break the site again)"),
-                ((getattr(options, "count", None) or 1) != 1, "--count (it would break the site again)"),
-                (bool(getattr(options, "random_order_bucket", None)), "--random-order (from harmless to harsh)"),
-                (config.pluginmanager.hasplugin("randomly"), "pytest-randomly (type -p no:randomly)"),
-                (any(item.get_closest_marker("flaky") for item in mine), "the mark flaky (it would run tests again)"),
-            )
-            if wrong
-        ]
-        if refused:
-            raise pytest.UsageError(f"armed runs go one test at a time, once, in order; leave out {'; '.join(refused)}")
+        if not config.option.collectonly and any(item.get_closest_marker("flaky") for item in mine):
+            raise pytest.UsageError(f"{ONE_BY_ONE}; take away the mark flaky (it would break the site again)")
 
     def pytest_deselected(self, items: list[pytest.Item]) -> None:
         """What the person left out is listed; readiness tests are not missed, the gate asks the same."""
@@ -177,11 +182,14 @@ class Hooks:
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
         """The site is opened before the first test, if any of ours is selected."""
         mine = [item for item in session.items if ours(item)]
-        if not mine or session.config.option.collectonly or self._inventory is None or self._papers is None:
+        broken = session.testsfailed and not session.config.option.continue_on_collection_errors
+        if not mine or broken or session.config.option.collectonly or self._inventory is None or self._papers is None:
             return (yield)
+        plan = self._plan(session, mine)
         campaign = Campaign(self._inventory, self._papers.root, self._tell)
+        self._catch_signals()
         try:
-            campaign.open(self._plan(mine))
+            campaign.open(plan)
         except SiteError as error:
             pytest.exit(f"not proven: {error}", returncode=6)
         except PvehaError as error:
@@ -190,17 +198,20 @@ class Hooks:
         self._progress.line(f"site {self._inventory.name}: run {campaign.id}, evidence in {campaign.folder}")
         if passed_over := left_out(self._inventory, self.scope):
             self._progress.line(f"scope {self.scope} leaves out: {', '.join(passed_over)}")
-        with self._signals():
-            return (yield)
+        return (yield)
 
-    def _plan(self, mine: list[pytest.Item]) -> Plan:
+    def _plan(self, session: pytest.Session, mine: list[pytest.Item]) -> Plan:
+        assert self._inventory is not None
         destructive = any(item.get_closest_marker("readiness") is None for item in mine)
+        chosen = {item.nodeid for item in mine} | {each["id"] for each in self._not_applicable}
+        absent = {item.nodeid: item for item in [*self._deselected, *every_test(session)] if ours(item)}
         missed = [
             row(item, "left out on the command line")
-            for item in self._deselected
-            if item.get_closest_marker("readiness") is None or not destructive
+            for item in absent.values()
+            if item.nodeid not in chosen
+            and not_applicable(item, self._inventory) is None
+            and (item.get_closest_marker("readiness") is None or not destructive)
         ]
-        assert self._inventory is not None
         widths = ("one-per-role", "one-per-room", "all")
         if widths.index(self.scope) < widths.index(self._default_scope):
             missed += [
@@ -219,45 +230,105 @@ class Hooks:
         if self.campaign is not None:
             self._progress.tell(now, waiting_for, saw)
 
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """SIGINT and SIGTERM end the present wait; while something is being healed they only say so."""
+    def _catch_signals(self) -> None:
+        """SIGINT and SIGTERM end the present wait; while something is being healed or sealed they only say so."""
         if threading.current_thread() is not threading.main_thread():
-            yield
             return
-        previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        for number in previous:
-            signal.signal(number, self._interrupted)
-        try:
-            yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._handlers[number] = signal.signal(number, self._interrupted)
+
+    def _release_signals(self) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers.clear()
 
     def _interrupted(self, number: int, frame: FrameType | None) -> None:
         del frame
-        campaign = self.campaign
-        if campaign is None or not campaign.in_test:
-            raise KeyboardInterrupt
         name = signal.Signals(number).name
-        sys.stderr.write(f"\n{name}: ending the scenario; what is broken is being healed first. Please wait.\n")
-        campaign.clock.interrupt()
+        if self._closing:
+            self._say(f"{name}: the evidence is being sealed. Please wait.")
+            return
+        if self.campaign is None or not self._busy:
+            raise KeyboardInterrupt(name)
+        # never from here: it would tear a request in two, and the healing needs the same connection
+        self._stop = self._stop or name
+        self._say(f"{name}: ending the scenario; what is broken is being healed first. Please wait.")
+        self.campaign.clock.interrupt()
+
+    def _say(self, text: str) -> None:
+        # not by the stream: its lock may be held by whom the signal interrupted
+        os.write(self._stderr, f"\n{text}\n".encode())
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_timeout_set_timer(self, item: pytest.Item, settings: Any) -> bool | None:
+        """pytest-timeout's alarm ends the present wait, as a signal does: at once it would tear a request in two."""
+        if self.campaign is None or not ours(item) or threading.current_thread() is not threading.main_thread():
+            return None
+        clock = self.campaign.clock
+
+        def ring(number: int, frame: FrameType | None) -> None:
+            del number, frame
+            self._overdue = float(settings.timeout)
+            clock.interrupt()
+
+        self._alarm = signal.signal(signal.SIGALRM, ring)
+        signal.setitimer(signal.ITIMER_REAL, settings.timeout)
+        return True
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_timeout_cancel_timer(self) -> bool | None:
+        """The alarm is off."""
+        if self._alarm is None:
+            return None
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, self._alarm)
+        self._alarm = None
+        return True
+
+    def _late(self, error: BaseException | None) -> BaseException | None:
+        """An interruption that was pytest-timeout's is no interruption of the run."""
+        if not isinstance(error, Interrupted) or not self._overdue or self._stop:
+            return error
+        return WaitTimeout("the test", self._overdue, "it was still on when pytest-timeout rang")
 
     # --- one test ----------------------------------------------------------------------------------------------
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        """While a test of ours is on, a signal is heeded at its next wait; before the next test at the latest."""
+        self._busy = self.campaign is not None and ours(item)
+        self._overdue = 0.0
+        try:
+            if self._stop:
+                raise KeyboardInterrupt(self._stop)
+            return (yield)
+        finally:
+            self._busy = False
+            if self.campaign is not None and self._overdue and not self._stop:
+                with contextlib.suppress(Interrupted):  # an alarm that nobody heard is not the next test's
+                    self.campaign.clock.sleep(0)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, None, None]:
         """On record as begun; a destructive one only if the gate is open."""
         campaign = self.campaign
         if campaign is None or not ours(item):
-            return
+            return (yield)
         marker = item.get_closest_marker("destructive")
         expected = parse_duration(marker.kwargs["expected"]) if marker and "expected" in marker.kwargs else 0.0
         self._ran.add(item.nodeid)
         campaign.begin(item.nodeid, title(item), expected)
-        self._progress.begin(campaign.clock.now().mono / 1e9, expected)
-        if item.get_closest_marker("readiness") is None:
-            campaign.refuse_destructive()
+        part = role(item.nodeid)
+        self._progress.begin(campaign.clock.now().mono / 1e9, expected, f"{title(item)}{f' [{part}]' if part else ''}")
+        try:
+            if item.get_closest_marker("readiness") is None:
+                campaign.refuse_destructive()
+            return (yield)
+        except KeyboardInterrupt as error:  # pytest makes no report of it
+            if (late := self._late(error)) is not None and late is not error:
+                raise late from None
+            self._end(campaign, item, error)
+            raise
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, None, None]:
@@ -269,7 +340,7 @@ class Hooks:
         try:
             yield
         except BaseException as caught:
-            error = caught
+            error = self._late(caught)
         run = getattr(item, "funcargs", {}).get("run")
         if isinstance(run, Run):
             try:
@@ -302,7 +373,8 @@ class Hooks:
         elif isinstance(error, pytest.skip.Exception):
             outcome = "skipped"
         notes = "; ".join(getattr(error, "__notes__", []))
-        reason = f"{error}{f' ({notes})' if notes else ''}" or type(error).__name__
+        why = (outcome == "interrupted" and self._stop) or str(error) or type(error).__name__
+        reason = f"{why} ({notes})" if notes else why
         campaign.end(item.nodeid, outcome, _class_name(error), reason)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -321,7 +393,18 @@ class Hooks:
                 if isinstance(excinfo.value, PvehaError):
                     report.longrepr = message(verdict)
                 return report
+        if campaign is not None and ours(item) and call.when == "teardown" and excinfo is not None:
+            campaign.spoilt(item.nodeid, _class_name(excinfo.value), f"when it was over: {excinfo.value}")
         return (yield)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """What could not be collected is no less a failure where all that ran was accepted."""
+        self._others_failed = self._others_failed or report.failed
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """What failed outside of our verdicts: somebody else's test, or a teardown."""
+        if report.failed and (report.nodeid not in self._ran or report.when == "teardown"):
+            self._others_failed = True
 
     # --- the end -----------------------------------------------------------------------------------------------
 
@@ -336,31 +419,89 @@ class Hooks:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, None, None]:
         """Judged first; sealed last, when everybody else has written his report."""
-        if self.campaign is None:
-            if self._papers is not None:
-                self._papers.discard()
-            return (yield)
         campaign, papers = self.campaign, self._papers
-        assert papers is not None
-        not_run = [item.nodeid for item in session.items if ours(item) and item.nodeid not in self._ran]
-        reason = "stopped" if not_run and self._exit_reason == "finished" else self._exit_reason
-        self.verdict = campaign.close(reason, not_run)
-        papers.write(campaign, self.verdict, LiveClock().now().iso())
-        code = self.verdict.exit_code
-        if code == 7 or session.exitstatus not in KEPT:
-            session.exitstatus = code
-        yield
-        for line in papers.seal(campaign):
-            self._progress.line(line)
+        if campaign is None or papers is None:
+            self._release_signals()
+            if papers is not None:
+                papers.withdraw()
+            return (yield)
+        self._closing = True
+        try:
+            verdict = self._close(session, campaign, papers)
+            try:
+                yield
+            finally:  # even where another plugin's report went wrong
+                sealed = papers.seal(campaign)
+            self._conclude(verdict, campaign, sealed)
+        finally:
+            self._release_signals()
         return None
 
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """What was proven, and what was not."""
-        if self.verdict is None or self.campaign is None:
-            return
-        terminalreporter.section("proven and not proven")
-        for line in summary_lines(self.verdict.to_json(), self.campaign.folder / "report.html"):
-            terminalreporter.write_line(line)
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_unconfigure(self) -> None:
+        """Reporters that were withdrawn take their leave like everybody."""
+        os.close(self._stderr)
+        if self._papers is not None:
+            self._papers.restore()
+
+    def _close(self, session: pytest.Session, campaign: Campaign, papers: Papers) -> Verdict:
+        not_run = [item.nodeid for item in session.items if ours(item) and item.nodeid not in self._ran]
+        reason = "stopped" if not_run and self._exit_reason == "finished" else self._exit_reason
+        verdict = campaign.close(reason, not_run)
+        papers.write(campaign, verdict, LiveClock().now().iso())
+        code = verdict.exit_code
+        if code == 7 or session.exitstatus not in KEPT:
+            session.exitstatus = FAILED if self._others_failed and code != 7 else code
+        return verdict
+
+    def _conclude(self, verdict: Verdict, campaign: Campaign, sealed: list[str]) -> None:
+        """What was proven, and what was not; the verdict is the last word."""
+        *told, last = summary_lines(verdict.to_json())
+        self._progress.section("proven and not proven")
+        for line in [*told, f"report:  {clean(str(campaign.folder / 'report.html'))}", *sealed, last]:
+            self._progress.line(line)
+
+
+def _refuse_company(config: pytest.Config) -> None:
+    """Plugins that run tests again, at once or in random order would break the site again."""
+    options = config.option
+
+    def given(name: str) -> Any:
+        return getattr(options, name, None)
+
+    refused = [
+        text
+        for wrong, text in (
+            (given("numprocesses") or given("tx"), "-n (tests at the same time on one site)"),
+            (given("looponfail"), "--looponfail (it would break the site again)"),
+            (given("reruns"), "--reruns (it would break the site again)"),
+            ((given("count") or 1) != 1, "--count (it would break the site again)"),
+            # the plug-in marks its defaults by a type of their own
+            (
+                given("random_order_enabled") or type(given("random_order_bucket")) is str,
+                "--random-order (from harmless to harsh)",
+            ),
+            (
+                config.pluginmanager.hasplugin("randomly") and given("randomly_reorganize") is not False,
+                "pytest-randomly (type -p no:randomly)",
+            ),
+            (
+                given("timeout_method") == "thread" or "thread" in _ini(config, "timeout_method"),
+                "--timeout-method=thread (it would end the process with the site still broken; type signal)",
+            ),
+        )
+        if wrong
+    ]
+    if refused:
+        raise pytest.UsageError(f"{ONE_BY_ONE}; leave out {'; '.join(refused)}")
+
+
+def _ini(config: pytest.Config, name: str) -> str:
+    """An ini key that another plugin may have; nothing where there is none."""
+    try:
+        return str(config.getini(name) or "")
+    except ValueError:
+        return ""
 
 
 def _is_bug(error: BaseException) -> bool:

@@ -8,12 +8,25 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 SCOPES = ("one-per-role", "one-per-room", "all")
+
+MARKERS = (
+    "destructive(blast=…, expected=…): breaks something on purpose, and heals it",
+    "readiness: only looks; asks what the gate asks",
+    "roles(*names): the parts that the victim of this test plays, one test each",
+    "needs(**what): what the site must have for this test to apply",
+)
+
+_SETTINGS = ("pytest.toml", ".pytest.toml", "pytest.ini", ".pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg")
+_OURS = re.compile(r"""^\s*pveha\s*=\s*["']?(true|yes|on|1)\b""", re.IGNORECASE | re.MULTILINE)
+"""The ini key that makes a configuration one for our suites."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -43,16 +56,14 @@ def pytest_load_initial_conftests(early_config: pytest.Config, parser: pytest.Pa
 
 @pytest.hookimpl(tryfirst=True)  # before the reporters are told where to write
 def pytest_configure(config: pytest.Config) -> None:
-    """Markers are known everywhere; the rest only where it is wanted."""
-    config.addinivalue_line("markers", "destructive(blast=…, expected=…): breaks something on purpose, and heals it")
-    config.addinivalue_line("markers", "readiness: only looks; asks what the gate asks")
-    config.addinivalue_line("markers", "roles(*names): the parts that the victim of this test plays, one test each")
-    config.addinivalue_line("markers", "needs(**what): what the site must have for this test to apply")
+    """Where our suites are wanted, markers, fixtures and hooks come in; elsewhere nothing does."""
     inventory = inventory_option(config)
     wanted = bool(config.getini("pveha"))
-    if not wanted and inventory is not None:
-        _refuse_lost_config(config, inventory)
+    if not wanted:
+        _refuse_lost_config(config)
     if wanted or config.getoption("--pveha-inventory"):
+        for marker in MARKERS:
+            config.addinivalue_line("markers", marker)
         from pytest_pveha.hooks import activate
 
         activate(config, Path(inventory) if inventory is not None else None)
@@ -68,28 +79,39 @@ def _foreign(config: pytest.Config) -> str | None:
     """What was typed after an ``--inventory`` that another plugin owns; its default is no answer."""
     if hasattr(config.option, "pveha_plain_inventory"):
         return None
-    return typed(config.invocation_params.args)
+    usual = [*config.getini("addopts"), *shlex.split(os.environ.get("PYTEST_ADDOPTS", ""))]
+    return typed([*usual, *config.invocation_params.args])
 
 
 def typed(args: Sequence[str | os.PathLike[str]]) -> str | None:
     """The last ``--inventory`` among command line words."""
     found = None
     words = [str(word) for word in args]
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for place, word in enumerate(words):
         if word == "--inventory":
-            found = following
+            found = "".join(words[place + 1 : place + 2])
         elif word.startswith("--inventory="):
             found = word.partition("=")[2]
     return found
 
 
-def _refuse_lost_config(config: pytest.Config, inventory: str) -> None:
-    """Stop where ``--inventory /elsewhere/x.yml`` made pytest look for its configuration beside that file."""
+def _refuse_lost_config(config: pytest.Config) -> None:
+    """Stop where ``--inventory /elsewhere/x.yml`` made pytest look for its configuration beside that file.
+
+    pytest settles its root before it knows our option, and takes the path after it for a test.
+    """
+    words = [str(word) for word in config.invocation_params.args]
+    if "--inventory" not in words:
+        return
     directory = config.invocation_params.dir
     for folder in (directory, *directory.parents):
-        ini = folder / "pyproject.toml"
-        if ini.is_file() and "\npveha = " in ini.read_text(encoding="utf-8", errors="replace"):
-            raise pytest.UsageError(
-                f"pytest took {config.rootpath} for its root because of the path after --inventory, and so lost "
-                f"{ini}; nothing was run. Type instead: pytest --inventory={inventory} …"
-            )
+        for settings in (folder / name for name in _SETTINGS):
+            if not settings.is_file() or not _OURS.search(settings.read_text(encoding="utf-8", errors="replace")):
+                continue
+            if settings != config.inipath:
+                instead = shlex.join(words).replace("--inventory ", "--inventory=")
+                raise pytest.UsageError(
+                    f"pytest took the path after --inventory for a test, looked for its settings there and so missed "
+                    f"{settings}; nothing was run. Type instead: pytest {instead}"
+                )
+            return

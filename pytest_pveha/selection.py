@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -78,6 +79,43 @@ def not_applicable(item: pytest.Item, inventory: Inventory) -> str | None:
     if "ceph" in getattr(item, "fixturenames", ()) and inventory.model.ceph is None:
         return "the inventory has no ceph block"
     return None
+
+
+def every_test(session: pytest.Session) -> Iterator[pytest.Item]:
+    """All tests of the suites, whatever paths, node ids, --lf or --ignore left out: looked through a second time.
+
+    pytest only tells what it deselects, not what it never collected. Plugins that skip files are passed over; nothing
+    is reported, so that what the person asked for stays what the person sees. A file that cannot be imported has none.
+    """
+    config = session.config
+    declared = [config.rootpath / each for each in config.getini("testpaths")]
+    asked = [config.invocation_params.dir / str(each).partition("::")[0] for each in config.args]
+    skipping = [config.pluginmanager.get_plugin(name) for name in ("lfplugin-collwrapper", "lfplugin-collskip")]
+    report = config.pluginmanager.subset_hook_caller("pytest_make_collect_report", [each for each in skipping if each])
+    kept = {name: getattr(config.option, name, None) for name in ("ignore", "ignore_glob")}
+    try:
+        for name in kept:
+            setattr(config.option, name, None)
+        for path in dict.fromkeys([*declared, *asked]):
+            yield from _items(report, _collectors(session, path))
+    finally:
+        for name, value in kept.items():
+            setattr(config.option, name, value)
+
+
+def _collectors(session: pytest.Session, path: Path) -> Sequence[pytest.Item | pytest.Collector]:
+    if path.is_dir():
+        found = session.ihook.pytest_collect_directory(path=path, parent=session)
+        return [found] if found is not None else []
+    return session.ihook.pytest_collect_file(file_path=path, parent=session) if path.is_file() else []
+
+
+def _items(report: Any, collectors: Iterable[pytest.Item | pytest.Collector]) -> Iterator[pytest.Item]:
+    for each in collectors:
+        if isinstance(each, pytest.Item):
+            yield each
+        else:
+            yield from _items(report, report(collector=each).result)
 
 
 def row(item: pytest.Item, reason: str | None = None) -> dict[str, str]:

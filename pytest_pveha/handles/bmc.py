@@ -32,5 +32,8 @@ class Bmc(Protocol):
     def set_power(self, command: PowerCommand, deadline: Deadline) -> None:
         """The command was accepted; its effect comes later and must be seen. Never sent twice by itself."""
 
+    def identity(self, deadline: Deadline) -> dict[str, str]:
+        """Who it says it is: mac, guid and more; what it does not tell is left out."""
+
     def close(self) -> None:
         """Its processes have ended."""

@@ -78,6 +78,11 @@ class Cluster:
     def __init__(self, api: PveApi) -> None:
         self._api = api
 
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """What ``at`` may name: nodes, and addresses that are not known to be one node's."""
+        return tuple(endpoint.name for endpoint in self._api.endpoints)
+
     def membership(self, deadline: Deadline, at: str | None = None) -> Membership:
         """Quorum and members as the endpoint ``at`` (or whichever answers) sees them."""
         reply = self._api.get("/cluster/status", deadline=deadline, at=at)

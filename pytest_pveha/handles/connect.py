@@ -55,10 +55,12 @@ def _endpoints(inventory: Inventory) -> list[Endpoint]:
         found.append(Endpoint(by_address or by_name or text, host, port))
     if api.ca_file is not None:  # with pinned fingerprints only the endpoints named can be trusted
         there = {endpoint.name for endpoint in found}
+        addresses = [node.address for node in inventory.model.nodes.values()]
         found += [
             Endpoint(name, node.address, API_PORT)
             for name, node in inventory.model.nodes.items()
-            if name not in there and node.address
+            # behind a forwarder nothing says which port is this node's
+            if name not in there and node.address and addresses.count(node.address) == 1
         ]
     return found
 

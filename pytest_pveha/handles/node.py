@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _PROCESS = re.compile(r"^\s*(?P<pid>\d+)\s+(?P<age>\d+)\s+(?P<args>.*)$")
 _VM = re.compile(r"(?:^|/)(?:kvm|qemu-system-\S+)\s(?:.*\s)?-id\s+(?P<id>\d+)(?:\s|$)")
 _CT = re.compile(r"(?:^|/)lxc-start\s(?:.*\s)?-n\s*(?P<id>\d+)(?:\s|$)")
+_QUORUM = re.compile(r"^(?P<key>Quorate|Expected votes|Total votes):\s+(?P<value>\S+)", re.MULTILINE)
 _JOURNAL = re.compile(r"^(?P<at>\d+\.\d+) \S+ (?P<unit>[^\s\[:]+)(?:\[(?P<pid>\d+)\])?: (?P<text>.*)$")
 _UNIT_STATES = {"active", "inactive", "failed", "activating", "deactivating", "reloading", "refreshing", "maintenance"}
 """What ``systemctl is-active`` may print (systemctl(1)); anything else is no answer, be it "unknown" or an error."""
@@ -37,6 +38,15 @@ class ClockOffset:
 
     offset: float
     error: float
+
+
+@dataclass(frozen=True, slots=True)
+class Votes:
+    """The cluster's votes as one node's corosync counts them."""
+
+    quorate: bool
+    expected: int
+    total: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +115,16 @@ class Node:
         result = self._run(deadline, *words)
         lines = (_JOURNAL.match(line) for line in result.stdout.decode(errors="replace").splitlines())
         return [JournalLine(float(line["at"]), line["unit"], line["text"]) for line in lines if line]
+
+    def votes(self, deadline: Deadline) -> Votes:
+        """What this node's own corosync says of quorum; for nodes whose API cannot be asked by itself."""
+        result = self.ssh.run(quote("pvecm", "status"), deadline=deadline)  # its exit status is 2 without quorum
+        said = {found["key"]: found["value"] for found in _QUORUM.finditer(result.stdout.decode(errors="replace"))}
+        try:
+            return Votes(said["Quorate"] == "Yes", int(said["Expected votes"]), int(said["Total votes"]))
+        except (KeyError, ValueError) as error:
+            text = (result.stdout + result.stderr).decode(errors="replace").strip()[:200]
+            raise ProtocolError(f"node {self.name}: `pvecm status` names no votes: {text}") from error
 
     def unit_active(self, unit: str, deadline: Deadline) -> bool:
         """Whether systemd calls the unit active. ProtocolError where it says nothing usable."""

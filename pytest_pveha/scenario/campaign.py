@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,7 +77,17 @@ class Campaign:
             self._begin(plan)
         except BaseException:
             self._leave(stop_site=True)
+            self._withdraw()
             raise
+
+    def _withdraw(self) -> None:
+        """A run that never opened leaves no folder: there is nothing in it that a verdict could be made of."""
+        if self._journal is not None:
+            self._journal.close()
+        if hasattr(self, "folder"):
+            shutil.rmtree(self.folder, ignore_errors=True)
+            with contextlib.suppress(OSError):  # others' runs are there
+                self.folder.parent.rmdir()
 
     def _refuse_dirty(self) -> None:
         left = self._runs.list()
@@ -160,9 +171,11 @@ class Campaign:
         """The readiness checks, asked once a run, before the first destructive set-up."""
         if self._gate is None:
             test, self._test = self._test, None
-            self._gate = run_checks(self.observer)
-            self._write("gate", {"checks": [finding.to_json() for finding in self._gate]})
-            self._test = test
+            try:
+                self._gate = run_checks(self.observer)
+                self._write("gate", {"checks": [finding.to_json() for finding in self._gate]})
+            finally:
+                self._test = test
         return self._gate
 
     def allow(self, family: str | None, target: str | None) -> None:
@@ -219,6 +232,11 @@ class Campaign:
         if error == "HealFailed":
             self._broken = True
 
+    def spoilt(self, test: str, error: str, reason: str) -> None:
+        """The test was over, and its clearing away went wrong: what it proved is not to be relied on."""
+        assert self._journal is not None
+        self._journal.write("test.close", {"outcome": "error", "error": error, "reason": reason}, test)
+
     def verdict_of(self, test: str) -> dict[str, Any] | None:
         """What the judge makes of that test, from the journal alone."""
         rows: list[dict[str, Any]] = self.judged().to_json()["tests"]
@@ -264,10 +282,11 @@ class Campaign:
         if hasattr(self, "site"):
             self.site.close()
         if self._embedded is not None:
+            clock = getattr(self, "clock", None)
             with contextlib.suppress(PvehaError):
-                clock = getattr(self, "clock", None)
                 if clock is not None:
                     clock.close()
-            if stop_site and not self._embedded.paced:
+            others = clock is None and self._embedded.found  # somebody else's run is on it
+            if stop_site and not self._embedded.paced and not others:
                 self._embedded.stop()
         self._lease.give_back()

@@ -93,6 +93,7 @@ class Baton:
         changed: Callable[[], None] = lambda: None,
         buried: Callable[[], None] = lambda: None,
         speed: float | None = None,
+        began: int | None = None,
         idle_limit: float | None = None,
     ) -> None:
         self.lock = threading.RLock()
@@ -103,7 +104,8 @@ class Baton:
         self._speed = speed
         self._idle_limit = idle_limit
         self._real = LiveClock()
-        self._origin = self._real.now().mono - (round(timeline.now / speed) if speed else 0)
+        # the real moment (monotonic ns) at which site time was zero; only paced time asks for it
+        self._origin = self._real.now().mono if began is None else began
         self._last_seen = self._real.now().mono
         self._participants: dict[str, Participant] = {}
         self._holder: Participant | None = None

@@ -120,7 +120,7 @@ class _Watched:
 class SimulatedSite:
     """Every part of the site, built and listening."""
 
-    def __init__(self, spec: SiteSpec, runtime: Path, *, speed: float | None = None) -> None:
+    def __init__(self, spec: SiteSpec, runtime: Path, *, speed: float | None = None, began: int | None = None) -> None:
         self.spec = spec
         self.runtime = runtime
         timeline = Timeline()
@@ -135,6 +135,7 @@ class SimulatedSite:
             changed=self._refresh,
             buried=self._buried,
             speed=speed,
+            began=began,
             idle_limit=None if speed else IDLE_LIMIT,
         )
         self._gate = SiteGate(self.world, self.baton)

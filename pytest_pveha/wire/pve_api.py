@@ -164,6 +164,11 @@ class PveApi:
         """DELETE happened, once. Errors as in ``get``; Unreachable says whether it may have happened."""
         return self._act("DELETE", path, params, deadline, at)
 
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """Whom it asks, in their order."""
+        return tuple(door.endpoint for door in self._doors)
+
     def close(self) -> None:
         """No connection is left open. The next call opens one again."""
         with self._lock:

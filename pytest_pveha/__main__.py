@@ -1,0 +1,7 @@
+"""``python -m pytest_pveha``: the same as ``pveha``, where its script is not on the path."""
+
+import sys
+
+from pytest_pveha.cli import main
+
+sys.exit(main())

@@ -1,0 +1,121 @@
+"""``pveha check``: is the inventory right, and is the site as it says, and fit to be tested? Nothing is changed."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_pveha.cli.output import row, say
+
+if TYPE_CHECKING:
+    from pytest_pveha.inventory import Site
+
+READY, NOT_READY, CANT_TELL = 0, 1, 6
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """``pveha check INVENTORY [--no-connect]``."""
+    parser = commands.add_parser(
+        "check",
+        help="check an inventory, and whether its site is ready",
+        description="Checks the inventory, then asks every API endpoint, node and BMC once, read-only, and runs the "
+        "readiness checks. A simulated site that is not running is started for that and ended again. Exit code 0: "
+        "ready; 1: not ready; 4: the inventory is wrong; 6: it cannot be told.",
+    )
+    parser.add_argument("inventory", metavar="INVENTORY", type=Path, help="the site's inventory")
+    parser.add_argument(
+        "--no-connect",
+        action="store_true",
+        help="only the inventory: no other file is opened, no secret is resolved, nobody is contacted",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """What was found is told, line by line."""
+    from pytest_pveha.inventory import load, node_digest
+
+    site = load(options.inventory)
+    model = site.model
+    row("inventory", f"{options.inventory}: valid, sha256 {site.sha256}")
+    kind = "SIMULATED: nothing real is touched" if site.simulated else "real"
+    row("site", f"{site.name} ({kind}), cluster {model.cluster.name}")
+    row("nodes", ", ".join(model.nodes))
+    row("node_digest", node_digest(list(model.nodes)))
+    row("guests", ", ".join(guest.id for guest in model.guests) or "none")
+    row("consent", consent(site))
+    for warning in warnings(site):
+        row("warning", warning)
+    if options.no_connect:
+        return READY
+    from pytest_pveha.cli.asking import ask_site
+
+    say()
+    answers = {"yes": 0, "no": 0, "cant_tell": 0}
+    with closing(ask_site(site)) as asking:  # whatever ends us, the site that was started ends too
+        for asked in asking:
+            answers[asked.verdict] += 1
+            row(WORDS[asked.verdict], str(asked))
+    say()
+    return _conclude(answers)
+
+
+WORDS = {"yes": "OK", "no": "NO", "cant_tell": "CAN'T TELL"}
+
+
+def _conclude(answers: dict[str, int]) -> int:
+    count = sum(answers.values())
+    if answers["no"]:
+        say(f"NOT READY: {answers['no']} of {count} answers are NO; destructive tests will be refused")
+        return NOT_READY
+    if answers["cant_tell"]:
+        say(
+            f"CAN'T TELL: {answers['cant_tell']} of {count} questions have no answer; destructive tests will be refused"
+        )
+        return CANT_TELL
+    say(f"READY: all {count} answers are OK")
+    return READY
+
+
+def consent(site: Site) -> str:
+    """What may be broken here, now, as far as the inventory alone tells."""
+    from pytest_pveha.clock import LiveClock
+    from pytest_pveha.inventory import consent_refusal
+
+    if site.simulated:
+        return "not needed, the site is simulated"
+    given = site.model.consent
+    refusal = consent_refusal(site, now=LiveClock().utc(), cluster_name=None, node_names=None, fault=None, target=None)
+    if given is None or refusal is not None:
+        return f"REFUSED: {refusal}"
+    return (
+        f"by {given.granted_by}, ticket {given.ticket}, until {given.not_after.isoformat()}, "
+        f"for {', '.join(given.faults)} on {', '.join(given.targets)}"
+    )
+
+
+def warnings(site: Site) -> Iterator[str]:
+    """What is valid, and will leave something unproven with this version."""
+    for name, node in site.model.nodes.items():
+        supplied = site.simulated and not (node.pdu or node.operator)
+        if node.bmc is None and not supplied:
+            other = next((way for way in ("pdu", "operator") if getattr(node, way) is not None), None)
+            what = f"power by {other} only, which this version does not use" if other else "no BMC"
+            yield f"nodes.{name}: {what}: power tests on it will be not proven; add nodes.{name}.bmc"
+        elif node.bmc is not None and node.bmc.driver != "ipmi":
+            yield (
+                f"nodes.{name}.bmc.driver: {node.bmc.driver} is not spoken by this version: power tests on {name} will "
+                "be not proven; use ipmi where the board has it"
+            )
+    for index, guest in enumerate(site.model.guests):
+        lacking = [probe.kind for probe in guest.probes if probe.kind != "tcp"]
+        if lacking and not site.simulated:
+            enough = (
+                "" if len(lacking) < len(guest.probes) else "; it has no other, so nothing can be told of its outage"
+            )
+            yield (
+                f"guests[{index}].probes: {guest.id}: this version cannot ask {', '.join(lacking)}, only tcp{enough}"
+            )
