@@ -6,7 +6,9 @@
       FaultError     PreflightRefused  NoEffect  HealFailed
       WaitTimeout    CantTell
       EvidenceError  Inconclusive  ClockUncertain  BadSignature
+    StopAsked      somebody, or the consent's window, ended the campaign
     NotMet(AssertionError)   the condition was seen to be false until the deadline
+    HarmSeen(AssertionError) more is being lost than was meant
     Interrupted(KeyboardInterrupt)   a signal asked the run to stop; raised by Clock waits
 
 AssertionError: the product failed. PvehaError: we could not tell.
@@ -121,6 +123,18 @@ class TimedOut(PvehaError):
 
 class NotMet(AssertionError):
     """The condition was seen to be false until its deadline: the cluster did not do what it must."""
+
+    def __init__(self, message: str, last_seen: str) -> None:
+        super().__init__(message)
+        self.last_seen = last_seen
+
+
+class StopAsked(PvehaError):
+    """Somebody, or the end of the consent's window, ended the campaign; what was broken is healed first."""
+
+
+class HarmSeen(AssertionError):
+    """More is being lost than was meant: the fault is healed at once and the campaign ends."""
 
 
 class Interrupted(KeyboardInterrupt):

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Protocol
 
 from pytest_pveha.errors import UsageError
 from pytest_pveha.observe.answer import Answer
 from pytest_pveha.observe.observer import Observer
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What a fault takes away."""
+
+    nodes: frozenset[str]
+    costs_membership: bool = True
+    about_quorum: bool = False
+    """Whether losing quorum is what the scenario is for."""
 
 
 class Fault(Protocol):
@@ -21,6 +31,10 @@ class Fault(Protocol):
 
     undo: ClassVar[str]
     """What heals it, for the person who must do it by hand."""
+
+    @property
+    def reach(self) -> Reach:
+        """What it takes away; the interlock asks whether the site can spare that."""
 
     def preflight(self, observer: Observer) -> None:
         """Refuse (PreflightRefused) while nothing is broken yet."""

@@ -34,7 +34,7 @@ def mend(run_dir: Path, site: Site, runs: OpenRuns, *, by: str, within: float, t
         observer = Observer(
             site,
             lambda kind, data: journal.write(kind, data, test),
-            lambda waiting_for, saw: tell(f"{waiting_for}: {saw}" if saw else waiting_for),
+            _once(tell),
         )
         for fault in open_faults(lines):
             tell(f"healing {fault.fault} ({fault.type} of {fault.params}), which was {fault.state}")
@@ -47,6 +47,20 @@ def mend(run_dir: Path, site: Site, runs: OpenRuns, *, by: str, within: float, t
     finally:
         journal.close()
     runs.remove(run_dir)
+
+
+def _once(tell: Callable[[str], None]) -> Callable[[str, str], None]:
+    """Tells what is waited for and what was seen, but not the same again and again."""
+    told = ""
+
+    def say(waiting_for: str, saw: str) -> None:
+        nonlocal told
+        text = f"{waiting_for}: {saw}" if saw else waiting_for
+        if text != told:
+            told = text
+            tell(text)
+
+    return say
 
 
 def _found(lines: list[Line]) -> Snapshot | None:

@@ -8,9 +8,11 @@ from typing import ClassVar
 
 from pytest_pveha.clock import SECOND
 from pytest_pveha.errors import PreflightRefused, SiteError, Unreachable
+from pytest_pveha.faults.fault import Reach
 from pytest_pveha.handles.bmc import Bmc, PowerReading
 from pytest_pveha.handles.node import Node
 from pytest_pveha.observe.answer import Answer, cant_tell, no, yes
+from pytest_pveha.observe.identity import own_bmc
 from pytest_pveha.observe.observer import Observer
 
 BMC = 20.0
@@ -38,6 +40,10 @@ class PowerCut:
 
     node: str
 
+    @property
+    def reach(self) -> Reach:
+        return Reach(frozenset({self.node}))
+
     def preflight(self, observer: Observer) -> None:
         node = observer.site.nodes[self.node]
         if node.bmc is None:
@@ -51,6 +57,9 @@ class PowerCut:
         _note_chassis(observer, self.node, reading)
         if not reading.on:
             raise PreflightRefused(f"the BMC of {self.node} says its chassis is off already; nothing to cut")
+        own = own_bmc(observer, node)
+        if own.verdict != "yes":
+            raise PreflightRefused(f"power is not touched: {own.saw}")
 
     def inject(self, observer: Observer) -> None:
         _bmc(observer.site.nodes[self.node]).set_power("off", observer.site.clock.deadline(BMC))

@@ -9,8 +9,9 @@ from typing import Any, Protocol
 from pytest_pveha.clock import SECOND
 from pytest_pveha.errors import CantTell, HealFailed, NoEffect, NotMet, SiteError, WaitTimeout
 from pytest_pveha.faults.fault import Fault, params
+from pytest_pveha.faults.sentinel import Sentinel
 from pytest_pveha.observe.answer import Condition, cant_tell, wait_until
-from pytest_pveha.observe.observer import Observer
+from pytest_pveha.observe.observer import Observer, View
 
 BITE = 60.0
 """Seconds a fault has to be seen to bite: BMCs act within 6 s, the membership forgets a node within 8."""
@@ -28,6 +29,9 @@ class Register(Protocol):
     def closed(self) -> None:
         """Called when the site is as it was found again."""
 
+    def stop_asked(self) -> str | None:
+        """Why the campaign is to end now; None while it may go on."""
+
 
 @contextmanager
 def injected(fault: Fault, name: str, observer: Observer, register: Register) -> Iterator[None]:
@@ -36,6 +40,8 @@ def injected(fault: Fault, name: str, observer: Observer, register: Register) ->
     Raises:
         PreflightRefused: nothing was touched.
         NoEffect: it was injected and did not bite.
+        HarmSeen, StopAsked: from any look at the site while it is open: more is being lost than was meant, or somebody
+            wants it to end.
         HealFailed: the undo could not be seen; the site is dirty. While another error is under way it is a note on it.
     """
     fault.preflight(observer)
@@ -46,6 +52,11 @@ def injected(fault: Fault, name: str, observer: Observer, register: Register) ->
         {"fault": name, "type": type(fault).__name__, "params": params(fault), "undo": {"by_hand": fault.undo}},
     )
     body: BaseException | None = None
+    view = observer.look()
+    members = view.membership.online.items() if view.membership is not None else ()
+    observer.sentinel = Sentinel(
+        fault.reach, frozenset(member for member, online in members if online), register.stop_asked
+    )
     try:
         _inject(fault, name, observer)
         _confirm(fault, name, observer)
@@ -54,6 +65,7 @@ def injected(fault: Fault, name: str, observer: Observer, register: Register) ->
         body = error
         raise
     finally:
+        observer.sentinel = _nobody
         try:
             heal(fault, name, observer)
         except HealFailed as dirty:
@@ -62,9 +74,12 @@ def injected(fault: Fault, name: str, observer: Observer, register: Register) ->
             body.add_note(str(dirty))
 
 
+def _nobody(view: View) -> None:
+    """While nothing is broken, nothing is out of order."""
+
+
 def _inject(fault: Fault, name: str, observer: Observer) -> None:
     clock = observer.site.clock
-    observer.look()  # what was so until just before
     before = clock.now().mono
     fault.inject(observer)
     observer.write("fault.inject", {"fault": name, "before": before, "after": clock.now().mono})
@@ -76,8 +91,8 @@ def _confirm(fault: Fault, name: str, observer: Observer) -> None:
         met = wait_until(Condition(f"{name} took effect", fault.took_effect), BITE, observer, every=0.5)
     except (NotMet, CantTell) as error:
         answer = "no" if isinstance(error, NotMet) else "cant_tell"
-        observer.write("fault.effect", {**data, "answer": answer, "saw": str(error), "low": None, "high": None})
-        raise NoEffect(f"the fault did not bite, so nothing that follows proves anything: {error}") from error
+        observer.write("fault.effect", {**data, "answer": answer, "saw": error.last_seen, "low": None, "high": None})
+        raise NoEffect(f"{name} did not bite, so what followed proves nothing: {error.last_seen}") from error
     observer.write("fault.effect", {**data, "answer": "yes", "saw": met.saw, "low": met.low, "high": met.high})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 from pytest_pveha.clock import Deadline, Instant
 from pytest_pveha.errors import ProtocolError
 from pytest_pveha.wire.pve_api import PveApi, Reply
+
+_MAC = re.compile(r"(?:[0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,24 @@ class GuestRow:
     node: str
     status: str
     ha_state: str | None
+    memory: int
+    """Bytes it was promised."""
+
+
+@dataclass(frozen=True, slots=True)
+class Totem:
+    """Corosync's timing: ``token`` in seconds, as it follows from the configuration and the number of nodes."""
+
+    token: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunningTask:
+    """A task that has not ended."""
+
+    type: str
+    id: str
+    node: str
 
 
 class Cluster:
@@ -126,7 +147,12 @@ class Cluster:
                 continue
             sid = f"{'vm' if row['type'] == 'qemu' else 'ct'}:{row['vmid']}"
             found[sid] = GuestRow(
-                sid, str(row.get("name", "")), str(row["node"]), str(row.get("status")), row.get("hastate")
+                sid,
+                str(row.get("name", "")),
+                str(row["node"]),
+                str(row.get("status")),
+                row.get("hastate"),
+                int(row.get("maxmem", 0)),
             )
         return found
 
@@ -134,6 +160,60 @@ class Cluster:
         """The HA resources that are configured, with their requested state."""
         rows = _rows(self._api.get("/cluster/ha/resources", deadline=deadline), "/cluster/ha/resources")
         return {str(row["sid"]): str(row.get("state", "started")) for row in rows}
+
+    def memory(self, deadline: Deadline) -> dict[str, tuple[int, int]]:
+        """Total and used bytes of every node that is online."""
+        rows = _rows(self._api.get("/cluster/resources", deadline=deadline, type="node"), "/cluster/resources")
+        return {
+            str(row["node"]): (int(row["maxmem"]), int(row["mem"]))
+            for row in rows
+            if row.get("type") == "node" and row.get("status") == "online" and "mem" in row
+        }
+
+    def votes(self, deadline: Deadline) -> dict[str, int]:
+        """Each node's votes as configured; PVE writes them as text."""
+        path = "/cluster/config/nodes"
+        rows = _rows(self._api.get(path, deadline=deadline), path)
+        return {str(row.get("node") or row["name"]): int(row.get("quorum_votes", 1)) for row in rows}
+
+    def totem(self, deadline: Deadline, nodes: int) -> Totem:
+        """The token's time: token + (nodes − 2) × token_coefficient from three nodes on, corosync.conf(5)."""
+        path = "/cluster/config/totem"
+        body = _mapping(self._api.get(path, deadline=deadline).value, path)
+        token, coefficient = int(body.get("token", 3000)), int(body.get("token_coefficient", 650))
+        return Totem((token + max(0, nodes - 2) * coefficient) / 1000)
+
+    def armed(self, deadline: Deadline) -> bool | None:
+        """Whether HA may fence; None where this version does not say (before pve-ha-manager 5.1.3)."""
+        path = "/cluster/ha/status/current"
+        rows = _rows(self._api.get(path, deadline=deadline), path)
+        states = [str(row["armed-state"]) for row in rows if row.get("type") == "fencing" and "armed-state" in row]
+        return None if not states else all(state in ("armed", "standby") for state in states)
+
+    def qdevice_connected(self, deadline: Deadline) -> bool:
+        """Whether the quorum device votes, as the node that answers sees it."""
+        path = "/cluster/config/qdevice"
+        return _mapping(self._api.get(path, deadline=deadline).value, path).get("State") == "Connected"
+
+    def running_tasks(self, deadline: Deadline) -> tuple[RunningTask, ...]:
+        """Tasks of any node that have not ended."""
+        rows = _rows(self._api.get("/cluster/tasks", deadline=deadline), "/cluster/tasks")
+        return tuple(
+            RunningTask(str(row.get("type")), str(row.get("id", "")), str(row.get("node")))
+            for row in rows
+            if not row.get("endtime")
+        )
+
+    def guest_macs(self, deadline: Deadline, guests: Mapping[str, GuestRow]) -> dict[str, str]:
+        """The guests' network cards, MAC → service id."""
+        found = {}
+        for sid, guest in guests.items():
+            kind, number = sid.split(":")
+            path = f"/nodes/{guest.node}/{'qemu' if kind == 'vm' else 'lxc'}/{number}/config"
+            for key, value in _mapping(self._api.get(path, deadline=deadline).value, path).items():
+                if key.startswith("net") and (mac := _MAC.search(str(value))):
+                    found[mac[0]] = sid
+        return found
 
     def versions(self, deadline: Deadline, node: str) -> str:
         """The node's pve-manager version."""

@@ -10,7 +10,7 @@ from pytest_pveha.handles.bmc import Bmc
 from pytest_pveha.handles.ceph import Ceph
 from pytest_pveha.handles.cluster import Cluster
 from pytest_pveha.handles.guest import Guest, Guests, Nodes, TcpProbe
-from pytest_pveha.handles.node import Node
+from pytest_pveha.handles.node import BmcIdentity, Node
 from pytest_pveha.handles.site import Site
 from pytest_pveha.inventory import Site as Inventory
 from pytest_pveha.inventory.hardware import Node as NodeBlock
@@ -82,7 +82,9 @@ def _node(inventory: Inventory, name: str, block: NodeBlock, clock: Clock, endpo
     ports = [(endpoint.host, endpoint.port)] if endpoint else []
     if block.address:
         ports.append((split(block.address, 22)[0], block.ssh.port))
-    return Node(name, ssh, _bmc(inventory, block, clock), clock, tuple(ports))
+    declared = block.bmc.identity if block.bmc else None
+    identity = BmcIdentity(declared.mac, declared.guid, declared.confirmed_by) if declared else None
+    return Node(name, ssh, _bmc(inventory, block, clock), clock, tuple(ports), identity)
 
 
 def _ssh(inventory: Inventory, name: str, block: NodeBlock, clock: Clock) -> Ssh | None:

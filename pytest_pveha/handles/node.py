@@ -58,14 +58,31 @@ class JournalLine:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class BmcIdentity:
+    """How a node's own BMC can be told, as the inventory declares it."""
+
+    mac: str | None = None
+    guid: str | None = None
+    confirmed_by: str | None = None
+
+
 class Node:
     """A Proxmox node by its inventory name. Keeps no state but its connection."""
 
     def __init__(
-        self, name: str, ssh: Ssh | None, bmc: Bmc | None, clock: Clock, ports: tuple[tuple[str, int], ...]
+        self,
+        name: str,
+        ssh: Ssh | None,
+        bmc: Bmc | None,
+        clock: Clock,
+        ports: tuple[tuple[str, int], ...],
+        bmc_identity: BmcIdentity | None = None,
     ) -> None:
         self.name = name
         self.bmc = bmc
+        self.bmc_identity = bmc_identity or BmcIdentity()
+        """What the inventory says its BMC can be told by."""
         self.addresses = ports
         """Where it answers when it lives: (host, port) of its API and SSH."""
         self._ssh = ssh
@@ -134,6 +151,10 @@ class Node:
             said = word or result.stderr.decode(errors="replace").strip()
             raise ProtocolError(f"node {self.name}: `systemctl is-active {unit}` said {said[:100]!r}")
         return word == "active"
+
+    def command(self, deadline: Deadline, *words: str) -> str:
+        """What a command that only reads printed; ProtocolError where it failed or is not installed."""
+        return self._read(deadline, *words)
 
     def facts(self, per_command: float = 20) -> Host:
         """Testinfra's ``host`` on this node, riding on our connection; for reading only."""

@@ -38,6 +38,15 @@ class Site:
         return self.model.simulator is not None
 
     @property
+    def permitted(self) -> frozenset[str] | None:
+        """The guests that may go down with their node: those under test and those consented to; None: all of them."""
+        consent = self.model.consent
+        if self.simulated or (consent is not None and consent.bystanders == ("all",)):
+            return None
+        named = {guest.id for guest in self.model.guests}
+        return frozenset(named | set(consent.bystanders if consent else ()))
+
+    @property
     def base(self) -> Path:
         """The folder that relative paths and secret references start from."""
         return self.path.parent

@@ -71,6 +71,13 @@ Targets = Annotated[
 ]
 
 
+Bystanders = Annotated[
+    tuple[Label, ...],
+    BeforeValidator(_all_or_list),
+    WithJsonSchema({"anyOf": [{"const": "all"}, {"type": "array", "items": {"type": "string"}}]}),
+]
+
+
 class Consent(Block):
     """The written, expiring leave to break things on this very cluster."""
 
@@ -94,6 +101,8 @@ class Consent(Block):
     """Nodes and guests that are granted, or all."""
     site_reset: bool = False
     """true = also scenarios that may reset more than their victim."""
+    bystanders: Bystanders = ()
+    """Guests that `guests` does not list and that may go down with their node all the same, or all."""
     never_touch: NeverTouch = Field(default_factory=NeverTouch)
     """What no fault may reach."""
 

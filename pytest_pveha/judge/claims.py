@@ -56,6 +56,15 @@ class ClaimVerdict:
         }
 
 
+CAUSES: Final[Mapping[str, str]] = {
+    "not_before_death": "it was started elsewhere before its dead node's watchdog could have fired, so both could run",
+    "collateral_resets": "a node that was not meant to die was reset",
+    "recovery_time": "its application answered too late",
+    "downtime": "its application was away too long",
+}
+"""What a missed claim says of the site, for whoever is called at night."""
+
+
 def evaluate(test: TestFacts, claim: Mapping[str, Any]) -> ClaimVerdict:
     """The claim judged; what cannot be measured is inconclusive, with the reason. Never raises."""
     measure, subject = text(claim.get("measure")), text(claim.get("subject"))
@@ -72,6 +81,8 @@ def evaluate(test: TestFacts, claim: Mapping[str, Any]) -> ClaimVerdict:
     else:
         verdict, against = compare(measured, op, objective)
         reason = f"{named} is {measured}, {against}"
+        if verdict == "rejected" and measure in CAUSES:
+            reason += f": {CAUSES[measure]}"
     return ClaimVerdict(
         measure=measure,
         subject=subject,

@@ -31,6 +31,7 @@ Finding = tuple[str, str]
 _BY_ERROR: Final = {
     "HealFailed": "dirty",
     "NotMet": "rejected",
+    "HarmSeen": "rejected",
     "AssertionError": "rejected",
     "Failed": "rejected",
     "NoEffect": "invalid",
@@ -38,6 +39,7 @@ _BY_ERROR: Final = {
     "UnsafeTarget": "not proven",
     "SiteDirty": "not proven",
     "SiteBusy": "not proven",
+    "StopAsked": "not proven",
     "UsageError": "not proven",
     "InventoryError": "not proven",
     "Skipped": "not proven",
@@ -262,10 +264,10 @@ def _judged(test: TestFacts) -> TestVerdict:
         *((claim.verdict, claim.reason) for claim in claims if claim.verdict != "accepted"),
         *(("inconclusive", f"the journal's {each}; what it should say is not known") for each in test.spoilt),
     ]
-    if not test.claims and not any(finding[0] == "not proven" for finding in findings):
-        findings.append(("not proven", "it makes no claim, so there is nothing that it proves"))
     if _never_came_to_it(test):
         findings = [each for each in findings if each[0] not in ("inconclusive", "invalid")]
+    if not test.claims and not findings:  # what keeps a test from coming to its claims is the cause, where there is one
+        findings.append(("not proven", "it makes no claim, so there is nothing that it proves"))
     verdict = min((verdict for verdict, _ in findings), key=WORST_FIRST.index, default="accepted")
     reasons = [reason for each, reason in findings if each == verdict]
     return TestVerdict(

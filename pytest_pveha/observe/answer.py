@@ -96,7 +96,7 @@ def wait_until(
         due = max(due + round(every * SECOND), answered)
         clock.sleep_until(min(due, max(end, answered)))
     if answer.verdict == "no":
-        raise NotMet(f"{condition.name}: not within {within:g} s; last seen: {answer.saw}")
+        raise NotMet(f"{condition.name}: not within {within:g} s; last seen: {answer.saw}", answer.saw)
     raise CantTell(condition.name, within, answer.saw)
 
 

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import re
+
 from pytest_pveha.clock import SECOND
 from pytest_pveha.errors import SiteError
 from pytest_pveha.handles.guest import Guests, Nodes
 from pytest_pveha.handles.node import Node
 from pytest_pveha.observe.answer import Answer, Condition, cant_tell, no, yes
 from pytest_pveha.observe.observer import READ, Observer
+
+REREAD = 30 * SECOND
+"""Nanoseconds after which a journal is read again for why a guest does not start: its LRM tries every ten seconds."""
+
+_TASK_ENDED = re.compile(r"end task UPID:[^ ]*:(?:qm|vz)start:(\d+):[^ ]*: (.*)$")
+"""The end of a start, as the LRM's journal has it (wording: pve-common RESTEnvironment.pm, recorded on PVE 9.1.9)."""
 
 FRESH = 30
 """Seconds after which PVE calls a status stamp old (pve-ha-manager API2/HA/Status.pm)."""
@@ -70,8 +78,32 @@ def find_in_journals(observer: Observer, nodes: Nodes, text: str) -> Answer:
     return no(f"no journal says {text!r}")
 
 
+class _Refusals:
+    """Why guests do not start, by the node's own journal; read again only after a while."""
+
+    def __init__(self) -> None:
+        self._read_at: dict[str, int] = {}
+        self._found: dict[str, str] = {}
+
+    def of(self, observer: Observer, node: Node, sids: list[str]) -> str:
+        """What the LRM's tasks there ended with, for the end of a sentence; empty if they did not fail."""
+        now = observer.site.clock.now().mono
+        if now - self._read_at.get(node.name, -REREAD) >= REREAD:
+            self._read_at[node.name] = now
+            try:
+                lines = node.journal(observer.since, ("pve-ha-lrm",), observer.site.clock.deadline(READ))
+            except SiteError:
+                return ""
+            for task, status in (match.groups() for line in lines if (match := _TASK_ENDED.search(line.text))):
+                self._found[task] = status
+        numbers = (sid.partition(":")[2] for sid in sids)
+        failed = [self._found[number] for number in numbers if self._found.get(number, "OK") != "OK"]
+        return f"; its last try there: {', '.join(dict.fromkeys(failed))}" if failed else ""
+
+
 def started(guests: Guests, on: Nodes) -> Condition:
     """Each guest is started by HA on one of these nodes, and its process was seen there."""
+    why = _Refusals()
 
     def ask(observer: Observer) -> Answer:
         view = observer.look()
@@ -89,7 +121,7 @@ def started(guests: Guests, on: Nodes) -> Condition:
             running = observer.processes(on[name]).ages
             missing = sorted(sid for sid, node in places.items() if node == name and sid not in running)
             if missing:
-                return no(f"no process of {', '.join(missing)} on {name} yet")
+                return no(f"no process of {', '.join(missing)} on {name}{why.of(observer, on[name], missing)}")
         return yes(", ".join(f"{sid} on {node}" for sid, node in sorted(places.items())))
 
     return Condition(f"{len(guests)} guests are started on {', '.join(on.names)}", ask)
@@ -136,6 +168,15 @@ def quorum_whole() -> Condition:
     return Condition("quorum is whole from every node's view", ask)
 
 
+def _places(observer: Observer, sids: list[str]) -> str:
+    """What HA says of these guests, in parentheses: a guest that is started and silent is slow inside, not lost."""
+    manager = observer.look().manager
+    if manager is None:
+        return ""
+    told = [f"{row.state} on {row.node}" for sid in sids if (row := manager.services.get(sid)) is not None]
+    return f" (HA: {', '.join(dict.fromkeys(told))})" if told else ""
+
+
 LASTING = 10.0
 """Seconds of good answers that make a recovery lasting."""
 
@@ -155,7 +196,7 @@ def answering(guests: Guests) -> Condition:
             elif now - since < LASTING * SECOND:
                 young.append(sid)
         if bad:
-            return no(f"no answer from {', '.join(bad)}")
+            return no(f"no answer from {', '.join(bad)}{_places(observer, bad)}")
         if young:
             return no(f"{', '.join(young)} answers for less than {LASTING:g} s")
         return yes(f"{len(guests)} guests answer")

@@ -40,6 +40,8 @@ class Observer:
         self.since = site.clock.now().utc / SECOND
         """When the present incident began (epoch seconds): journals are read from here on."""
         self.sampler: Sampling | None = None
+        self.sentinel: Callable[[View], None] = lambda view: None
+        """Sees every view while a fault is in force, and raises when it must end at once."""
         self._last: dict[str, tuple[str, int]] = {}
         self._changes: dict[str, tuple[int, int]] = {}
 
@@ -66,7 +68,9 @@ class Observer:
                 self.note(f"node_status/{name}", state, asked.at, asked.answered, "api")
             for sid, service in sorted(manager.services.items()):
                 self.note(f"service/{sid}", f"{service.state}@{service.node}", asked.at, asked.answered, "api")
-        return View(membership, manager, trouble)
+        view = View(membership, manager, trouble)
+        self.sentinel(view)
+        return view
 
     def boot_id(self, node: Node) -> str:
         """The node's boot id, noted."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pytest_pveha.errors import SiteError
+from pytest_pveha.handles.cluster import Manager
 from pytest_pveha.observe.answer import Answer, cant_tell, no, yes
+from pytest_pveha.observe.ha import FRESH
 from pytest_pveha.observe.observer import READ, Observer
 
 
@@ -23,13 +25,15 @@ class Snapshot:
     guests: dict[str, str]
     """``status@node`` of every guest, HA or not."""
     boot_ids: dict[str, str]
+    guarded: dict[str, bool] = field(default_factory=dict)
+    """Whether each node's LRM holds its lock, and with it the watchdog: only such a node can be fenced in time."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Snapshot:
-        return cls(**{name: data[name] for name in cls.__dataclass_fields__})
+        return cls(**{name: data[name] for name in cls.__dataclass_fields__ if name in data})
 
 
 def take(observer: Observer) -> Snapshot:
@@ -52,11 +56,22 @@ def take(observer: Observer) -> Snapshot:
         services={sid: f"{row.state}@{row.node}" for sid, row in sorted(view.manager.services.items())},
         guests={sid: f"{row.status}@{row.node}" for sid, row in sorted(guests.items())},
         boot_ids=boot_ids,
+        guarded={name: _guarded(view.manager, name) for name in nodes},
     )
 
 
+def _guarded(manager: Manager, node: str) -> bool:
+    lrm = manager.lrms.get(node)
+    return lrm is not None and lrm.state == "active" and manager.timestamp - lrm.timestamp <= FRESH
+
+
 def differences(found: Snapshot, now: Snapshot) -> list[str]:
-    """What is not as it was found, in words; boot ids are no part of it, a healed node has a new one."""
+    """What is not as it was found, in words.
+
+    Boot ids are no part of it: a healed node has a new one. A node that was not guarded and now is, is fine: its LRM
+    goes idle by itself. One that no longer is, is not: the master that fenced it holds its lock for two minutes more,
+    and a fault that came meanwhile would meet a node without a watchdog.
+    """
     rows = [] if now.quorate == found.quorate else [f"quorate: {found.quorate} → {now.quorate}"]
     for what, before, after in (
         ("node", found.nodes, now.nodes),
@@ -66,6 +81,9 @@ def differences(found: Snapshot, now: Snapshot) -> list[str]:
         for key in sorted({*before, *after}):
             if before.get(key) != after.get(key):
                 rows.append(f"{what} {key}: {before.get(key, 'absent')} → {after.get(key, 'absent')}")
+    for node, was in sorted(found.guarded.items()):
+        if was and now.nodes.get(node) == "online" and not now.guarded.get(node):
+            rows.append(f"the LRM of {node}: active → not active")
     return rows
 
 

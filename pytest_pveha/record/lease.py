@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from urllib.parse import quote
 
 from pytest_pveha.errors import SiteBusy, UsageError
@@ -17,6 +16,7 @@ class Lease:
 
     def __init__(self, site: str, environ: Mapping[str, str] = os.environ) -> None:
         self._path = state_home(environ) / "lease" / f"{quote(site, safe='')}.lock"
+        self._stop = self._path.with_suffix(".stop")
         self._descriptor: int | None = None
 
     def take(self, *, wait: bool = False) -> None:
@@ -34,7 +34,20 @@ class Lease:
             raise SiteBusy(f"process {holder} is using this site; wait until it has ended, or end it") from None
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        self._stop.unlink(missing_ok=True)  # it was meant for whoever was here before
         self._descriptor = descriptor
+
+    def ask_to_stop(self, why: str) -> None:
+        """Whoever holds the site ends its campaign, healing first."""
+        self._stop.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._stop.write_text(f"{why}\n")
+
+    def stop_asked(self) -> str | None:
+        """Why somebody wants the holder to end; None if nobody does."""
+        try:
+            return self._stop.read_text(errors="replace").strip() or "no reason given"
+        except FileNotFoundError:
+            return None
 
     def give_back(self) -> None:
         """Others may use the site."""
@@ -42,7 +55,16 @@ class Lease:
             os.close(self._descriptor)
             self._descriptor = None
 
-    @property
-    def path(self) -> Path:
-        """The lock file."""
-        return self._path
+    def holder(self) -> str | None:
+        """The process that holds the site, None if nobody does."""
+        try:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            return None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return os.read(descriptor, 100).decode(errors="replace").strip() or "unknown"
+        finally:
+            os.close(descriptor)
+        return None

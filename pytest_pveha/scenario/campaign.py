@@ -15,6 +15,8 @@ from pytest_pveha import __version__
 from pytest_pveha.clock import Clock, LiveClock
 from pytest_pveha.embedded import Embedded, start_or_attach
 from pytest_pveha.errors import PreflightRefused, PvehaError, SiteDirty, SiteError, UnsafeTarget
+from pytest_pveha.faults.fault import Reach
+from pytest_pveha.faults.interlock import interlock
 from pytest_pveha.handles.connect import connect
 from pytest_pveha.handles.site import Site
 from pytest_pveha.inventory import Site as Inventory
@@ -28,6 +30,9 @@ from pytest_pveha.record.lease import Lease
 from pytest_pveha.record.openings import OpenRuns, open_runs
 from pytest_pveha.scenario.objectives import as_json
 from pytest_pveha.scenario.run import Run
+
+WINDOW_END = 300.0
+"""Seconds before the consent's window closes at which what is broken is healed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +196,17 @@ class Campaign:
         if refusal:
             raise UnsafeTarget(refusal)
 
+    def interlock(self, reach: Reach) -> None:
+        """Return only if the site, as it is now, survives that loss; else PreflightRefused."""
+        model = self.declared.model
+        interlock(
+            self.observer,
+            reach,
+            self.declared.permitted,
+            ceph=model.ceph is not None,
+            qdevice=model.quorum_device is not None,
+        )
+
     def refuse_destructive(self) -> None:
         """Return only if a destructive test may begin.
 
@@ -220,6 +236,7 @@ class Campaign:
             before=before,
             register=self,
             allow=self.allow,
+            interlock=self.interlock,
             settle=settle,
             seed=seed,
         )
@@ -259,6 +276,16 @@ class Campaign:
     def closed(self) -> None:
         """Nothing of this run is left to heal."""
         self._runs.remove(self.folder)
+
+    def stop_asked(self) -> str | None:
+        """Why the campaign is to end: somebody typed ``pveha stop``, or the consent's window is about to close."""
+        asked = self._lease.stop_asked()
+        consent = self.declared.model.consent
+        if asked is None and consent is not None and not self.declared.simulated:
+            left = (consent.not_after - LiveClock().utc()).total_seconds()
+            if left < WINDOW_END:
+                asked = f"the consent's window closes at {consent.not_after.isoformat()}"
+        return asked
 
     # --- closing -----------------------------------------------------------------------------------------------
 

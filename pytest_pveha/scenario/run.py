@@ -8,7 +8,7 @@ from typing import Any
 
 from pytest_pveha.clock import SECOND
 from pytest_pveha.errors import CantTell, NotMet, SiteError, UsageError
-from pytest_pveha.faults.fault import Fault
+from pytest_pveha.faults.fault import Fault, Reach
 from pytest_pveha.faults.power import PowerCut
 from pytest_pveha.faults.restore import restore
 from pytest_pveha.faults.session import Register, injected
@@ -43,12 +43,15 @@ class Run:
         before: Snapshot,
         register: Register,
         allow: Callable[[str, str], None],
+        interlock: Callable[[Reach], object],
         settle: float,
         seed: int,
     ) -> None:
-        """``allow(family, target)`` raises UnsafeTarget where consent does not reach that far."""
+        """``allow(family, target)`` raises UnsafeTarget where consent does not reach that far, ``interlock(reach)``
+        PreflightRefused where the site would not survive it."""
         self.seed = seed
         self._allow = allow
+        self._interlock = interlock
         self._before = before
         self._observer = observer
         self._site = observer.site
@@ -84,7 +87,7 @@ class Run:
         try:
             met: Met = wait_until(condition, seconds, self._observer)
         except NotMet as error:
-            self._observer.write("expect", {**data, "outcome": "not_met", "saw": str(error)})
+            self._observer.write("expect", {**data, "outcome": "not_met", "saw": error.last_seen})
             raise
         except CantTell as error:
             self._observer.write("expect", {**data, "outcome": "cant_tell", "saw": error.last_seen})
@@ -139,6 +142,7 @@ class Run:
         """While open the fault is in force; see ``faults.session``."""
         for victim in victims:
             self._allow(fault.family, victim)
+        self._interlock(fault.reach)
         self._faults += 1
         self._sampler.fast()
         self._clock.sleep(BEFORE_FAULT)

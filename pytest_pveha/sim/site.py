@@ -11,7 +11,6 @@ import json
 import os
 import secrets
 import socket
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -74,10 +73,9 @@ class NodeBmc:
 
     def __init__(self, node: str, gate: SiteGate) -> None:
         self._gate = gate
-        self._node = node
-        number = gate.world.nodes[node].nodeid
-        self.mac = f"02:00:00:00:00:{number:02x}"
-        self.guid = uuid.UUID(int=(0x4000_8000 << 64) + number)
+        self._machine = gate.world.behind_bmc(node)
+        self.mac = self._machine.spec.bmc_mac
+        self.guid = self._machine.spec.system_uuid
         self.ip = "127.0.0.1"
 
     @contextmanager
@@ -86,10 +84,10 @@ class NodeBmc:
             yield
 
     def chassis_on(self) -> bool:
-        return self._gate.world.nodes[self._node].chassis_on
+        return self._machine.chassis_on
 
     def control(self, command: str) -> None:
-        self._gate.world.chassis(self._node, command)
+        self._gate.world.chassis(self._machine.name, command)
 
     def now(self) -> float:
         return self._gate.world.utc()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, TypeVar
+from uuid import UUID
 
 from pytest_pveha.sim.defects import check_known
 
@@ -22,6 +23,16 @@ class NodeSpec:
     room: str = ""
     boot_seconds: float = 210.0
     memory_bytes: int = 64 * GIB
+
+    @property
+    def system_uuid(self) -> UUID:
+        """What the board calls itself: the BMC's GUID, and the DMI product UUID its system reads."""
+        return UUID(int=(0x4000_8000 << 64) + self.nodeid)
+
+    @property
+    def bmc_mac(self) -> str:
+        """The network address of the BMC's own port."""
+        return f"02:00:00:00:00:{self.nodeid:02x}"
 
 
 @dataclass(frozen=True, slots=True)

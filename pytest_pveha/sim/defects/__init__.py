@@ -73,6 +73,13 @@ _ALL = (
         _POWER_LOSS,
         "not proven",
     ),
+    Defect(
+        "bmc-cables-swapped",
+        "the BMC at each node's address is the next node's: a power cut would hit the wrong machine",
+        "two patch cables or two DHCP reservations were exchanged in the rack",
+        _POWER_LOSS,
+        "not proven",
+    ),
 )
 
 DEFECTS: dict[str, Defect] = {defect.name: defect for defect in _ALL}

@@ -206,6 +206,7 @@ def _content(facts: Facts, path: str) -> str | None:
         "/proc/uptime": lambda: f"{facts.uptime():.2f} {facts.uptime() * 8:.2f}\n",
         "/proc/version": lambda: f"Linux version {KERNEL} {KERNEL_BUILD}\n",
         "/proc/loadavg": lambda: "0.10 0.10 0.10 1/300 2000\n",
+        "/sys/class/dmi/id/product_uuid": lambda: f"{facts.node.spec.system_uuid}\n",
         "/etc/hostname": lambda: f"{name}\n",
         "/etc/machine-id": lambda: f"{digest('machine', name)[:32]}\n",
         "/etc/os-release": lambda: _OS_RELEASE,
@@ -720,3 +721,22 @@ def _guest_table(facts: Facts, guests: list[Guest]) -> str:
         memory = guest.spec.memory_bytes >> 20
         out += f"{guest.vmid:10d} {guest.name:<20} {status:<10} {memory:<10d} {0:12.2f} {pid:<10d}\n"
     return out if guests else ""
+
+
+# --- ipmitool, to the node's own BMC ----------------------------------------------------------------------------------
+
+
+@_command("ipmitool")
+def _ipmitool(call: Invocation) -> Result:
+    spec = call.facts.node.spec
+    match call.args:
+        case ["mc", "guid"]:
+            return Result(0, f"System GUID  : {spec.system_uuid}\nTimestamp    : 01/01/1970 00:00:00\n")
+        case ["lan", "print"] | ["lan", "print", "1"]:
+            address = call.facts.address(call.facts.node)
+            return Result(
+                0,
+                f"IP Address Source       : Static Address\nIP Address              : {address}\n"
+                f"Subnet Mask             : 255.255.255.0\nMAC Address             : {spec.bmc_mac}\n",
+            )
+    return Result(1, "", "Invalid command\n")

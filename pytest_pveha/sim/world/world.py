@@ -86,6 +86,13 @@ class World:
         """Whether that node's BMC answers: it has its own power."""
         return node in self.nodes and not self.planted("bmc-unreachable")
 
+    def behind_bmc(self, node: str) -> Node:
+        """The machine that the BMC at that node's address really belongs to."""
+        if not self.planted("bmc-cables-swapped"):
+            return self.nodes[node]
+        names = list(self.nodes)
+        return self.nodes[names[(names.index(node) + 1) % len(names)]]
+
     def guest_answering(self, vmid: int) -> bool:
         """Whether the guest's application answers."""
         return self.guests[vmid].answering

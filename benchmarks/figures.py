@@ -1,0 +1,134 @@
+"""The project's figures, with the machine's load beside them.
+
+python benchmarks/figures.py [--seeds 20] [--only demo truth load]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+for folder in (ROOT, ROOT / "tests", ROOT / "tests" / "sim"):
+    sys.path.insert(0, str(folder))
+
+import whole_run  # noqa: E402
+from truth_of import Reported, reported, running  # noqa: E402
+
+SHORT = ROOT / "tests" / "sim" / "short_suite.py"
+REFERENCE = {"other-1": (120, 155, "127–147 s"), "crm-master": (175, 205, "177 s")}
+"""Role → the range the simulated site must stay in (s), and what a PVE 9.1.9 control plane of that shape measured."""
+
+
+def say(text: str = "") -> None:
+    """One line, with the load average at this moment."""
+    load = " ".join(f"{each:.2f}" for each in os.getloadavg())
+    print(f"[load {load}, {os.cpu_count()} cores] {text}", flush=True)
+
+
+def spread(values: Sequence[float]) -> str:
+    """Lowest, middle and highest of the values."""
+    return f"{min(values):.1f} to {max(values):.1f} s, median {statistics.median(values):.1f} s (n = {len(values)})"
+
+
+def demo() -> bool:
+    """Wall time of the main job against the simulated time it plays."""
+    with whole_run.place() as here:
+        begin = time.monotonic()
+        outcome = whole_run.run(here.inventory(), here)
+        wall = time.monotonic() - begin
+    minutes = (outcome.journal[-1].mono - outcome.journal[0].mono) / 60e9
+    say(
+        f"demo: {wall:.1f} s of wall time (goal: under 60) for {minutes:.1f} simulated minutes (goal: at least 30), "
+        f"x{minutes * 60 / wall:.0f}; exit code {outcome.exit_code}, {outcome.verdict['verdict']}"
+    )
+    return wall < 60 and minutes >= 30 and outcome.exit_code == 0
+
+
+def truth(seeds: int) -> bool:
+    """How often the truth lies within the reported bounds, and how long recoveries take against the reference."""
+    claims: list[Reported] = []
+    times: dict[str, list[float]] = {role: [] for role in REFERENCE}
+    good = True
+    for seed in range(1, seeds + 1):
+        with whole_run.place() as here:
+            outcome = whole_run.run(here.inventory(seed=seed, boot_seconds=40), here, suites=SHORT)
+        claims += reported(outcome, seed)
+        for role in REFERENCE:
+            times[role].append(running(outcome, role))
+    missed = [each for each in claims if not each.contained]
+    widths = [each.high - each.low for each in claims if each.high is not None]
+    say(f"truth: {len(claims) - len(missed)} of {len(claims)} reported durations contain it, over {seeds} seeds")
+    say(f"width of the stated bounds: {spread(widths)}")
+    for each in missed:
+        say(f"  MISSED: {each}")
+    for role, (low, high, measured) in REFERENCE.items():
+        inside = all(low <= each <= high for each in times[role])
+        good = good and inside
+        say(
+            f"cut to guest process running, {role}: {spread(times[role])}; must lie in {low}–{high} s: "
+            f"{'yes' if inside else 'NO'} (a real control plane: {measured})"
+        )
+    return good and not missed
+
+
+def load() -> bool:
+    """What the plugin costs a pytest run that has nothing to do with it."""
+    with whole_run.place() as here:
+        (here.folder / "test_other.py").write_text("def test_other():\n    assert True\n")
+        (here.folder / "pytest.ini").write_text("[pytest]\n")
+        bare = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_other.py"]
+        ours = [*bare, "-p", "pytest_pveha.plugin"]
+        begin = {"without": bare, "with": ours}
+        taken: dict[str, list[float]] = {name: [] for name in begin}
+        for _ in range(15):  # in turns: a machine that gets busier slows both
+            for name, words in begin.items():
+                taken[name].append(timed(words, here))
+    without, with_it = (min(taken[name]) for name in ("without", "with"))
+    say(
+        f"pytest start to end, best of 15: {1000 * without:.0f} ms without the plugin, {1000 * with_it:.0f} ms with: "
+        f"{1000 * (with_it - without):+.0f} ms (goal: under 30), ratio {with_it / without:.3f}"
+    )
+    imports = [imported() for _ in range(9)]
+    say(f"import of pytest_pveha.plugin after pytest, best of 9: {1000 * min(imports):.1f} ms")
+    return with_it - without < 0.030
+
+
+def timed(words: Sequence[str], here: whole_run.Place) -> float:
+    """Seconds that command takes."""
+    alone = {**here.environment, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    begin = time.monotonic()
+    subprocess.run(words, cwd=here.folder, env=alone, check=True, stdout=subprocess.DEVNULL)
+    return time.monotonic() - begin
+
+
+def imported() -> float:
+    """Seconds the plugin's import takes where pytest is loaded already."""
+    program = "import pytest, time; t = time.perf_counter(); import pytest_pveha.plugin; print(time.perf_counter() - t)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True, capture_output=True
+    )
+    return float(done.stdout)
+
+
+def main() -> int:
+    """Print the figures; 1 if one misses its goal."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=20, help="how many seeds the truth is compared over")
+    parser.add_argument("--only", nargs="*", choices=("demo", "truth", "load"), default=("demo", "truth", "load"))
+    given = parser.parse_args()
+    parts: dict[str, Callable[[], bool]] = {"demo": demo, "truth": lambda: truth(given.seeds), "load": load}
+    results = {name: parts[name]() for name in given.only}
+    missed = [name for name, good in results.items() if not good]
+    say(f"goals missed by: {', '.join(missed)}" if missed else "all goals are met")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,110 @@
+"""Whose BMC is this: matches, contradictions, and what cannot be told."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+
+from pytest_pveha.clock import Deadline, LiveClock
+from pytest_pveha.errors import ProtocolError
+from pytest_pveha.handles.node import BmcIdentity, Node
+from pytest_pveha.observe.identity import own_bmc
+from pytest_pveha.observe.observer import Observer
+
+GUID = "00112233-4455-6677-8899-aabbccddeeff"
+MIXED = "33221100-5544-7766-8899-aabbccddeeff"
+"""The same board, told with its first three fields little-endian, as SMBIOS does."""
+REVERSED = "ffeeddcc-bbaa-9988-7766-554433221100"
+BLANK = "00000000-0000-0000-0000-000000000000"
+
+
+class Board:
+    """A node as far as its identity goes: what its BMC says, and what its system reads."""
+
+    def __init__(self, bmc: dict[str, str], declared: BmcIdentity, **read: str) -> None:
+        self.name = "pve1"
+        self.bmc = self
+        self.bmc_identity = declared
+        self._told = bmc
+        self._read = read
+
+    def identity(self, deadline: Deadline) -> dict[str, str]:
+        return self._told
+
+    def command(self, deadline: Deadline, *words: str) -> str:
+        key = {"lan": "mac", "mc": "guid"}.get(words[1] if len(words) > 1 else "", "uuid")
+        if key not in self._read:
+            raise ProtocolError(f"{words[0]}: command not found")
+        value = self._read[key]
+        return {"mac": f"MAC Address             : {value}\n", "guid": f"System GUID  : {value}\n"}.get(
+            key, value + "\n"
+        )
+
+
+class _Site:
+    clock = LiveClock()
+
+
+class _Eyes:
+    site = _Site()
+
+
+def asked(bmc: dict[str, str], declared: BmcIdentity | None = None, **read: str) -> Any:
+    board = Board(bmc, declared or BmcIdentity(), **read)
+    return own_bmc(cast("Observer", _Eyes()), cast("Node", board))
+
+
+@pytest.mark.parametrize(
+    ("bmc", "read"),
+    [
+        ({"mac": "02:00:00:00:00:01"}, {"mac": "02:00:00:00:00:01"}),
+        ({"guid": GUID}, {"guid": GUID}),
+        ({"guid": GUID}, {"uuid": GUID}),
+        ({"guid": GUID}, {"uuid": MIXED}),
+        ({"guid": GUID}, {"guid": REVERSED}),
+        ({"guid": GUID, "mac": "02:00:00:00:00:01"}, {"mac": "02:00:00:00:00:01", "uuid": BLANK}),
+        # a system UUID may be another number altogether; the MAC decides
+        ({"guid": GUID, "mac": "02:00:00:00:00:01"}, {"mac": "02:00:00:00:00:01", "uuid": GUID.replace("0", "9")}),
+    ],
+)
+def test_a_match_from_both_sides_is_the_own_bmc(bmc: dict[str, str], read: dict[str, str]) -> None:
+    """One identity that agrees, in either byte order, suffices."""
+    assert asked(bmc, **read).verdict == "yes"
+
+
+@pytest.mark.parametrize(
+    ("bmc", "read"),
+    [
+        ({"mac": "02:00:00:00:00:02"}, {"mac": "02:00:00:00:00:01"}),
+        ({"guid": GUID.replace("0", "9")}, {"guid": GUID}),
+        ({"guid": GUID.replace("0", "9")}, {"uuid": GUID}),
+        ({"mac": "02:00:00:00:00:02", "guid": GUID}, {"mac": "02:00:00:00:00:01", "uuid": GUID}),
+    ],
+)
+def test_a_contradiction_is_another_machine(bmc: dict[str, str], read: dict[str, str]) -> None:
+    """An identity that disagrees refuses, whatever else agrees, and both sides are named."""
+    answer = asked(bmc, **read)
+    assert answer.verdict == "no"
+    assert "is not pve1's own" in answer.saw
+
+
+@pytest.mark.parametrize("read", [{}, {"uuid": BLANK}, {"guid": BLANK}])
+def test_blank_and_missing_identities_tell_nothing(read: dict[str, str]) -> None:
+    """Two boards that both say nothing are not the same board; the message says what to write."""
+    answer = asked({"guid": BLANK}, **read)
+    assert answer.verdict == "cant_tell"
+    assert "nodes.pve1.bmc.identity" in answer.saw
+
+
+def test_the_operator_may_confirm_what_cannot_be_compared() -> None:
+    """A hand-made confirmation counts only where nothing can be compared, never against a contradiction."""
+    sworn = BmcIdentity(confirmed_by="J. Doe, 2026-11-01")
+    assert asked({"guid": BLANK}, sworn).verdict == "yes"
+    assert asked({"mac": "02:00:00:00:00:02"}, sworn, mac="02:00:00:00:00:01").verdict == "no"
+
+
+def test_a_declared_identity_is_compared_without_the_node() -> None:
+    """What the inventory declares stands in for what the node cannot read."""
+    assert asked({"mac": "02-00-00-00-00-01"}, BmcIdentity(mac="02:00:00:00:00:01")).verdict == "yes"
+    assert asked({"mac": "02:00:00:00:00:02"}, BmcIdentity(mac="02:00:00:00:00:01")).verdict == "no"
