@@ -7,13 +7,14 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 TESTERS ?= 2
 
-.PHONY: help demo test lint types unit coverage bench lock clean
+.PHONY: help demo test lint types unit coverage bench proof lock clean
 
 help:
 	@echo "make demo      the main job on the simulated site; the report lies in reports/latest"
 	@echo "make test      lint, types, and all tests (TESTERS=$(TESTERS) at the same time)"
 	@echo "make coverage  the tests again, with what they reached"
-	@echo "make bench     how long it takes, and how right its figures are"
+	@echo "make bench     how long it takes, and how right its figures are (some minutes)"
+	@echo "make proof     the same comparison with the truth over many more histories (an hour)"
 	@echo "make lock      the lock files anew from pyproject.toml (needs uv)"
 	@echo "make clean     without .venv and caches; reports stay"
 
@@ -42,6 +43,12 @@ coverage: $(VENV)/dev.stamp
 	$(BIN)/coverage run -m pytest tests -q
 	$(BIN)/coverage combine --quiet --quiet
 	$(BIN)/coverage report --skip-covered --sort=cover
+
+bench: $(VENV)/dev.stamp
+	$(BIN)/python benchmarks/figures.py
+
+proof: $(VENV)/dev.stamp
+	$(BIN)/python benchmarks/figures.py --only truth --seeds 200
 
 # --- the virtual environment ------------------------------------------------------------------------------------
 # Made again whenever what it is made from has changed. The newest Python from 3.11 on; PYTHON=… names another.

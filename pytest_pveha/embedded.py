@@ -25,6 +25,10 @@ from pytest_pveha.inventory import simulator_spec
 from pytest_pveha.simclock import SiteClock, stop_site
 
 
+_started: list[subprocess.Popen[bytes]] = []
+"""The sites' processes that this one started. They may outlive it; those that end before are buried by it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Embedded:
     """A running simulated site: where it lies, and the inventory completed with its addresses."""
@@ -87,6 +91,7 @@ def start(inventory: Inventory, *, speed: float | None = None) -> Embedded:
         # for people and live clocks: its nodes tell the right time, unless the inventory wants another
         if inventory.model.simulator is not None and inventory.model.simulator.starts_at is None:
             command.append("--present")
+    _started[:] = [each for each in _started if each.poll() is None]
     with (runtime / "site.log").open("wb") as log:
         process = subprocess.Popen(
             command,
@@ -97,6 +102,7 @@ def start(inventory: Inventory, *, speed: float | None = None) -> Embedded:
             cwd="/",
             env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
         )
+    _started.append(process)
     assert process.stdin is not None
     assert process.stdout is not None
     with contextlib.suppress(BrokenPipeError), process.stdin:

@@ -93,6 +93,10 @@ class SamplerProcess:
             self._reader.join(GOODBYE)
         process.kill()
         process.wait()
+        if self._reader is not None:
+            self._reader.join(GOODBYE)  # now that its writer has ended
+        if process.stdout is not None:
+            process.stdout.close()
         self._process = None
 
     def _start(self) -> None:
