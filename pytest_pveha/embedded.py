@@ -24,7 +24,6 @@ from pytest_pveha.inventory import Site as Inventory
 from pytest_pveha.inventory import simulator_spec
 from pytest_pveha.simclock import SiteClock, stop_site
 
-
 _started: list[subprocess.Popen[bytes]] = []
 """The sites' processes that this one started. They may outlive it; those that end before are buried by it."""
 
