@@ -16,7 +16,7 @@ def test_power_loss_of_one_node(victim, residents, nodes, guests, faults, run, o
         run.expect(ha.membership_lost(victim), within="1 min")
         run.expect(ha.fenced(victim), within="5 min")
         run.expect(ha.started(residents, on=nodes - {victim}), within="6 min")
-        run.expect(ha.answering(residents), within="10 min")
+        run.expect(ha.answering(residents), within="20 min")
     run.expect(ha.online(victim), within="15 min")
     run.expect(ha.quorum_whole(), within="2 min")
     run.hold("8 min")

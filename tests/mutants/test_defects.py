@@ -43,12 +43,12 @@ CAUGHT = {
     "slow-recovery": Caught(
         (OTHER,),
         "rejected",
-        r"2 guests answer again: not within 600 s; last seen: no answer from vm:\d+, vm:\d+ \(HA: started on pve\d",
+        rf"recovery_time of vm:\d+ is {DURATION}, objective at most \d+",
     ),
     "other-node-reboots-too": Caught(
         (MASTER,),
         "rejected",
-        r"reset although not meant to be: pve\d;.* collateral_resets of cluster is 1, .*a node that was not meant",
+        r"(pve\d) was lost too, while only pve\d was to be: .*reset although not meant to be: \1",
     ),
     # two ways to it: the old master hurries, or a slave seizes the dead master's lock
     "recovers-before-death": Caught(
@@ -66,6 +66,11 @@ CAUGHT = {
         (MASTER, OTHER),
         "not proven",
         r"the BMC of pve\d cannot be used, so nothing was broken: BMC [\d.:]+ gave no answer .* check its cable",
+    ),
+    "bmc-cables-swapped": Caught(
+        (OTHER,),
+        "not proven",
+        r"power is not touched: the BMC reached is not (pve\d)'s own: MAC address: the BMC says [\d:]+, \1 has [\d:]+",
     ),
 }
 
