@@ -71,6 +71,31 @@ def test_signals_heal_first(bench: Bench, name: str, more: dict[str, str]) -> No
     healed(bench, result)
 
 
+STOPPED = '''
+from pytest_pveha.record.lease import Lease
+
+@pytest.mark.roles("other")
+def test_outage(victim, nodes, faults, run, site):
+    """A node loses power, and then somebody types pveha stop."""
+    run.watch(nodes)
+    with faults.power_cut(victim):
+        Lease(site.name).ask_to_stop("enough for tonight")
+        run.expect(ha.fenced(victim), within="10 min")
+    run.claim(violations(audits.CLUSTER), none=True)
+'''
+
+
+def test_a_request_to_stop_heals_and_ends_the_campaign(bench: Bench) -> None:
+    """Asked to stop amid an outage the run heals, proves nothing by that test, and begins no other."""
+    bench.suite(STOPPED + CALM.format("later"))
+    result = bench.armed()
+    assert result.verdict["verdict"] == "not proven", result.text
+    assert "enough for tonight" in result.test("test_outage")["reason"]
+    assert "did not run" in result.test("test_later")["reason"]
+    assert "Traceback" not in result.text
+    healed(bench, result)
+
+
 def test_signal_before_anything_is_broken(bench: Bench) -> None:
     """A signal while the gate is asked ends the run with code 2, nothing broken, and the record says so."""
     bench.suite(CALM.format("one") + CALM.format("two"))
