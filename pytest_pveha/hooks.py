@@ -16,7 +16,7 @@ import pytest
 from pytest_pveha import fixtures
 from pytest_pveha.clock import LiveClock
 from pytest_pveha.closing import Papers
-from pytest_pveha.errors import HarmSeen, HealFailed, Interrupted, PvehaError, SiteError, StopAsked, WaitTimeout
+from pytest_pveha.errors import HealFailed, Interrupted, PvehaError, SiteError, WaitTimeout
 from pytest_pveha.inventory import Site as Inventory
 from pytest_pveha.inventory import load, parse_duration
 from pytest_pveha.judge.verdict import Verdict
@@ -372,8 +372,6 @@ class Hooks:
             outcome = "interrupted"
         elif isinstance(error, pytest.skip.Exception):
             outcome = "skipped"
-        if isinstance(error, (HarmSeen, StopAsked)):
-            item.session.shouldstop = str(error)
         notes = "; ".join(getattr(error, "__notes__", []))
         why = (outcome == "interrupted" and self._stop) or str(error) or type(error).__name__
         reason = f"{why} ({notes})" if notes else why
