@@ -12,8 +12,22 @@ from collections.abc import Iterator
 
 import pytest
 
+from pytest_pveha.sim.servers import ports
 from pytest_pveha.sim.servers.guests import GuestPort
-from pytest_pveha.sim.servers.ports import State, TcpPort, UdpPort
+from pytest_pveha.sim.servers.ports import State, TcpPort, UdpPort, mute
+
+
+@pytest.fixture(params=["filters", "no filters"], autouse=True)
+def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A kernel that lets us put filters on TCP sockets, and one that does not."""
+    kind: str = request.param
+    if kind == "no filters":
+        monkeypatch.setattr(ports, "mute", lambda sock: sock.type is not socket.SOCK_STREAM and mute(sock))
+    else:
+        with socket.socket() as sock:
+            if not mute(sock):
+                pytest.skip("this kernel lets only the privileged put a filter on a TCP socket")
+    return kind
 
 
 @pytest.fixture
@@ -63,13 +77,14 @@ def test_every_state_is_met_as_such(port: TcpPort) -> None:
     assert port.port == number
 
 
-def test_a_dead_machine_hears_nothing_on_its_connections(port: TcpPort) -> None:
-    """What is sent to a silenced connection is neither answered nor reset."""
+def test_a_dead_machine_says_nothing_on_its_connections(port: TcpPort, kernel: str) -> None:
+    """What is sent to a silenced connection is neither answered nor reset; behind a filter it is not even heard."""
     client, server = conversation(port)
     with client, server:
         port.silence()
         client.sendall(b"hello?")
-        assert not select.select([client, server], [], [], 0.05)[0]
+        ends = [client, server] if kernel == "filters" else [client]
+        assert not select.select(ends, [], [], 0.05)[0]
 
 
 def test_after_a_boot_old_connections_are_reset(port: TcpPort) -> None:
@@ -95,10 +110,14 @@ def _read(sock: socket.socket) -> None:
         sock.recv(1)
 
 
-def test_a_connection_accepted_while_silent_is_deaf(port: TcpPort) -> None:
-    """A connection that waited in the backlog at the death hears nothing once accepted."""
+def test_a_connection_accepted_while_silent_is_deaf(port: TcpPort, kernel: str) -> None:
+    """A connection that waited in the backlog at the death hears nothing once accepted; without filters it is reset."""
     with socket.create_connection(port.address, timeout=5) as client:
         port.silence()
+        if kernel == "no filters":
+            with pytest.raises(ConnectionResetError):
+                client.recv(1)
+            return
         server = port.accept()
         assert server is not None
         with server:

@@ -1,9 +1,12 @@
 """Ports on loopback that can be open, refusing or silent, as those of a living, a booting and a dead machine.
 
 Silent is a classic BPF "drop everything" filter on the listener and on every connection it accepted: SYNs are lost,
-nothing is acknowledged, nothing is reset. It needs no privilege. Refusing is a bound socket that does not listen.
+nothing is acknowledged, nothing is reset. Newer kernels let only the privileged put a filter on TCP; there a silent port
+is a listener whose queue is full, so that the kernel drops every further SYN, and a connection accepted before is one
+that nobody answers. Refusing is a bound socket that does not listen.
 
-Source: socket(7) and tcp(7), SO_ATTACH_FILTER, TCP_DEFER_ACCEPT; Linux Documentation/networking/filter.rst.
+Source: socket(7) and tcp(7), SO_ATTACH_FILTER, TCP_DEFER_ACCEPT, tcp_abort_on_overflow; listen(2);
+Linux Documentation/networking/filter.rst.
 """
 
 from __future__ import annotations
@@ -47,10 +50,17 @@ _DROP_ALL_PROGRAM = bytes(_SockFprog(1, ctypes.addressof(_DROP_ALL)))
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
-def mute(sock: socket.socket) -> None:
-    """Everything that arrives for ``sock`` is lost from now on; harmless if it is already closed."""
+def mute(sock: socket.socket) -> bool:
+    """Everything that arrives for ``sock`` is lost from now on; harmless if it is already closed.
+
+    False where this kernel does not let us do that: seen on 6.18, for TCP, without privileges.
+    """
     if sock.fileno() != -1:
-        sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, _DROP_ALL_PROGRAM)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, _DROP_ALL_PROGRAM)
+        except PermissionError:
+            return False
+    return True
 
 
 def unmute(sock: socket.socket) -> None:
@@ -90,6 +100,7 @@ class TcpPort:
         self._accepted: set[socket.socket] = set()
         self._abandoned: set[socket.socket] = set()
         self._listener: socket.socket | None = None
+        self._deaf: tuple[socket.socket, socket.socket] | None = None
         # keeps the port ours while nobody listens, so that no client of this machine is given it
         self._reserve = self._bound(port)
         self.port: int = self._reserve.getsockname()[1]
@@ -110,8 +121,9 @@ class TcpPort:
             if self.state in (State.CLOSED, State.SILENT):
                 return
             # a SYN must be lost, not refused: a listener has to stand behind the filter
-            listener = self._listener or self._listen(muted=True)
-            mute(listener)
+            if not self._mute_listener():
+                self._stop_listening()
+                self._fill()
             for sock in self._alive():
                 mute(sock)
             self.state = State.SILENT
@@ -125,6 +137,7 @@ class TcpPort:
             was_silent = self.state is State.SILENT
             if was_silent:
                 self._reset_accepted()
+                self._empty()
             if self._listener is None:
                 self._listen()
             elif was_silent:
@@ -140,6 +153,7 @@ class TcpPort:
                 return
             self._reset_accepted()
             self._stop_listening()
+            self._empty()
             self.state = State.REFUSING
             self._changed.notify_all()
 
@@ -150,6 +164,7 @@ class TcpPort:
                 return
             self._reset_accepted()
             self._stop_listening()
+            self._empty()
             self._reserve.close()
             self.state = State.CLOSED
             self._changed.notify_all()
@@ -208,15 +223,31 @@ class TcpPort:
         sock.bind((self.host, port))
         return sock
 
-    def _listen(self, *, muted: bool = False) -> socket.socket:
+    def _listen(self, *, muted: bool = False) -> bool:
+        """Somebody listens, heard or muted; False, and nobody does, where muting is not allowed."""
         listener = self._bound(self.port)
         if self._defer_accept:
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, _DEFER_SECONDS)
-        if muted:
-            mute(listener)
+        if muted and not mute(listener):
+            listener.close()
+            return False
         listener.listen(_BACKLOG)
         self._listener = listener
-        return listener
+        return True
+
+    def _mute_listener(self) -> bool:
+        return mute(self._listener) if self._listener is not None else self._listen(muted=True)
+
+    def _fill(self) -> None:
+        """A listener that is never accepted from, its queue full with a connection of our own: SYNs are dropped."""
+        deaf = self._bound(self.port)
+        deaf.listen(0)
+        self._deaf = (deaf, socket.create_connection(self.address))
+
+    def _empty(self) -> None:
+        deaf, self._deaf = self._deaf, None
+        for sock in deaf or ():
+            sock.close()
 
     def _stop_listening(self) -> None:
         """Nobody listens; a thread in accept() is woken. A listener once shut down is never used again."""
