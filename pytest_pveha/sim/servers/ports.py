@@ -1,9 +1,9 @@
 """Ports on loopback that can be open, refusing or silent, as those of a living, a booting and a dead machine.
 
 Silent is a classic BPF "drop everything" filter on the listener and on every connection it accepted: SYNs are lost,
-nothing is acknowledged, nothing is reset. Newer kernels let only the privileged put a filter on TCP; there a silent port
-is a listener whose queue is full, so that the kernel drops every further SYN, and a connection accepted before is one
-that nobody answers. Refusing is a bound socket that does not listen.
+nothing is acknowledged, nothing is reset. Newer kernels let only the privileged put a filter on TCP; there a silent
+port is a listener whose queue is full, so that the kernel drops every further SYN, and a connection accepted before is
+one that nobody answers. Refusing is a bound socket that does not listen.
 
 Source: socket(7) and tcp(7), SO_ATTACH_FILTER, TCP_DEFER_ACCEPT, tcp_abort_on_overflow; listen(2);
 Linux Documentation/networking/filter.rst.
