@@ -372,7 +372,9 @@ class Hooks:
             outcome = "interrupted"
         elif isinstance(error, pytest.skip.Exception):
             outcome = "skipped"
-        if isinstance(error, (HarmSeen, StopAsked)):
+        if isinstance(error, HarmSeen):
+            item.session.shouldfail = str(error)  # the verdict's exit code stays: nobody interrupted this
+        elif isinstance(error, StopAsked):
             item.session.shouldstop = str(error)
         notes = "; ".join(getattr(error, "__notes__", []))
         why = (outcome == "interrupted" and self._stop) or str(error) or type(error).__name__
