@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import select
+import shutil
 import socket
 import struct
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -160,3 +164,28 @@ def test_a_silent_udp_port_loses_datagrams() -> None:
         client.sendto(b"heard", port.address)
         assert port.sock.recv(100) == b"heard"
     port.close()
+
+
+UNPRIVILEGED = """
+import socket
+from pytest_pveha.sim.servers.ports import TcpPort, UdpPort
+tcp, udp = TcpPort(), UdpPort()
+client = socket.create_connection(tcp.address, timeout=5)
+for port in (tcp, udp):
+    port.silence()
+    port.revive()
+print("silenced")
+"""
+
+
+def test_silence_needs_no_privilege() -> None:
+    """Whoever runs the site, root or not, can let a machine fall silent and wake."""
+    without = []
+    if os.geteuid() == 0:
+        if shutil.which("setpriv") is None:
+            pytest.skip("setpriv is not installed, so root cannot lay down its capabilities")
+        without = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]
+    child = [*without, sys.executable, "-c", UNPRIVILEGED]
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    done = subprocess.run(child, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "silenced\n"), done.stderr

@@ -1,9 +1,12 @@
 """Ports on loopback that can be open, refusing or silent, as those of a living, a booting and a dead machine.
 
-Silent is a classic BPF "drop everything" filter on the listener and on every connection it accepted: SYNs are lost,
-nothing is acknowledged, nothing is reset. It needs no privilege. Refusing is a bound socket that does not listen.
+A silent TCP port demands a TTL that no packet on loopback has, of the listener and of every connection it accepted:
+SYNs are lost, nothing is acknowledged, nothing is reset. A silent UDP port has a "drop everything" BPF filter. Neither
+needs a privilege, whereas such a filter on a TCP socket may (CAP_NET_ADMIN, seen on Linux 6.18.44). Refusing is a bound
+socket that does not listen.
 
-Source: socket(7) and tcp(7), SO_ATTACH_FILTER, TCP_DEFER_ACCEPT; Linux Documentation/networking/filter.rst.
+Source: ip(7), IP_MINTTL; socket(7) and tcp(7), SO_ATTACH_FILTER, TCP_DEFER_ACCEPT; Linux net/ipv4/tcp_ipv4.c,
+tcp_v4_rcv (min_ttl), and Documentation/networking/filter.rst.
 """
 
 from __future__ import annotations
@@ -16,6 +19,11 @@ import threading
 from enum import Enum
 
 from pytest_pveha.sim.gate import Gone
+
+IP_MINTTL = 21
+"""Packets with a lower TTL are dropped; 0: none are."""
+MOST = 255
+"""Packets of this machine to itself start with less: net.ipv4.ip_default_ttl, 64 unless somebody changed it."""
 
 SO_ATTACH_FILTER = 26
 SO_DETACH_FILTER = 27
@@ -49,14 +57,21 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 def mute(sock: socket.socket) -> None:
     """Everything that arrives for ``sock`` is lost from now on; harmless if it is already closed."""
-    if sock.fileno() != -1:
+    if sock.fileno() == -1:
+        return
+    if sock.type == socket.SOCK_STREAM:
+        sock.setsockopt(socket.IPPROTO_IP, IP_MINTTL, MOST)
+    else:
         sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, _DROP_ALL_PROGRAM)
 
 
 def unmute(sock: socket.socket) -> None:
     """What arrives for ``sock`` is heard again; harmless if it was."""
     with contextlib.suppress(OSError):
-        sock.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
+        if sock.type == socket.SOCK_STREAM:
+            sock.setsockopt(socket.IPPROTO_IP, IP_MINTTL, 0)
+        else:
+            sock.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
 
 
 def reset(sock: socket.socket) -> None:
