@@ -16,7 +16,7 @@ import pytest
 from pytest_pveha import fixtures
 from pytest_pveha.clock import LiveClock
 from pytest_pveha.closing import Papers
-from pytest_pveha.errors import HarmSeen, HealFailed, Interrupted, PvehaError, SiteError, StopAsked, WaitTimeout
+from pytest_pveha.errors import HealFailed, Interrupted, PvehaError, SiteError, WaitTimeout
 from pytest_pveha.inventory import Site as Inventory
 from pytest_pveha.inventory import load, parse_duration
 from pytest_pveha.judge.verdict import Verdict
@@ -25,7 +25,7 @@ from pytest_pveha.report.terminal import summary_lines
 from pytest_pveha.report.words import clean, role
 from pytest_pveha.scenario.campaign import Campaign, Plan
 from pytest_pveha.scenario.run import Run
-from pytest_pveha.selection import ROLES, every_test, left_out, not_applicable, ours, row, targets, title
+from pytest_pveha.selection import ROLES, every_test, left_out, not_applicable, ours, row, targets, title, waived
 
 NO_INVENTORY = (
     "these tests need a site. Name one with --inventory FILE, "
@@ -115,6 +115,7 @@ class Hooks:
         self._progress = Progress(config)
         self._deselected: list[pytest.Item] = []
         self._not_applicable: list[dict[str, str]] = []
+        self._waived: list[dict[str, str]] = []
         self._ran: set[str] = set()
         self._papers: Papers | None = None
         self._exit_reason = "finished"
@@ -161,13 +162,15 @@ class Hooks:
         for item in mine:
             if item.get_closest_marker("readiness") is None and item.get_closest_marker("destructive") is None:
                 item.add_marker(pytest.mark.destructive())
+        today = LiveClock().utc().date()
         applying = []
         for item in items:
-            reason = not_applicable(item, self._inventory) if ours(item) else None
-            if reason is None:
-                applying.append(item)
-            else:
+            if ours(item) and (reason := not_applicable(item, self._inventory)) is not None:
                 self._not_applicable.append(row(item, reason))
+            elif ours(item) and (reason := waived(item, self._inventory, today)) is not None:
+                self._waived.append(row(item, reason))
+            else:
+                applying.append(item)
         items[:] = applying
         if not config.option.collectonly and any(item.get_closest_marker("flaky") for item in mine):
             raise pytest.UsageError(f"{ONE_BY_ONE}; take away the mark flaky (it would break the site again)")
@@ -203,7 +206,7 @@ class Hooks:
     def _plan(self, session: pytest.Session, mine: list[pytest.Item]) -> Plan:
         assert self._inventory is not None
         destructive = any(item.get_closest_marker("readiness") is None for item in mine)
-        chosen = {item.nodeid for item in mine} | {each["id"] for each in self._not_applicable}
+        chosen = {item.nodeid for item in mine} | {each["id"] for each in [*self._not_applicable, *self._waived]}
         absent = {item.nodeid: item for item in [*self._deselected, *every_test(session)] if ours(item)}
         missed = [
             row(item, "left out on the command line")
@@ -223,6 +226,7 @@ class Hooks:
             selected=[row(item) for item in mine],
             not_selected=missed,
             not_applicable=self._not_applicable,
+            waived=self._waived,
         )
 
     def _tell(self, waiting_for: str, saw: str) -> None:
@@ -372,10 +376,6 @@ class Hooks:
             outcome = "interrupted"
         elif isinstance(error, pytest.skip.Exception):
             outcome = "skipped"
-        if isinstance(error, HarmSeen):
-            item.session.shouldfail = str(error)  # the verdict's exit code stays: nobody interrupted this
-        elif isinstance(error, StopAsked):
-            item.session.shouldstop = str(error)
         notes = "; ".join(getattr(error, "__notes__", []))
         why = (outcome == "interrupted" and self._stop) or str(error) or type(error).__name__
         reason = f"{why} ({notes})" if notes else why

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,19 @@ def _items(report: Any, collectors: Iterable[pytest.Item | pytest.Collector]) ->
             yield each
         else:
             yield from _items(report, report(collector=each).result)
+
+
+def waived(item: pytest.Item, inventory: Inventory, today: date) -> str | None:
+    """Why this test is waived today: who answers for it, and until when; None where it counts."""
+    for waiver in inventory.model.waivers:
+        if waives(waiver.test, item.nodeid) and today <= waiver.expires:
+            return f"{waiver.reason} ({waiver.owner}, until {waiver.expires.isoformat()})"
+    return None
+
+
+def waives(test: str, nodeid: str) -> bool:
+    """Whether a waiver's test is that one: its id as the report prints it, with or without the role in brackets."""
+    return test in (nodeid, nodeid.partition("[")[0])
 
 
 def row(item: pytest.Item, reason: str | None = None) -> dict[str, str]:

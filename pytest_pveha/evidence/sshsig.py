@@ -130,7 +130,7 @@ def load_private_key(path: Path) -> PrivateKey:
         raw = path.read_bytes()
     except OSError as error:
         raise EvidenceError(
-            f"signing key {path}: cannot be read ({error.strerror}); name a readable key in evidence.key, or none"
+            f"signing key {path}: cannot be read ({error.strerror}); name a readable key in evidence.signing_key, or none"
         ) from error
     if stat.S_IMODE(mode) & 0o077:
         raise EvidenceError(
@@ -154,7 +154,7 @@ def _deserialise(path: Path, raw: bytes) -> PrivateKey:
     except TypeError as error:  # how cryptography says "encrypted"
         raise EvidenceError(
             f"signing key {path}: is protected by a passphrase, and nobody is there to type it; use a key without one "
-            "kept at mode 0600, or leave evidence.key out and sign MANIFEST afterwards with: "
+            "kept at mode 0600, or leave evidence.signing_key out and sign MANIFEST afterwards with: "
             f"ssh-keygen -Y sign -n {NAMESPACE} -f {shlex.quote(str(path))} MANIFEST"
         ) from error
     except (ValueError, UnsupportedAlgorithm) as error:

@@ -64,6 +64,7 @@ class Campaign:
         self._early: list[tuple[str, dict[str, Any]]] = []
         self._open = False
         self._broken = False
+        self._over = ""
 
     # --- opening -----------------------------------------------------------------------------------------------
 
@@ -215,6 +216,8 @@ class Campaign:
             PreflightRefused: the gate is shut, or an earlier fault was not healed.
         """
         self.allow(None, None)
+        if self._over:
+            raise PreflightRefused(f"the campaign has ended before this test: {self._over}")
         if self._broken:
             raise PreflightRefused("an earlier test left the site dirty; type `pveha heal` first")
         shut = [finding for finding in self.gate() if finding.answer.verdict != "yes"]
@@ -248,6 +251,8 @@ class Campaign:
             self._test = None
         if error == "HealFailed":
             self._broken = True
+        if error in ("HarmSeen", "StopAsked"):
+            self._over = reason
 
     def spoilt(self, test: str, error: str, reason: str) -> None:
         """The test was over, and its clearing away went wrong: what it proved is not to be relied on."""

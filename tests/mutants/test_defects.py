@@ -94,7 +94,7 @@ def test_every_defect_is_in_the_table() -> None:
 def test_the_defect_is_caught_and_named(name: str, here: whole_run.Place) -> None:
     """With that defect the run fails with the promised verdict, names the cause everywhere, and leaves a whole site."""
     caught = CAUGHT[name]
-    outcome = whole_run.run(here.inventory(defects=[name]), here, *chosen(caught.roles))
+    outcome = whole_run.run(here.inventory(defects=[name], boot_seconds=40), here, *chosen(caught.roles))
     assert (outcome.verdict["verdict"], outcome.exit_code) == (caught.verdict, EXIT[caught.verdict]), outcome.output
     for role in caught.roles:
         test = outcome.test(role)

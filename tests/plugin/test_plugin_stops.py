@@ -91,7 +91,7 @@ def test_a_request_to_stop_heals_and_ends_the_campaign(bench: Bench) -> None:
     result = bench.armed()
     assert result.verdict["verdict"] == "not proven", result.text
     assert "enough for tonight" in result.test("test_outage")["reason"]
-    assert "did not run" in result.test("test_later")["reason"]
+    assert "the campaign has ended before this test" in result.test("test_later")["reason"]
     assert "Traceback" not in result.text
     healed(bench, result)
 
@@ -249,3 +249,26 @@ def test_defect_that_is_not_known(bench: Bench) -> None:
     assert "sim.yml: simulator:" in errors[0]
     assert "never-fence" in errors[0]
     assert bench.sites == []
+
+
+# --- waivers -----------------------------------------------------------------------------------------------------
+
+WAIVED = """
+waivers:
+  - {{test: "suites/test_it.py::test_known", reason: "the switch is on order", owner: "J. Doe", expires: {}}}
+"""
+FAILING = 'def test_known(run):\n    """Is known to fail."""\n    assert 1 == 2\n'
+
+
+@pytest.mark.parametrize(("last_day", "verdict", "code"), [("2999-12-31", "waived", 0), ("2020-01-01", "rejected", 1)])
+def test_a_waiver_counts_until_its_last_day(bench: Bench, last_day: str, verdict: str, code: int) -> None:
+    """A waived test is not run, and listed with reason, owner and last day; after that day it counts again."""
+    bench.suite(FAILING + CALM.format("fine"))
+    bench.file("sim.yml", SITE + WAIVED.format(last_day))
+    result = bench.armed()
+    assert result.code == code, result.text
+    assert result.test("test_known")["verdict"] == verdict
+    assert result.test("test_fine")["verdict"] == "accepted"
+    if verdict == "waived":
+        assert result.verdict["verdict"] == "accepted (simulated)"
+        assert result.test("test_known")["reason"] == "the switch is on order (J. Doe, until 2999-12-31)"
