@@ -130,7 +130,8 @@ def load_private_key(path: Path) -> PrivateKey:
         raw = path.read_bytes()
     except OSError as error:
         raise EvidenceError(
-            f"signing key {path}: cannot be read ({error.strerror}); name a readable key in evidence.signing_key, or none"
+            f"signing key {path}: cannot be read ({error.strerror}); "
+            "name a readable key in evidence.signing_key, or none"
         ) from error
     if stat.S_IMODE(mode) & 0o077:
         raise EvidenceError(
