@@ -65,8 +65,8 @@ define MAKE_VENV
   if [ -z "$$python" ] && [ -n "$$old" ]; then \
     echo "$$old cannot make virtual environments; as root: apt-get install python3-venv" >&2; exit 1; \
   elif [ -z "$$python" ]; then \
-    echo "Python 3.11 or newer is needed, and is not on the PATH (found: $$(python3 --version 2>&1 | head -1))." >&2; \
-    echo "Debian 12 and Ubuntu 24.04 have it: apt-get install python3-venv. Or name one: make $@ PYTHON=/path/to/python3.12" >&2; \
+    echo "Python 3.11 or newer is needed, and was not found ($(or $(PYTHON),python3) is $$($(or $(PYTHON),python3) --version 2>&1 | head -1))." >&2; \
+    echo "Debian 12 and Ubuntu 24.04 have it: apt-get install python3-venv. Or name one: make $(or $(MAKECMDGOALS),demo) PYTHON=/path/to/python3.12" >&2; \
     exit 1; \
   fi; \
   echo "making $(VENV) with $$($$python --version)"; \

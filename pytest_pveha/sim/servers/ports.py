@@ -1,12 +1,12 @@
 """Ports on loopback that can be open, refusing or silent, as those of a living, a booting and a dead machine.
 
-Silent is a classic BPF "drop everything" filter on the listener and on every connection it accepted: SYNs are lost,
-nothing is acknowledged, nothing is reset. Newer kernels let only the privileged put a filter on TCP; there a silent
-port is a listener whose queue is full, so that the kernel drops every further SYN, and a connection accepted before is
-one that nobody answers. Refusing is a bound socket that does not listen.
+A silent TCP port demands a TTL that no packet on loopback has, of the listener and of every connection it accepted:
+SYNs are lost, nothing is acknowledged, nothing is reset. A silent UDP port has a "drop everything" BPF filter. Neither
+needs a privilege, whereas such a filter on a TCP socket may (CAP_NET_ADMIN, seen on Linux 6.18.44). Refusing is a bound
+socket that does not listen.
 
-Source: socket(7) and tcp(7), SO_ATTACH_FILTER, TCP_DEFER_ACCEPT, tcp_abort_on_overflow; listen(2);
-Linux Documentation/networking/filter.rst.
+Source: ip(7), IP_MINTTL; socket(7) and tcp(7), SO_ATTACH_FILTER, TCP_DEFER_ACCEPT; Linux net/ipv4/tcp_ipv4.c,
+tcp_v4_rcv (min_ttl), and Documentation/networking/filter.rst.
 """
 
 from __future__ import annotations
@@ -19,6 +19,11 @@ import threading
 from enum import Enum
 
 from pytest_pveha.sim.gate import Gone
+
+IP_MINTTL = 21
+"""Packets with a lower TTL are dropped; 0: none are."""
+MOST = 255
+"""Packets of this machine to itself start with less: net.ipv4.ip_default_ttl, 64 unless somebody changed it."""
 
 SO_ATTACH_FILTER = 26
 SO_DETACH_FILTER = 27
@@ -50,23 +55,23 @@ _DROP_ALL_PROGRAM = bytes(_SockFprog(1, ctypes.addressof(_DROP_ALL)))
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
-def mute(sock: socket.socket) -> bool:
-    """Everything that arrives for ``sock`` is lost from now on; harmless if it is already closed.
-
-    False where this kernel does not let us do that: seen on 6.18, for TCP, without privileges.
-    """
-    if sock.fileno() != -1:
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, _DROP_ALL_PROGRAM)
-        except PermissionError:
-            return False
-    return True
+def mute(sock: socket.socket) -> None:
+    """Everything that arrives for ``sock`` is lost from now on; harmless if it is already closed."""
+    if sock.fileno() == -1:
+        return
+    if sock.type == socket.SOCK_STREAM:
+        sock.setsockopt(socket.IPPROTO_IP, IP_MINTTL, MOST)
+    else:
+        sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, _DROP_ALL_PROGRAM)
 
 
 def unmute(sock: socket.socket) -> None:
     """What arrives for ``sock`` is heard again; harmless if it was."""
     with contextlib.suppress(OSError):
-        sock.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
+        if sock.type == socket.SOCK_STREAM:
+            sock.setsockopt(socket.IPPROTO_IP, IP_MINTTL, 0)
+        else:
+            sock.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
 
 
 def reset(sock: socket.socket) -> None:
@@ -100,7 +105,6 @@ class TcpPort:
         self._accepted: set[socket.socket] = set()
         self._abandoned: set[socket.socket] = set()
         self._listener: socket.socket | None = None
-        self._deaf: tuple[socket.socket, socket.socket] | None = None
         # keeps the port ours while nobody listens, so that no client of this machine is given it
         self._reserve = self._bound(port)
         self.port: int = self._reserve.getsockname()[1]
@@ -121,9 +125,8 @@ class TcpPort:
             if self.state in (State.CLOSED, State.SILENT):
                 return
             # a SYN must be lost, not refused: a listener has to stand behind the filter
-            if not self._mute_listener():
-                self._stop_listening()
-                self._fill()
+            listener = self._listener or self._listen(muted=True)
+            mute(listener)
             for sock in self._alive():
                 mute(sock)
             self.state = State.SILENT
@@ -137,7 +140,6 @@ class TcpPort:
             was_silent = self.state is State.SILENT
             if was_silent:
                 self._reset_accepted()
-                self._empty()
             if self._listener is None:
                 self._listen()
             elif was_silent:
@@ -153,7 +155,6 @@ class TcpPort:
                 return
             self._reset_accepted()
             self._stop_listening()
-            self._empty()
             self.state = State.REFUSING
             self._changed.notify_all()
 
@@ -164,7 +165,6 @@ class TcpPort:
                 return
             self._reset_accepted()
             self._stop_listening()
-            self._empty()
             self._reserve.close()
             self.state = State.CLOSED
             self._changed.notify_all()
@@ -223,31 +223,15 @@ class TcpPort:
         sock.bind((self.host, port))
         return sock
 
-    def _listen(self, *, muted: bool = False) -> bool:
-        """Somebody listens, heard or muted; False, and nobody does, where muting is not allowed."""
+    def _listen(self, *, muted: bool = False) -> socket.socket:
         listener = self._bound(self.port)
         if self._defer_accept:
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, _DEFER_SECONDS)
-        if muted and not mute(listener):
-            listener.close()
-            return False
+        if muted:
+            mute(listener)
         listener.listen(_BACKLOG)
         self._listener = listener
-        return True
-
-    def _mute_listener(self) -> bool:
-        return mute(self._listener) if self._listener is not None else self._listen(muted=True)
-
-    def _fill(self) -> None:
-        """A listener that is never accepted from, its queue full with a connection of our own: SYNs are dropped."""
-        deaf = self._bound(self.port)
-        deaf.listen(0)
-        self._deaf = (deaf, socket.create_connection(self.address))
-
-    def _empty(self) -> None:
-        deaf, self._deaf = self._deaf, None
-        for sock in deaf or ():
-            sock.close()
+        return listener
 
     def _stop_listening(self) -> None:
         """Nobody listens; a thread in accept() is woken. A listener once shut down is never used again."""
