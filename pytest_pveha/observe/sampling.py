@@ -122,7 +122,10 @@ class SamplerProcess:
         assert self._process is not None
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            message = json.loads(line)
+            try:
+                message = json.loads(line)
+            except ValueError:  # killed in mid-word: it is over, and the note below says so
+                break
             if "kind" in message:
                 self._write(message["kind"], message["data"])
             else:
