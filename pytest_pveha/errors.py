@@ -3,7 +3,7 @@
     PvehaError
       UsageError     InventoryError  UnsafeTarget  SiteDirty  SiteBusy
       SiteError      Unreachable  AuthRefused  ProtocolError  TaskFailed
-      FaultError     PreflightRefused  NoEffect  HealFailed
+      FaultError     PreflightRefused  NoEffect  DeadManFired  HealFailed
       WaitTimeout    CantTell
       EvidenceError  Inconclusive  ClockUncertain  BadSignature
     StopAsked      somebody, or the consent's window, ended the campaign
@@ -81,6 +81,10 @@ class PreflightRefused(FaultError):
 
 class NoEffect(FaultError):
     """The fault was injected and did not bite; what follows proves nothing."""
+
+
+class DeadManFired(FaultError):
+    """A node undid the fault by itself while it was still wanted; what was measured proves nothing."""
 
 
 class HealFailed(FaultError):

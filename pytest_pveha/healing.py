@@ -1,22 +1,35 @@
-"""Everything that is on a site's register of open runs is healed: for ``pveha heal`` and the supervisor."""
+"""Everything that a site's earlier runs left is healed, by whoever asks: ``pveha heal`` and the supervisor.
+
+What is left is found on this machine's register and, by copies, on the nodes: a run of another machine, or one whose
+folder is gone, is healed from what the nodes remember.
+"""
 
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import quote
 
-from pytest_pveha.clock import Clock, LiveClock
+from pytest_pveha.clock import SECOND, Clock, LiveClock
 from pytest_pveha.embedded import attach
-from pytest_pveha.errors import EvidenceError
-from pytest_pveha.faults.mend import mend
+from pytest_pveha.errors import EvidenceError, SiteBusy
+from pytest_pveha.faults.keeping import Kept, remembered
+from pytest_pveha.faults.mend import mend, run_id
+from pytest_pveha.handles.cluster_lease import break_lease, lease_holder
 from pytest_pveha.handles.connect import connect
+from pytest_pveha.handles.site import Site
+from pytest_pveha.inventory import Site as Inventory
 from pytest_pveha.inventory import load
+from pytest_pveha.record.journal import Journal, read
 from pytest_pveha.record.lease import Lease
-from pytest_pveha.record.openings import open_runs
+from pytest_pveha.record.openings import OpenRuns, open_runs, state_home
+
+Tell = Callable[[str], None]
 
 
-def heal_site(inventory: Path, *, by: str, tell: Callable[[str], None], only: Path | None = None) -> int:
+def heal_site(inventory: Path, *, by: str, tell: Tell, only: Path | None = None) -> int:
     """What earlier runs left on this site is healed; how many runs had left something.
 
     Args:
@@ -34,7 +47,7 @@ def heal_site(inventory: Path, *, by: str, tell: Callable[[str], None], only: Pa
     lease.take(wait=only is not None)
     try:
         left = [path for path in runs.list() if only is None or path == only.resolve()]
-        if not left:
+        if only is not None and not left:
             return 0
         bound, clock = declared, None
         if declared.simulated:
@@ -48,17 +61,68 @@ def heal_site(inventory: Path, *, by: str, tell: Callable[[str], None], only: Pa
         time: Clock = clock or LiveClock()
         site = connect(bound, time)
         try:
-            for path in left:
-                if not (path / "journal.jsonl").exists():
-                    raise EvidenceError(
-                        f"{path}: the run's journal is gone; look at the site, then remove its register"
-                    )
-                mend(path, site, runs, by=by, within=declared.model.objectives.settle, tell=tell)
-                tell(f"{path}: healed, the site is as it was found")
+            return _heal(declared, site, runs, left, by=by, tell=tell, elsewhere=only is None)
         finally:
             site.close()
             if clock is not None:
                 clock.close()
-        return len(left)
     finally:
         lease.give_back()
+
+
+def _heal(
+    declared: Inventory, site: Site, runs: OpenRuns, left: list[Path], *, by: str, tell: Tell, elsewhere: bool
+) -> int:
+    ours = {_id_of(path) for path in left}
+    if elsewhere:
+        for kept in (each for run, each in sorted(remembered(site).items()) if run not in ours):
+            _refuse_living(site, kept.run, ours)
+            path = _rebuilt(declared, site, kept, by)
+            tell(f"the nodes remember run {kept.run} of {kept.about.get('host', 'an unknown machine')}: {path}")
+            runs.add(path)
+            left.append(path)
+    for path in left:
+        if not (path / "journal.jsonl").exists():
+            raise EvidenceError(f"{path}: the run's journal is gone; look at the site, then remove its register")
+        mend(path, site, runs, by=by, within=declared.model.objectives.settle, tell=tell)
+        tell(f"{path}: healed, the site is as it was found")
+    holder = lease_holder(site.nodes, site.clock)
+    if holder is not None and holder.run in {_id_of(path) for path in left}:
+        break_lease(site.nodes, site.clock)
+    return len(left)
+
+
+def _id_of(path: Path) -> str:
+    try:
+        return run_id(path, read(path / "journal.jsonl", tolerant_tail=True))
+    except EvidenceError:
+        return path.name.rpartition("-")[2]
+
+
+def _refuse_living(site: Site, run: str, ours: set[str]) -> None:
+    """Return unless the run that left this may still be alive, on another machine."""
+    holder = lease_holder(site.nodes, site.clock)
+    if holder is None or holder.run != run or holder.run in ours:
+        return
+    left = holder.until - site.clock.now().utc // SECOND
+    if left > 0 and holder.host != socket.gethostname():
+        raise SiteBusy(
+            f"{holder} has this cluster for {left} s more and may be alive: end it with `pveha stop`, or, if that "
+            f"machine is dead, break its lease with `pveha lease INVENTORY --break` and heal again"
+        )
+
+
+def _rebuilt(declared: Inventory, site: Site, kept: Kept, by: str) -> Path:
+    """A run folder made from what the nodes remember: enough of a journal to heal from."""
+    folder = state_home(os.environ) / "elsewhere" / quote(declared.name, safe="").replace(".", "%2E") / kept.run
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path = folder / "journal.jsonl"
+    if path.exists():  # an earlier try; what the nodes remember now counts
+        path.rename(path.with_name(f"journal-{site.clock.now().utc}.jsonl"))
+    with Journal(path, site.clock, by=by) as journal:
+        journal.write("run.open", {"run": kept.run, "site": declared.name, "simulated": declared.simulated})
+        if "found" in kept.about:
+            journal.write("snapshot", {"as": "found", "site": kept.about["found"]})
+        for name, plan in sorted(kept.plans.items()):
+            journal.write("fault.plan", {**plan, "fault": name})
+    return folder

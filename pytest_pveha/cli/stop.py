@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pytest_pveha.cli.output import say
+
+if TYPE_CHECKING:
+    from pytest_pveha.inventory import Site as Inventory
+
+ASKED, NOBODY = 0, 1
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -13,8 +19,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "stop",
         help="ask the run that is on a site to heal and end",
-        description="The run on this site, started by the same user on this machine, heals what it broke, lists what "
-        "it did not come to as not proven, and ends. Exit code 0: it was asked; 1: no run is on the site.",
+        description="The run on this site, on this machine or on another, heals what it broke, lists what it did not "
+        "come to as not proven, and ends. Exit code 0: it was asked; 1: no run is on the site.",
     )
     parser.add_argument("inventory", metavar="INVENTORY", type=Path, help="the site's inventory")
     parser.add_argument("--why", metavar="TEXT", default="pveha stop", help="the reason, for the record")
@@ -26,11 +32,29 @@ def run(options: argparse.Namespace) -> int:
     from pytest_pveha.inventory import load
     from pytest_pveha.record.lease import Lease
 
-    lease = Lease(load(options.inventory).name)
-    holder = lease.holder()
-    if holder is None:
+    inventory = load(options.inventory)
+    lease = Lease(inventory.name)
+    if (holder := lease.holder()) is not None:
+        lease.ask_to_stop(options.why)
+        say(f"process {holder} was asked to heal and end; it does so at its next look at the site")
+        return ASKED
+    if inventory.simulated:  # it lives on this machine, and so does whoever is on it
         say("no run is on this site")
-        return 1
-    lease.ask_to_stop(options.why)
-    say(f"process {holder} was asked to heal and end; it does so at its next look at the site")
-    return 0
+        return NOBODY
+    return _ask_elsewhere(inventory, options.why)
+
+
+def _ask_elsewhere(inventory: Inventory, why: str) -> int:
+    """The run of another machine finds the wish on the nodes."""
+    from pytest_pveha.cli.reaching import reached
+    from pytest_pveha.faults.keeping import ask_to_stop
+    from pytest_pveha.handles.cluster_lease import lease_holder
+
+    with reached(inventory) as site:
+        holder = lease_holder(site.nodes, site.clock)
+        if holder is None:
+            say("no run is on this site")
+            return NOBODY
+        asked = ask_to_stop(site, holder.run, why)
+        say(f"{holder} was asked, on {', '.join(asked)}, to heal and end; it does so within seconds")
+        return ASKED

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from enum import IntEnum
 from typing import Any, ClassVar, Protocol
 
-from pytest_pveha.errors import UsageError
 from pytest_pveha.observe.answer import Answer
 from pytest_pveha.observe.observer import Observer
 
@@ -20,6 +20,47 @@ class Reach:
     """Whether losing quorum is what the scenario is for."""
 
 
+class Danger(IntEnum):
+    """What is undone first when several things are broken: the more it can cost meanwhile, the earlier."""
+
+    POWER = 0
+    NETWORK = 1
+    ARMED = 2
+    MAINTENANCE = 3
+    CEPH_FLAGS = 4
+    GUESTS = 5
+    STORAGE = 6
+    FILES = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Undo:
+    """What a node does by itself when nobody comes."""
+
+    node: str
+    script: tuple[str, ...]
+    """Shell commands, one a line, right whatever state they meet."""
+    outlives_reboot: bool = False
+    """Whether the fault does; then this must, too."""
+    secret: str = ""
+    """Written beside the script, for root alone, where the script finds it."""
+    check: tuple[tuple[str, ...], ...] = ()
+    """Commands that only read; one must succeed there, where there are any: otherwise this node could not do it."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadMan:
+    """The undos that must be armed before the fault: the first ``needed`` of them that can be."""
+
+    undos: tuple[Undo, ...]
+    needed: int
+
+    @classmethod
+    def on_every(cls, *undos: Undo) -> DeadMan:
+        """All of them are needed."""
+        return cls(undos, len(undos))
+
+
 class Fault(Protocol):
     """A way to break something. Frozen dataclasses; their fields are all that is needed to heal from the journal."""
 
@@ -28,6 +69,9 @@ class Fault(Protocol):
 
     family: ClassVar[str]
     """What consent must grant for it, such as ``power``."""
+
+    danger: ClassVar[Danger]
+    """When it is undone, where several are open."""
 
     undo: ClassVar[str]
     """What heals it, for the person who must do it by hand."""
@@ -38,6 +82,9 @@ class Fault(Protocol):
 
     def preflight(self, observer: Observer) -> None:
         """Refuse (PreflightRefused) while nothing is broken yet."""
+
+    def dead_man(self, observer: Observer, kept: str) -> DeadMan:
+        """What the nodes do by themselves when nobody comes; ``kept`` + ``.secret`` is where the secret lies there."""
 
     def inject(self, observer: Observer) -> None:
         """One act, no waiting."""
@@ -55,16 +102,3 @@ class Fault(Protocol):
 def params(fault: Fault) -> dict[str, Any]:
     """The fault's fields as they go into the plan."""
     return asdict(fault)  # type: ignore[call-overload, no-any-return]
-
-
-def from_plan(kind: str, values: dict[str, Any]) -> Fault:
-    """The fault of a plan line, ready to be healed."""
-    from pytest_pveha.faults.power import PowerCut
-
-    known: dict[str, type[Fault]] = {PowerCut.__name__: PowerCut}
-    if kind not in known:
-        raise UsageError(
-            f"the journal plans a fault of kind {kind!r}; this version can heal {', '.join(known)}. "
-            f"Heal with the version that made it"
-        )
-    return known[kind](**values)

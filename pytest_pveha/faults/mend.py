@@ -6,18 +6,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pytest_pveha.errors import EvidenceError, HealFailed
-from pytest_pveha.faults.fault import from_plan
+from pytest_pveha.faults.catalogue import FAULTS, from_plan
+from pytest_pveha.faults.fault import Danger
+from pytest_pveha.faults.keeping import Keeping
 from pytest_pveha.faults.restore import restore
 from pytest_pveha.faults.session import heal
 from pytest_pveha.handles.site import Site
 from pytest_pveha.observe.observer import Observer
 from pytest_pveha.observe.snapshot import Snapshot
 from pytest_pveha.record.journal import Journal, Line, read
-from pytest_pveha.record.openings import OpenRuns, open_faults
+from pytest_pveha.record.openings import OpenFault, OpenRuns, open_faults
 
 
 def mend(run_dir: Path, site: Site, runs: OpenRuns, *, by: str, within: float, tell: Callable[[str], None]) -> None:
-    """The run's faults are healed, the site is as it was found, and the run is no longer on the register.
+    """The run's faults are healed, the most dangerous first, the site is as it was found, nothing of the run is left
+    on the nodes, and the run is no longer on the register.
 
     Args:
         within: seconds the site may take until it is as it was found.
@@ -36,17 +39,31 @@ def mend(run_dir: Path, site: Site, runs: OpenRuns, *, by: str, within: float, t
             lambda kind, data: journal.write(kind, data, test),
             _once(tell),
         )
-        for fault in open_faults(lines):
+        keeping = Keeping(site, run_id(run_dir, lines))
+        for fault in sorted(open_faults(lines), key=_danger):
             tell(f"healing {fault.fault} ({fault.type} of {fault.params}), which was {fault.state}")
-            heal(from_plan(fault.type, fault.params), fault.fault, observer)
+            heal(from_plan(fault.type, fault.params), fault.fault, observer, keeping)
         found = _found(lines)
         if found is None:
             raise HealFailed(f"{run_dir}: its journal has no snapshot of the site as found; compare by hand")
         restore(observer, found, within)
+        for name, nodes in keeping.clear().items():
+            journal.write("fault.fired", {"fault": name, "nodes": nodes}, test)
         journal.write("note", {"text": "the site is as it was found again"})
     finally:
         journal.close()
     runs.remove(run_dir)
+
+
+def run_id(run_dir: Path, lines: list[Line]) -> str:
+    """The run's id, by its journal or by its folder's name."""
+    opened = next((line.data.get("run") for line in lines if line.kind == "run.open"), None)
+    return str(opened or run_dir.name.rpartition("-")[2])
+
+
+def _danger(fault: OpenFault) -> Danger:
+    kind = FAULTS.get(fault.type)
+    return kind.danger if kind is not None else Danger.FILES
 
 
 def _once(tell: Callable[[str], None]) -> Callable[[str, str], None]:

@@ -8,9 +8,9 @@ from typing import ClassVar
 
 from pytest_pveha.clock import SECOND
 from pytest_pveha.errors import PreflightRefused, SiteError, Unreachable
-from pytest_pveha.faults.fault import Reach
+from pytest_pveha.faults.fault import Danger, DeadMan, Reach, Undo
 from pytest_pveha.handles.bmc import Bmc, PowerReading
-from pytest_pveha.handles.node import Node
+from pytest_pveha.handles.node import Node, quote
 from pytest_pveha.observe.answer import Answer, cant_tell, no, yes
 from pytest_pveha.observe.identity import own_bmc
 from pytest_pveha.observe.observer import Observer
@@ -25,6 +25,9 @@ TWICE = 2.0
 LINGERING = 10.0
 """Seconds after which no earlier power command is still under way (hard off is effective after 1–6 s)."""
 
+TRIES = 3
+"""How often a dead-man asks the BMC: a single packet may be lost."""
+
 
 @dataclass(frozen=True, slots=True)
 class PowerCut:
@@ -36,6 +39,7 @@ class PowerCut:
 
     kind: ClassVar[str] = "power-cut"
     family: ClassVar[str] = "power"
+    danger: ClassVar[Danger] = Danger.POWER
     undo: ClassVar[str] = "power the node on at its BMC: ipmitool … chassis power on"
 
     node: str
@@ -60,6 +64,28 @@ class PowerCut:
         own = own_bmc(observer, node)
         if own.verdict != "yes":
             raise PreflightRefused(f"power is not touched: {own.saw}")
+
+    def dead_man(self, observer: Observer, kept: str) -> DeadMan:
+        """Two other nodes, in other failure domains where there are any, can switch the victim on again."""
+        site = observer.site
+        command = _bmc(site.nodes[self.node]).from_a_node(f"{kept}.secret")
+        own = site.nodes[self.node].room
+        rooms: dict[str, int] = {}
+        others = []
+        for node in site.nodes - {site.nodes[self.node]}:
+            turn = rooms[node.room] = rooms.get(node.room, -1) + 1
+            others.append((turn, node.room == own, node.name))
+        undos = tuple(
+            Undo(
+                name,
+                (" || ".join([quote(*words) for words in command.on] * TRIES),),
+                outlives_reboot=True,
+                secret=command.secret,
+                check=command.status,
+            )
+            for _, _, name in sorted(others)
+        )
+        return DeadMan(undos, min(2, len(undos)))
 
     def inject(self, observer: Observer) -> None:
         _bmc(observer.site.nodes[self.node]).set_power("off", observer.site.clock.deadline(BMC))

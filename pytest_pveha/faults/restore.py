@@ -35,7 +35,7 @@ def restore(observer: Observer, found: Snapshot, within: float) -> Met:
             _request(observer, found, now, asked)
         return no("; ".join(rows))
 
-    with clock.shielded():
+    with clock.shielded(), observer.undeterred():
         try:
             return wait_until(Condition("the site is as it was found", ask), within, observer, every=PAUSE)
         except (NotMet, CantTell) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from pytest_pveha.clock import Deadline
 from pytest_pveha.errors import HarmSeen, StopAsked
 from pytest_pveha.faults.fault import Reach
 from pytest_pveha.observe.observer import View
@@ -22,6 +23,8 @@ class Sentinel:
     reach: Reach
     online: frozenset[str]
     stop_asked: Callable[[], str | None]
+    until: Deadline | None = None
+    """When the fault has been in force for as long as it may."""
 
     def __call__(self, view: View) -> None:
         """Return if all is as predicted.
@@ -32,6 +35,8 @@ class Sentinel:
         """
         if (why := self.stop_asked()) is not None:
             raise StopAsked(f"stopped: {why}; what was broken is healed first")
+        if self.until is not None and self.until.expired():
+            raise StopAsked("stopped: the fault was in force for as long as it may be; it is healed now")
         if view.membership is None:
             return
         lost = sorted(name for name in self.online - self.reach.nodes if view.membership.online.get(name) is False)

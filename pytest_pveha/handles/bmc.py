@@ -20,6 +20,17 @@ class PowerReading(Protocol):
     def answered_at(self) -> Instant: ...
 
 
+class NodeCommands(Protocol):
+    """What a node types to reach another node's BMC, each in the spellings that may be needed, the likeliest first."""
+
+    @property
+    def on(self) -> tuple[tuple[str, ...], ...]: ...
+    @property
+    def status(self) -> tuple[tuple[str, ...], ...]: ...
+    @property
+    def secret(self) -> str: ...
+
+
 class Bmc(Protocol):
     """Chassis power by whichever protocol; the wire clients are made to this shape."""
 
@@ -34,6 +45,9 @@ class Bmc(Protocol):
 
     def identity(self, deadline: Deadline) -> dict[str, str]:
         """Who it says it is: mac, guid and more; what it does not tell is left out."""
+
+    def from_a_node(self, secret: str) -> NodeCommands:
+        """The commands for a node's own shell; ``secret`` is the file there, for root alone, that they read it from."""
 
     def close(self) -> None:
         """Its processes have ended."""

@@ -11,6 +11,7 @@ from pytest_pveha.clock import Deadline, Instant
 from pytest_pveha.errors import ProtocolError
 from pytest_pveha.wire.pve_api import PveApi, Reply
 
+_RING = re.compile(r"ring[0-7]_addr")
 _MAC = re.compile(r"(?:[0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}")
 
 
@@ -62,6 +63,8 @@ class Manager:
     lrms: Mapping[str, Lrm]
     quorate: bool
     asked: Asked
+    maintenance: frozenset[str] = frozenset()
+    """The nodes for which maintenance was asked; it survives their reboots."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +107,10 @@ class Cluster:
         """What ``at`` may name: nodes, and addresses that are not known to be one node's."""
         return tuple(endpoint.name for endpoint in self._api.endpoints)
 
+    def shun(self, nodes: frozenset[str]) -> None:
+        """These nodes' endpoints are not asked unless named: they are down, or see another cluster than the rest."""
+        self._api.shunned = nodes
+
     def membership(self, deadline: Deadline, at: str | None = None) -> Membership:
         """Quorum and members as the endpoint ``at`` (or whichever answers) sees them."""
         reply = self._api.get("/cluster/status", deadline=deadline, at=at)
@@ -136,6 +143,11 @@ class Cluster:
             },
             quorate=_truth(_mapping(body.get("quorum", {}), path).get("quorate")),
             asked=_asked(reply),
+            maintenance=frozenset(
+                str(name)
+                for name, asked in _mapping(status.get("node_request", {}), path).items()
+                if _mapping(asked, path).get("maintenance")
+            ),
         )
 
     def guests(self, deadline: Deadline) -> dict[str, GuestRow]:
@@ -175,6 +187,15 @@ class Cluster:
         path = "/cluster/config/nodes"
         rows = _rows(self._api.get(path, deadline=deadline), path)
         return {str(row.get("node") or row["name"]): int(row.get("quorum_votes", 1)) for row in rows}
+
+    def ring_addresses(self, deadline: Deadline) -> dict[str, tuple[str, ...]]:
+        """Each node's addresses on the corosync links, in the order of the links."""
+        path = "/cluster/config/nodes"
+        rows = _rows(self._api.get(path, deadline=deadline), path)
+        return {
+            str(row.get("node") or row["name"]): tuple(str(row[key]) for key in sorted(row) if _RING.fullmatch(key))
+            for row in rows
+        }
 
     def totem(self, deadline: Deadline, nodes: int) -> Totem:
         """The token's time: token + (nodes − 2) × token_coefficient from three nodes on, corosync.conf(5)."""

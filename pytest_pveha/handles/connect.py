@@ -84,7 +84,7 @@ def _node(inventory: Inventory, name: str, block: NodeBlock, clock: Clock, endpo
         ports.append((split(block.address, 22)[0], block.ssh.port))
     declared = block.bmc.identity if block.bmc else None
     identity = BmcIdentity(declared.mac, declared.guid, declared.confirmed_by) if declared else None
-    return Node(name, ssh, _bmc(inventory, block, clock), clock, tuple(ports), identity)
+    return Node(name, ssh, _bmc(inventory, block, clock), clock, tuple(ports), identity, block.room or "")
 
 
 def _ssh(inventory: Inventory, name: str, block: NodeBlock, clock: Clock) -> Ssh | None:

@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING
 from pytest_pveha.clock import SECOND, Clock, Deadline, Instant
 from pytest_pveha.errors import ProtocolError, SiteError
 from pytest_pveha.handles.bmc import Bmc
-from pytest_pveha.wire.ssh import CommandResult, Ssh, quote
+from pytest_pveha.handles.disk import Disk
+from pytest_pveha.handles.units import Units
+from pytest_pveha.wire.ssh import CommandResult, Ssh
+from pytest_pveha.wire.ssh import quote as quote
 
 if TYPE_CHECKING:
     from testinfra.host import Host
@@ -17,10 +20,8 @@ if TYPE_CHECKING:
 _PROCESS = re.compile(r"^\s*(?P<pid>\d+)\s+(?P<age>\d+)\s+(?P<args>.*)$")
 _VM = re.compile(r"(?:^|/)(?:kvm|qemu-system-\S+)\s(?:.*\s)?-id\s+(?P<id>\d+)(?:\s|$)")
 _CT = re.compile(r"(?:^|/)lxc-start\s(?:.*\s)?-n\s*(?P<id>\d+)(?:\s|$)")
-_QUORUM = re.compile(r"^(?P<key>Quorate|Expected votes|Total votes):\s+(?P<value>\S+)", re.MULTILINE)
+_QUORUM = re.compile(r"^(?P<key>Nodes|Quorate|Expected votes|Total votes):\s+(?P<value>\S+)", re.MULTILINE)
 _JOURNAL = re.compile(r"^(?P<at>\d+\.\d+) \S+ (?P<unit>[^\s\[:]+)(?:\[(?P<pid>\d+)\])?: (?P<text>.*)$")
-_UNIT_STATES = {"active", "inactive", "failed", "activating", "deactivating", "reloading", "refreshing", "maintenance"}
-"""What ``systemctl is-active`` may print (systemctl(1)); anything else is no answer, be it "unknown" or an error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,8 @@ class Votes:
     quorate: bool
     expected: int
     total: int
+    nodes: int
+    """How many nodes it counts, itself among them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +81,11 @@ class Node:
         clock: Clock,
         ports: tuple[tuple[str, int], ...],
         bmc_identity: BmcIdentity | None = None,
+        room: str = "",
     ) -> None:
         self.name = name
+        self.room = room or name
+        """Its failure domain; a node that names none is one by itself."""
         self.bmc = bmc
         self.bmc_identity = bmc_identity or BmcIdentity()
         """What the inventory says its BMC can be told by."""
@@ -87,6 +93,10 @@ class Node:
         """Where it answers when it lives: (host, port) of its API and SSH."""
         self._ssh = ssh
         self._clock = clock
+        self.disk = Disk(self._ask, self._act)
+        """Files we leave there."""
+        self.units = Units(name, self._ask, self._act, self.disk)
+        """Its systemd."""
 
     def __repr__(self) -> str:
         return f"<node {self.name}>"
@@ -114,6 +124,13 @@ class Node:
                     ages[f"{kind}:{found['id']}"] = int(process["age"])
         return Processes(ages, result.asked_at, result.answered_at)
 
+    def pids(self, deadline: Deadline) -> frozenset[int]:
+        """Every process of the node."""
+        told = self._read(deadline, "ps", "-e", "-o", "pid=").split()
+        if not told or not all(word.isdigit() for word in told):
+            raise ProtocolError(f"node {self.name}: `ps` lists no processes: {' '.join(told)[:60]!r}")
+        return frozenset(map(int, told))
+
     def clock_offset(self, deadline: Deadline) -> ClockOffset:
         """The node's clock against ours; the error is half of how long the question took."""
         result = self._run(deadline, "date", "+%s.%N")
@@ -138,19 +155,12 @@ class Node:
         result = self.ssh.run(quote("pvecm", "status"), deadline=deadline)  # its exit status is 2 without quorum
         said = {found["key"]: found["value"] for found in _QUORUM.finditer(result.stdout.decode(errors="replace"))}
         try:
-            return Votes(said["Quorate"] == "Yes", int(said["Expected votes"]), int(said["Total votes"]))
+            return Votes(
+                said["Quorate"] == "Yes", int(said["Expected votes"]), int(said["Total votes"]), int(said["Nodes"])
+            )
         except (KeyError, ValueError) as error:
             text = (result.stdout + result.stderr).decode(errors="replace").strip()[:200]
             raise ProtocolError(f"node {self.name}: `pvecm status` names no votes: {text}") from error
-
-    def unit_active(self, unit: str, deadline: Deadline) -> bool:
-        """Whether systemd calls the unit active. ProtocolError where it says nothing usable."""
-        result = self.ssh.run(quote("systemctl", "is-active", unit), deadline=deadline)
-        word = result.stdout.decode(errors="replace").strip()
-        if word not in _UNIT_STATES:
-            said = word or result.stderr.decode(errors="replace").strip()
-            raise ProtocolError(f"node {self.name}: `systemctl is-active {unit}` said {said[:100]!r}")
-        return word == "active"
 
     def command(self, deadline: Deadline, *words: str) -> str:
         """What a command that only reads printed; ProtocolError where it failed or is not installed."""
@@ -162,11 +172,24 @@ class Node:
 
         return host_on(self.ssh, self._clock, per_command)
 
+    def act(self, deadline: Deadline, *words: str, input: str | None = None) -> str:
+        """What a command that changes something printed, run at most once; ProtocolError where it failed."""
+        sent = None if input is None else input.encode()
+        return self._act(deadline, quote(*words), sent).stdout.decode(errors="replace")
+
+    def _ask(self, deadline: Deadline, line: str, input: bytes | None = None) -> CommandResult:
+        return self.ssh.run(line, deadline=deadline, acts=True, input=input)
+
+    def _act(self, deadline: Deadline, line: str, input: bytes | None = None) -> CommandResult:
+        return self._good(line, self._ask(deadline, line, input))
+
     def _run(self, deadline: Deadline, *words: str) -> CommandResult:
-        result = self.ssh.run(quote(*words), deadline=deadline)
+        return self._good(quote(*words), self.ssh.run(quote(*words), deadline=deadline))
+
+    def _good(self, line: str, result: CommandResult) -> CommandResult:
         if result.exit_status != 0:
             raise ProtocolError(
-                f"node {self.name}: `{quote(*words)}` ended with status {result.exit_status}: "
+                f"node {self.name}: `{line}` ended with status {result.exit_status}: "
                 f"{result.stderr.decode(errors='replace').strip()[:200]}"
             )
         return result

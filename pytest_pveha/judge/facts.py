@@ -60,6 +60,10 @@ class Fault:
     healed_saw: str = ""
     outcome: str | None = None
     heal_at: int | None = None
+    trial: bool = False
+    """Made for a moment, before the fault that the test is about."""
+    fired: list[str] = field(default_factory=list)
+    """Nodes that undid it by themselves."""
     kinds: set[str] = field(default_factory=set)
 
     @property
@@ -112,8 +116,9 @@ class TestFacts:
 
     def fault(self) -> Fault | None:
         """The first fault that was injected, or else planned: the incident the test is about."""
-        injected = [fault for fault in self.faults if fault.before is not None or fault.effect == "yes"]
-        return next(iter(injected or self.faults), None)
+        meant = [fault for fault in self.faults if not fault.trial]
+        injected = [fault for fault in meant if fault.before is not None or fault.effect == "yes"]
+        return next(iter(injected or meant or self.faults), None)
 
 
 @dataclass(slots=True)
@@ -178,6 +183,8 @@ def _fault(facts: Facts, by_name: dict[str, Fault], line: Line) -> None:
             _test(facts, line.test).faults.append(fault)
     fault = by_name[name]
     fault.kinds.add(line.kind)
+    if line.kind == "fault.plan":
+        fault.trial = data.get("trial") is True
     if line.kind == "fault.inject":
         fault.before, fault.after = integer(data.get("before")), integer(data.get("after"))
     elif line.kind == "fault.effect":
@@ -187,6 +194,8 @@ def _fault(facts: Facts, by_name: dict[str, Fault], line: Line) -> None:
         fault.heal_at = line.mono if fault.heal_at is None else fault.heal_at
     elif line.kind == "fault.healed":
         fault.healed, fault.healed_saw = text(data.get("answer")), text(data.get("saw"))
+    elif line.kind == "fault.fired":
+        fault.fired += strings(data.get("nodes")) or ["?"]
     elif line.kind == "fault.close":
         fault.outcome = text(data.get("outcome"))
 

@@ -35,6 +35,7 @@ _BY_ERROR: Final = {
     "AssertionError": "rejected",
     "Failed": "rejected",
     "NoEffect": "invalid",
+    "DeadManFired": "invalid",
     "PreflightRefused": "not proven",
     "UnsafeTarget": "not proven",
     "SiteDirty": "not proven",
@@ -264,6 +265,9 @@ def _judged(test: TestFacts) -> TestVerdict:
         *((claim.verdict, claim.reason) for claim in claims if claim.verdict != "accepted"),
         *(("inconclusive", f"the journal's {each}; what it should say is not known") for each in test.spoilt),
     ]
+    if any(fault.fired for fault in test.faults):  # what was not met was not put to the test for as long as it should
+        harm = [*_audit_findings(test), *_fired_findings(test)]
+        findings = [each for each in findings if each[0] == "dirty"] + harm
     if _never_came_to_it(test):
         findings = [each for each in findings if each[0] not in ("inconclusive", "invalid")]
     if not test.claims and not findings:  # what keeps a test from coming to its claims is the cause, where there is one
@@ -338,6 +342,14 @@ def _heal_findings(fault: Fault) -> list[Finding]:
         return [("dirty", f"{name} was closed as healed though nobody saw it healed; look at the site")]
     what = f": {fault.healed_saw}" if fault.healed_saw else ""
     return [("dirty", f"{name} was not healed{what}; run `pveha heal`, then look at the site")]
+
+
+def _fired_findings(test: TestFacts) -> list[Finding]:
+    return [
+        ("invalid", f"{', '.join(fault.fired)} undid {fault.fault} unasked while it was wanted: nothing is proven")
+        for fault in test.faults
+        if fault.fired
+    ]
 
 
 def _bite_findings(test: TestFacts, fault: Fault) -> list[Finding]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from pytest_pveha.clock import SECOND, Instant
-from pytest_pveha.errors import SiteError
+from pytest_pveha.errors import EvidenceError, SiteError
 from pytest_pveha.handles.cluster import Manager, Membership
 from pytest_pveha.handles.node import Node, Processes
 from pytest_pveha.handles.site import Site
@@ -44,6 +46,28 @@ class Observer:
         """Sees every view while a fault is in force, and raises when it must end at once."""
         self._last: dict[str, tuple[str, int]] = {}
         self._changes: dict[str, tuple[int, int]] = {}
+
+    @contextmanager
+    def undeterred(self) -> Iterator[None]:
+        """What the record cannot take meanwhile (a full disk) stops nothing; it is raised at the end.
+
+        For healing: a site is not left broken because nobody can write it down.
+        """
+        write, lost = self.write, list[EvidenceError]()
+
+        def try_to(kind: str, data: Mapping[str, Any]) -> None:
+            try:
+                write(kind, dict(data))
+            except EvidenceError as error:
+                lost.append(error)
+
+        self.write = try_to
+        try:
+            yield
+        finally:
+            self.write = write
+        if lost:
+            raise lost[0]
 
     def look(self) -> View:
         """Membership and the HA manager's status as one endpoint tells them: two reads."""

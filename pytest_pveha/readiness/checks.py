@@ -115,7 +115,7 @@ def _watchdog(observer: Observer) -> Answer:
     off = []
     for node in observer.site.nodes:
         for unit in ("watchdog-mux", "pve-ha-lrm", "pve-ha-crm", "corosync"):
-            if not node.unit_active(unit, observer.site.clock.deadline(READ)):
+            if not node.units.active(unit, observer.site.clock.deadline(READ)):
                 off.append(f"{unit} on {node.name}")
     return no(f"not active: {', '.join(off)}") if off else yes("watchdog-mux, LRM, CRM and corosync run on every node")
 

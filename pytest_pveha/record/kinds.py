@@ -24,10 +24,12 @@ FIELDS: Final[Mapping[str, frozenset[str]]] = {
     }),
     "seen": frozenset({"what", "old", "new", "low", "high", "source"}),
     "fault.plan": frozenset({"fault", "type", "params", "undo"}),
+    "fault.arm": frozenset({"fault", "nodes", "seconds", "outlives_reboot"}),
     "fault.inject": frozenset({"fault", "before", "after"}),
     "fault.effect": frozenset({"fault", "answer", "saw", "low", "high"}),
     "fault.heal": frozenset({"fault"}),
     "fault.healed": frozenset({"fault", "answer", "saw"}),
+    "fault.fired": frozenset({"fault", "nodes"}),
     "fault.close": frozenset({"fault", "outcome"}),
     "expect": frozenset({"condition", "within", "outcome", "saw", "low", "high"}),
     "claim": frozenset({"measure", "subject", "params", "op", "objective", "unit"}),
@@ -39,7 +41,8 @@ FIELDS: Final[Mapping[str, frozenset[str]]] = {
 """Every kind, with the fields its data must carry; more are allowed."""
 
 CONTROL: Final = frozenset({
-    "fault.plan", "fault.inject", "fault.effect", "fault.heal", "fault.healed", "fault.close", "run.open", "run.close",
+    "fault.plan", "fault.arm", "fault.inject", "fault.effect", "fault.heal", "fault.healed", "fault.fired",
+    "fault.close", "run.open", "run.close",
 })  # fmt: skip
 """Kinds that are on the disk (fsync) before the writer goes on."""
 

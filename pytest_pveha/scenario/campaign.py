@@ -6,17 +6,20 @@ import contextlib
 import os
 import secrets
 import shutil
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pytest_pveha import __version__
-from pytest_pveha.clock import Clock, LiveClock
+from pytest_pveha.clock import Clock, Deadline, LiveClock
 from pytest_pveha.embedded import Embedded, start_or_attach
-from pytest_pveha.errors import PreflightRefused, PvehaError, SiteDirty, SiteError, UnsafeTarget
+from pytest_pveha.errors import PreflightRefused, PvehaError, SiteBusy, SiteDirty, SiteError, UnsafeTarget
 from pytest_pveha.faults.fault import Reach
 from pytest_pveha.faults.interlock import interlock
+from pytest_pveha.faults.keeping import STOP, STORE, Keeping, remembered
+from pytest_pveha.handles.cluster_lease import RUNS_FOR, ClusterLease
 from pytest_pveha.handles.connect import connect
 from pytest_pveha.handles.site import Site
 from pytest_pveha.inventory import Site as Inventory
@@ -30,6 +33,15 @@ from pytest_pveha.record.lease import Lease
 from pytest_pveha.record.openings import OpenRuns, open_runs
 from pytest_pveha.scenario.objectives import as_json
 from pytest_pveha.scenario.run import Run
+
+ASK_NODES = 5.0
+"""Seconds between two looks for somebody's wish, left on a node, that the run end."""
+
+RENEW = 120.0
+"""Seconds between two renewals of the cluster's lease."""
+
+GLANCE = 3.0
+"""Seconds a node may take to say whether somebody wants the run to end; the next one is asked next time."""
 
 WINDOW_END = 300.0
 """Seconds before the consent's window closes at which what is broken is healed."""
@@ -65,6 +77,13 @@ class Campaign:
         self._open = False
         self._broken = False
         self._over = ""
+        self._cluster: ClusterLease | None = None
+        self._kept = False
+        self._reach: frozenset[str] = frozenset()
+        self._ask_again: Deadline | None = None
+        self._renew_again: Deadline | None = None
+        self._lease_ends: Deadline | None = None
+        self._turn = 0
 
     # --- opening -----------------------------------------------------------------------------------------------
 
@@ -117,6 +136,7 @@ class Campaign:
         self.folder.mkdir(parents=True, mode=0o700)
         (self.folder / "raw").mkdir(mode=0o700)
         self._journal = Journal(self.folder / "journal.jsonl", self.clock)
+        self.keeping = Keeping(self.site, self.id)
         self.observer = Observer(self.site, self._write, self.tell)
         self.tell("looking at the site", "")
         self.found = take(self.observer)
@@ -199,6 +219,7 @@ class Campaign:
 
     def interlock(self, reach: Reach) -> None:
         """Return only if the site, as it is now, survives that loss; else PreflightRefused."""
+        self._reach = reach.nodes
         model = self.declared.model
         interlock(
             self.observer,
@@ -213,9 +234,11 @@ class Campaign:
 
         Raises:
             UnsafeTarget: no consent.
+            SiteBusy, SiteDirty: another controller is on the cluster, or left something on its nodes.
             PreflightRefused: the gate is shut, or an earlier fault was not healed.
         """
         self.allow(None, None)
+        self._hold()
         if self._over:
             raise PreflightRefused(f"the campaign has ended before this test: {self._over}")
         if self._broken:
@@ -224,6 +247,24 @@ class Campaign:
         if shut:
             what = "; ".join(f"{row.check.title}: {row.answer.saw} ({row.check.advice})" for row in shut)
             raise PreflightRefused(f"the gate is shut, the site is not fit to be broken: {what}")
+
+    def _hold(self) -> None:
+        """The cluster is ours, as every other controller sees, and nothing is left on its nodes by an earlier run."""
+        if self._cluster is not None:
+            return
+        cluster = ClusterLease(self.site.nodes, self.clock, self.id, socket.gethostname(), os.getpid())
+        cluster.take()
+        self._cluster = cluster
+        self._renewed()
+        left = sorted(set(remembered(self.site)) - {self.id})
+        if left:
+            raise SiteDirty(
+                f"site {self.declared.name}: its nodes remember run {', '.join(left)}, which left something "
+                f"unhealed, so nothing new may be broken. Type: pveha heal --inventory {self.declared.path}"
+            )
+
+    def _renewed(self) -> None:
+        self._renew_again, self._lease_ends = self.clock.deadline(RENEW), self.clock.deadline(RUNS_FOR)
 
     def begin(self, test: str, title: str, expected: float, roles: dict[str, str] | None = None) -> None:
         """Lines are this test's from now on; said again when its roles are known."""
@@ -238,6 +279,7 @@ class Campaign:
             found=self.found,
             before=before,
             register=self,
+            keeping=self.keeping,
             allow=self.allow,
             interlock=self.interlock,
             settle=settle,
@@ -271,26 +313,66 @@ class Campaign:
     # --- the register of what must be healed ---------------------------------------------------------------------
 
     def opened(self) -> None:
-        """This run is on the register, and somebody will heal if we die."""
+        """This run is on the register, here and on the nodes, and somebody will heal if we die."""
         self._runs.add(self.folder)
         if self._supervisor is None:
             from pytest_pveha.supervisor import Supervisor
 
             self._supervisor = Supervisor(self.folder, self.declared.path)
+        if not self._kept:
+            self._kept = True
+            about = {"site": self.declared.name, "cluster": self.found.cluster, "host": socket.gethostname()}
+            self.keeping.begin({**about, "pveha": __version__, "found": self.found.to_json()})
 
     def closed(self) -> None:
-        """Nothing of this run is left to heal."""
+        """Nothing of this run is left to heal, here or on the nodes."""
+        for fault, nodes in self.keeping.clear().items():
+            self._write("fault.fired", {"fault": fault, "nodes": nodes})
+        self._kept = False
         self._runs.remove(self.folder)
 
     def stop_asked(self) -> str | None:
-        """Why the campaign is to end: somebody typed ``pveha stop``, or the consent's window is about to close."""
-        asked = self._lease.stop_asked()
+        """Why the campaign is to end: somebody typed ``pveha stop``, here or elsewhere, the consent's window is about
+        to close, or the cluster is no longer ours."""
+        return self._lease.stop_asked() or self._window_ends() or self._asked_on_a_node() or self._lease_lost()
+
+    def _window_ends(self) -> str | None:
         consent = self.declared.model.consent
-        if asked is None and consent is not None and not self.declared.simulated:
-            left = (consent.not_after - LiveClock().utc()).total_seconds()
-            if left < WINDOW_END:
-                asked = f"the consent's window closes at {consent.not_after.isoformat()}"
-        return asked
+        if consent is None or self.declared.simulated:
+            return None
+        if (consent.not_after - LiveClock().utc()).total_seconds() >= WINDOW_END:
+            return None
+        return f"the consent's window closes at {consent.not_after.isoformat()}"
+
+    def _asked_on_a_node(self) -> str | None:
+        """One node a time is asked, in turn, and none that may be down because of us."""
+        names = [name for name in self.site.nodes.names if name not in self._reach]
+        if not names or (self._ask_again is not None and not self._ask_again.expired()):
+            return None
+        self._ask_again = self.clock.deadline(ASK_NODES)
+        self._turn += 1
+        node = self.site.nodes[names[self._turn % len(names)]]
+        try:
+            if STOP not in node.disk.names(f"{STORE}/{self.id}", self.clock.deadline(GLANCE)):
+                return None
+            why = node.disk.read(f"{STORE}/{self.id}/{STOP}", self.clock.deadline(GLANCE)).strip()
+        except SiteError:
+            return None
+        return f"{why or 'no reason given'} (asked on {node.name})"
+
+    def _lease_lost(self) -> str | None:
+        if self._cluster is None or self._renew_again is None or not self._renew_again.expired():
+            return None
+        self._renew_again = self.clock.deadline(ASK_NODES)
+        try:
+            self._cluster.renew(self._reach)
+        except SiteBusy as lost:
+            return str(lost)
+        except SiteError as error:  # without quorum nobody can write; ours still runs
+            ended = self._lease_ends is not None and self._lease_ends.expired()
+            return f"the cluster's lease ran out and could not be renewed: {error}" if ended else None
+        self._renewed()
+        return None
 
     # --- closing -----------------------------------------------------------------------------------------------
 
@@ -311,6 +393,9 @@ class Campaign:
     def _leave(self, *, stop_site: bool) -> None:
         if self._supervisor is not None:
             self._supervisor.dismiss()
+        if self._cluster is not None:
+            with contextlib.suppress(PvehaError), self.clock.shielded():
+                self._cluster.give_back()
         if hasattr(self, "site"):
             self.site.close()
         if self._embedded is not None:

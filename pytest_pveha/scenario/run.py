@@ -7,17 +7,23 @@ from contextlib import contextmanager
 from typing import Any
 
 from pytest_pveha.clock import SECOND
-from pytest_pveha.errors import CantTell, NotMet, SiteError, UsageError
+from pytest_pveha.errors import CantTell, HarmSeen, NotMet, SiteError, UsageError
 from pytest_pveha.faults.fault import Fault, Reach
+from pytest_pveha.faults.keeping import Keeping
+from pytest_pveha.faults.maintenance import Maintenance
+from pytest_pveha.faults.network import Partition
 from pytest_pveha.faults.power import PowerCut
+from pytest_pveha.faults.process import ServiceStopped
 from pytest_pveha.faults.restore import restore
 from pytest_pveha.faults.session import Register, injected
 from pytest_pveha.handles.guest import Guest, Guests, Nodes
 from pytest_pveha.handles.node import Node
+from pytest_pveha.handles.site import Site
 from pytest_pveha.inventory import parse_duration
 from pytest_pveha.judge import Measure, violations
 from pytest_pveha.observe.answer import Condition, Met, ask, wait_until
 from pytest_pveha.observe.audits import Scene, audit
+from pytest_pveha.observe.ha import quorum_whole
 from pytest_pveha.observe.observer import READ, Observer
 from pytest_pveha.observe.sampler import Probe
 from pytest_pveha.observe.sampling import sampler
@@ -27,6 +33,18 @@ from pytest_pveha.scenario.objectives import Objective
 
 BEFORE_FAULT = 10.0
 """Seconds of fast sampling before a fault: what was there is known as well as what came."""
+
+CUTS = frozenset({"network", "quorum"})
+"""Families of fault that are tried for a moment first, where they take more than one node away."""
+
+TRIAL = 15.0
+"""Seconds the first, short cut lasts: a membership is lost within 8 s, and nobody is fenced before 57."""
+
+TRIAL_LIMIT, TRIAL_GRACE = 20.0, 5.0
+"""Every node concerned undoes the short cut by itself after 25 s."""
+
+REJOIN = 60.0
+"""Seconds in which everybody is one cluster again after the short cut."""
 
 MILESTONES = (("acknowledged", "fencing: acknowledged - got agent lock for node '{node}'"),)
 """What the CRM's journal tells better than the API, by the phase it marks (wording: pve-ha-manager 5.2, Manager.pm)."""
@@ -42,6 +60,7 @@ class Run:
         found: Snapshot,
         before: Snapshot,
         register: Register,
+        keeping: Keeping,
         allow: Callable[[str, str], None],
         interlock: Callable[[Reach], object],
         settle: float,
@@ -58,11 +77,17 @@ class Run:
         self._clock = observer.site.clock
         self._found = found
         self._register = register
+        self._keeping = keeping
         self._settle = settle
         self._sampler = sampler(observer.site.clock, observer.write)
         self._faults = 0
         self._victims: set[str] = set()
         observer.sampler = self._sampler
+
+    @property
+    def site(self) -> Site:
+        """What it runs on."""
+        return self._site
 
     def watch(self, *subjects: Guests | Guest | Nodes | Node) -> None:
         """These are sampled from now on, until the test is over.
@@ -138,21 +163,61 @@ class Run:
             )
 
     @contextmanager
-    def break_with(self, fault: Fault, victims: tuple[str, ...]) -> Iterator[None]:
-        """While open the fault is in force; see ``faults.session``."""
+    def break_with(
+        self, make: Callable[[str], Fault], kind: str, victims: tuple[str, ...], at_most: float
+    ) -> Iterator[None]:
+        """While open the fault is in force; see ``faults.session``.
+
+        Args:
+            make: the fault, given the tag that what it leaves on nodes must carry.
+            at_most: seconds it may be in force.
+        """
+        self._faults += 1
+        name = f"{kind}-{self._faults}"
+        fault = make(self._keeping.tag(name))
         for victim in victims:
             self._allow(fault.family, victim)
         self._interlock(fault.reach)
-        self._faults += 1
         self._sampler.fast()
-        self._clock.sleep(BEFORE_FAULT)
         self._victims.update(victims)
         try:
-            with injected(fault, f"{fault.kind}-{self._faults}", self._observer, self._register):
+            self._clock.sleep(BEFORE_FAULT)
+            if fault.family in CUTS and len(fault.reach.nodes) > 1:
+                self._try_first(make, f"{name}-trial", fault.reach)
+            with injected(fault, name, self._observer, self._register, self._keeping, at_most=at_most):
                 yield
                 self._milestones(victims)
         finally:
             self._sampler.slow()
+
+    def _try_first(self, make: Callable[[str], Fault], name: str, reach: Reach) -> None:
+        """The same cut for a moment: quorum and storage do what was predicted, and all is whole again after it.
+
+        Raises:
+            HarmSeen: they do not; it was undone at once.
+        """
+        fault = make(self._keeping.tag(name))
+        begin = self._clock.now().mono
+        with injected(
+            fault,
+            name,
+            self._observer,
+            self._register,
+            self._keeping,
+            at_most=TRIAL_LIMIT,
+            grace=TRIAL_GRACE,
+            trial=True,
+        ):
+            while self._clock.now().mono < begin + TRIAL * SECOND:
+                self._observer.look()
+                self._clock.sleep(1)
+        try:
+            wait_until(quorum_whole(), REJOIN, self._observer)
+        except (NotMet, CantTell) as error:
+            raise HarmSeen(
+                f"a cut of {TRIAL:g} s was undone, and the cluster is not whole again: {error.last_seen}; the longer "
+                f"cut was not made, the campaign ends"
+            ) from error
 
     def _milestones(self, victims: tuple[str, ...]) -> None:
         """What the survivors' CRM journals say of the incident, by our clock with the error of theirs."""
@@ -207,11 +272,48 @@ class Faults:
 
     def __init__(self, run: Run) -> None:
         self._run = run
+        self._site = run.site
 
     @contextmanager
-    def power_cut(self, victim: Node) -> Iterator[None]:
+    def power_cut(self, victim: Node, *, at_most: str = "45 min") -> Iterator[None]:
         """The node has no power while open; afterwards it is powered on again."""
-        with self._run.break_with(PowerCut(victim.name), (victim.name,)):
+        with self._run.break_with(
+            lambda tag: PowerCut(victim.name), PowerCut.kind, (victim.name,), parse_duration(at_most)
+        ):
+            yield
+
+    @contextmanager
+    def partition(self, cut_off: Nodes, *, about_quorum: bool = False, at_most: str = "20 min") -> Iterator[None]:
+        """These nodes and the others do not hear each other on any corosync link while open."""
+        rest = self._site.nodes - cut_off
+        found = self._site.cluster.ring_addresses(self._site.clock.deadline(READ))
+        addresses = tuple(sorted(found.items()))
+        with self._run.break_with(
+            lambda tag: Partition(tag, cut_off.names, rest.names, addresses, about_quorum),
+            Partition.kind,
+            cut_off.names,
+            parse_duration(at_most),
+        ):
+            yield
+
+    @contextmanager
+    def service_stopped(self, node: Node, unit: str, *, at_most: str = "20 min") -> Iterator[None]:
+        """The daemon does not run on that node while open."""
+        pid = node.units.main_pid(unit, self._site.clock.deadline(READ))
+        with self._run.break_with(
+            lambda tag: ServiceStopped(node.name, unit, pid),
+            ServiceStopped.kind,
+            (node.name,),
+            parse_duration(at_most),
+        ):
+            yield
+
+    @contextmanager
+    def maintenance(self, node: Node, *, at_most: str = "45 min") -> Iterator[None]:
+        """The HA manager keeps the node empty while open."""
+        with self._run.break_with(
+            lambda tag: Maintenance(node.name), Maintenance.kind, (node.name,), parse_duration(at_most)
+        ):
             yield
 
 

@@ -69,6 +69,15 @@ class PowerReading:
     via: str
 
 
+@dataclass(frozen=True, slots=True)
+class NodeCommands:
+    """What a machine of the cluster types to reach this BMC, with each cipher suite that may be needed."""
+
+    on: tuple[tuple[str, ...], ...]
+    status: tuple[tuple[str, ...], ...]
+    secret: str
+
+
 class _Died(Exception):
     """The helper process ended: killed by the abort of its call, or by itself."""
 
@@ -268,6 +277,19 @@ class IpmiBmc:
 
     def __repr__(self) -> str:
         return f"IpmiBmc({self._address}:{self._port})"
+
+    def from_a_node(self, secret: str) -> NodeCommands:
+        """The commands for another machine's shell; ``secret`` is the file there that holds the password (``-f``)."""
+        ciphers = (17, 3) if self._cipher is None else (self._cipher,)
+
+        def typed(*words: str) -> tuple[tuple[str, ...], ...]:
+            where = ("-I", "lanplus", "-H", self._address, "-p", str(self._port), "-U", self._user, "-f", secret)
+            how = ("-L", self._privilege, "-N", "2", "-R", "2")
+            return tuple(("ipmitool", *where, *how, "-C", str(cipher), *words) for cipher in ciphers)
+
+        return NodeCommands(
+            on=typed("chassis", "power", "on"), status=typed("chassis", "power", "status"), secret=self._password()
+        )
 
     def power_state(self, deadline: Deadline) -> PowerReading:
         """The power state, read over the session kept open."""

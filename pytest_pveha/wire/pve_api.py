@@ -116,6 +116,8 @@ class PveApi:
         self._token = _Token(token_id, secret)
         self._doors = [_Door(each, trust if isinstance(trust, Trust) else trust[each.name]) for each in endpoints]
         self._current = 0
+        self.shunned: frozenset[str] = frozenset()
+        """Endpoints that are not asked unless named, as long as there are others."""
         self._lock = threading.Lock()
         self._lines: dict[threading.Thread, list[_Line]] = {}
 
@@ -179,7 +181,8 @@ class PveApi:
     def _candidates(self, at: str | None) -> list[int]:
         count = len(self._doors)
         if at is None:
-            return [(self._current + step) % count for step in range(count)]
+            turns = [(self._current + step) % count for step in range(count)]
+            return [index for index in turns if self._doors[index].endpoint.name not in self.shunned] or turns
         named = [index for index, door in enumerate(self._doors) if door.endpoint.name == at]
         if not named:
             known = ", ".join(door.endpoint.name for door in self._doors)

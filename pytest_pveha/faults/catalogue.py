@@ -1,0 +1,36 @@
+"""Every kind of fault this version knows, by the name it has in a journal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pytest_pveha.errors import UsageError
+from pytest_pveha.faults.fault import Fault
+from pytest_pveha.faults.maintenance import Maintenance
+from pytest_pveha.faults.network import Partition
+from pytest_pveha.faults.power import PowerCut
+from pytest_pveha.faults.process import ServiceStopped
+
+FAULTS: Mapping[str, type[Fault]] = {each.__name__: each for each in (PowerCut, Partition, ServiceStopped, Maintenance)}
+
+
+def from_plan(kind: str, values: Mapping[str, Any]) -> Fault:
+    """The fault of a plan line, ready to be healed. JSON's lists are tuples again."""
+    if kind not in FAULTS:
+        raise UsageError(
+            f"the journal plans a fault of kind {kind!r}; this version can heal {', '.join(FAULTS)}. "
+            f"Heal with the version that made it"
+        )
+    try:
+        return FAULTS[kind](**{name: _frozen(value) for name, value in values.items()})
+    except TypeError as error:
+        raise UsageError(
+            f"the journal's plan of a {kind} cannot be used ({error}); heal with the version that made it"
+        ) from None
+
+
+def _frozen(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(_frozen(each) for each in value)
+    return value

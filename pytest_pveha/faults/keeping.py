@@ -1,0 +1,276 @@
+"""What must be undone is kept on the nodes themselves, and undone by them when nobody comes.
+
+A copy of each open fault's plan lies in ``/var/lib/pveha/RUN`` on a majority of nodes before anything is broken, so
+that ``pveha heal`` finds it from any machine; never in /etc/pve, which nobody can write without quorum. A dead-man is a
+systemd timer beside it. Everything carries the run's tag, and only that is ever removed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pytest_pveha.clock import Deadline
+from pytest_pveha.errors import HealFailed, PreflightRefused, SiteError
+from pytest_pveha.faults.fault import DeadMan, Undo
+from pytest_pveha.handles.node import Node
+from pytest_pveha.handles.site import Site
+
+STORE = "/var/lib/pveha"
+ABOUT = "run.json"
+STOP = "stop"
+"""Lies in the run's folder on a node when somebody, anywhere, wants the run to end."""
+
+_RUN = re.compile(r"[0-9a-f]{8}")
+"""What a run's id looks like; nothing else under the store is ours."""
+
+ACT = 20.0
+"""Seconds one act on one node may take; a node that is down is given up after that."""
+
+GRACE = 60.0
+"""Seconds after a fault's longest time at which its dead-man acts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Armed:
+    """Where a fault's dead-men are, and in how many seconds they act."""
+
+    nodes: tuple[str, ...]
+    seconds: float
+    outlives_reboot: bool
+
+
+class Keeping:
+    """One run's things on the nodes."""
+
+    def __init__(self, site: Site, run: str) -> None:
+        self._site = site
+        self.run = run
+        self._root = f"{STORE}/{run}"
+
+    def tag(self, fault: str) -> str:
+        """The name that everything of this fault carries: units, tables, chains."""
+        return f"pveha-{self.run}-{fault}"
+
+    def kept(self, fault: str) -> str:
+        """The path, without its ending, of this fault's files on every node."""
+        return f"{self._root}/{fault}"
+
+    # --- copies ------------------------------------------------------------------------------------------------------
+
+    def write(self, name: str, content: Mapping[str, Any]) -> list[str]:
+        """The nodes on whose disks that now lies.
+
+        Raises:
+            PreflightRefused: they are no majority; what must be undone could not be found again from elsewhere.
+        """
+        text = json.dumps(content, sort_keys=True) + "\n"
+        done, trouble = [], []
+        for node in self._site.nodes:
+            try:
+                node.disk.write(f"{self._root}/{name}", text, self._deadline())
+                done.append(node.name)
+            except SiteError as error:
+                trouble.append(str(error))
+        if len(done) <= len(self._site.nodes) // 2:
+            raise PreflightRefused(
+                f"a copy of what must be undone lies on {len(done)} of {len(self._site.nodes)} nodes, which is no "
+                f"majority, so nothing was broken: {'; '.join(trouble)}"
+            )
+        return done
+
+    def begin(self, about: Mapping[str, Any]) -> None:
+        """The nodes know that this run may have something to undo, and how the site was found."""
+        self.write(ABOUT, about)
+
+    def plan(self, fault: str, plan: Mapping[str, Any]) -> list[str]:
+        """The nodes know this fault, and how it is undone."""
+        return self.write(f"{fault}.json", plan)
+
+    # --- dead-men ----------------------------------------------------------------------------------------------------
+
+    def arm(self, fault: str, dead_man: DeadMan, seconds: float) -> Armed:
+        """Enough nodes undo this fault by themselves in so many seconds, and were seen to be ready to.
+
+        Raises:
+            PreflightRefused: they are not; nothing was broken.
+        """
+        armed: list[str] = []
+        trouble: list[str] = []
+        lasting = any(undo.outlives_reboot for undo in dead_man.undos)
+        for undo in dead_man.undos:
+            if len(armed) >= dead_man.needed:
+                break
+            try:
+                self._arm(fault, undo, seconds)
+                armed.append(undo.node)
+            except SiteError as error:
+                trouble.append(str(error))
+        if len(armed) < dead_man.needed and not (lasting and armed):
+            raise PreflightRefused(
+                f"no dead-man would undo {fault} if we died, so nothing was broken: "
+                f"{'; '.join(trouble) or 'there is no other node that could'}"
+            )
+        return Armed(tuple(armed), seconds, lasting)
+
+    def _arm(self, fault: str, undo: Undo, seconds: float) -> None:
+        node, kept, tag = self._site.nodes[undo.node], self.kept(fault), self.tag(fault)
+        deadline = self._deadline()
+        if undo.secret:
+            node.disk.write(f"{kept}.secret", undo.secret, deadline)
+        fired = f"date +%s > {kept}.fired"
+        node.disk.write(f"{kept}.sh", "\n".join(("#!/bin/sh", fired, *undo.script, "")), deadline)
+        if undo.check:
+            self._check(node, undo)
+        (node.units.arm_for_good if undo.outlives_reboot else node.units.arm)(tag, seconds, f"{kept}.sh", deadline)
+        if not node.units.active(f"{tag}.timer", deadline):
+            raise SiteError(f"node {node.name}: {tag}.timer was started and is not active")
+
+    def _check(self, node: Node, undo: Undo) -> None:
+        """One of the commands succeeds there; else what the last one said."""
+        *others, last = undo.check
+        for words in others:
+            try:
+                node.act(self._deadline(), *words)
+            except SiteError:
+                continue
+            return
+        node.act(self._deadline(), *last)
+
+    def disarm(self, fault: str, nodes: tuple[str, ...] | None = None) -> list[str]:
+        """The fault's dead-men are disarmed wherever a node answers; those that had acted already.
+
+        One on a node that does not answer is found by ``clear``, at the latest.
+        """
+        fired = []
+        for node in self._site.nodes:
+            if nodes is not None and node.name not in nodes:
+                continue
+            try:
+                fired += self._disarm(node, fault)
+            except SiteError:
+                continue
+        return fired
+
+    def _disarm(self, node: Node, fault: str) -> list[str]:
+        deadline = self._deadline()
+        names = node.disk.names(self._root, deadline)
+        node.units.disarm(self.tag(fault), deadline)
+        mine = [name for name in names if name.rpartition(".")[0] == fault]
+        if mine:
+            node.disk.remove(deadline, *(f"{self._root}/{name}" for name in mine))
+        return [node.name] if f"{fault}.fired" in mine else []
+
+    # --- the end -----------------------------------------------------------------------------------------------------
+
+    def clear(self) -> dict[str, list[str]]:
+        """Nothing of this run is left on any node; for each dead-man that had acted unseen, where.
+
+        Raises:
+            HealFailed: something is; the message says what and what to type.
+        """
+        fired: dict[str, list[str]] = {}
+        left = []
+        for node in self._site.nodes:
+            try:
+                for fault in self._clear(node):
+                    fired.setdefault(fault, []).append(node.name)
+            except SiteError as error:
+                left.append(str(error))
+        if left:
+            raise HealFailed(
+                f"the site is DIRTY: what this run left on the nodes could not be removed: {'; '.join(left)}. By hand, "
+                f"there: systemctl stop 'pveha-{self.run}-*'; rm -rf {self._root} "
+                f"/etc/systemd/system/pveha-{self.run}-*; then `pveha heal`."
+            )
+        return fired
+
+    def _clear(self, node: Node) -> list[str]:
+        deadline = self._deadline()
+        names = node.disk.names(self._root, deadline)
+        units = node.units.listed(f"pveha-{self.run}-*", deadline)
+        for tag in sorted({unit.rpartition(".")[0] for unit in units}):
+            node.units.disarm(tag, deadline)
+        if names:
+            node.disk.remove(deadline, self._root)
+        return [name.removesuffix(".fired") for name in names if name.endswith(".fired")]
+
+    def _deadline(self) -> Deadline:
+        return self._site.clock.deadline(ACT)
+
+
+# --- from elsewhere --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A run as the nodes remember it."""
+
+    run: str
+    about: dict[str, Any]
+    plans: dict[str, dict[str, Any]]
+    """The plan of every fault that was not closed everywhere, by its name."""
+
+
+def remembered(site: Site) -> dict[str, Kept]:
+    """The runs that have left something on the nodes, by id: what any node that answers remembers.
+
+    Raises:
+        SiteError: no node answers.
+    """
+    found: dict[str, Kept] = {}
+    trouble = []
+    for node in site.nodes:
+        try:
+            _remember(node, site, found)
+        except SiteError as error:
+            trouble.append(str(error))
+    if len(trouble) == len(site.nodes):
+        raise SiteError(f"no node could be asked what earlier runs left: {trouble[0]}")
+    return found
+
+
+def _remember(node: Node, site: Site, found: dict[str, Kept]) -> None:
+    for run in filter(_RUN.fullmatch, node.disk.names(STORE, site.clock.deadline(ACT))):
+        deadline = site.clock.deadline(ACT)
+        kept = found.setdefault(run, Kept(run, {}, {}))
+        for name in node.disk.names(f"{STORE}/{run}", deadline):
+            fault = name.removesuffix(".json")
+            if fault == name or name.startswith(".") or (name == ABOUT and kept.about) or fault in kept.plans:
+                continue
+            content = _json(node.disk.read(f"{STORE}/{run}/{name}", deadline))
+            if name == ABOUT:
+                kept.about.update(content)
+            elif content:
+                kept.plans[fault] = content
+
+
+def ask_to_stop(site: Site, run: str, why: str) -> list[str]:
+    """The nodes on which that run, wherever it is, finds the wish that it end.
+
+    Raises:
+        SiteError: on none.
+    """
+    if not _RUN.fullmatch(run):
+        raise SiteError(f"the cluster's lease names run {run!r}, which is no run of ours; look at it on a node")
+    asked, trouble = [], []
+    for node in site.nodes:
+        try:
+            node.disk.write(f"{STORE}/{run}/{STOP}", f"{why}\n", site.clock.deadline(ACT))
+            asked.append(node.name)
+        except SiteError as error:
+            trouble.append(str(error))
+    if not asked:
+        raise SiteError(f"no node could be told that run {run} is to end: {'; '.join(trouble)}")
+    return asked
+
+
+def _json(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}

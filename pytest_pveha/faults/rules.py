@@ -1,0 +1,119 @@
+"""Packet filter rules of ours on a node: they drop what comes from, or goes to, some addresses.
+
+nft where the node has it, else iptables, which every PVE node has. Everything is in a table, or a chain, of one name,
+so that taking it back is one act that cannot touch a rule of anybody else's. Rules are gone after a reboot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from pytest_pveha.clock import Deadline
+from pytest_pveha.errors import ProtocolError
+from pytest_pveha.handles.node import Node, quote
+
+EARLY = -300
+"""Before connection tracking and anybody's own rules: what is let through elsewhere is dropped here (nft(8), hooks)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Which packets: those from or to these addresses, all or only to these UDP ports."""
+
+    addresses: tuple[str, ...]
+    udp: tuple[int, int] | None = None
+    incoming: bool = True
+    outgoing: bool = True
+
+
+def put(node: Node, tag: str, traffic: Traffic, deadline: Deadline) -> None:
+    """The node drops that traffic. ProtocolError where it has neither nft nor iptables."""
+    match _tool(node, deadline):
+        case "nft":
+            node.act(deadline, "nft", "-f", "-", input=_ruleset(tag, traffic))
+        case "iptables":
+            for words in _chain(tag, traffic):
+                node.act(deadline, *words)
+        case _:
+            raise ProtocolError(f"node {node.name} has neither nft nor iptables: its network cannot be cut by rules")
+
+
+def there(node: Node, tag: str, deadline: Deadline) -> bool:
+    """Whether the node has rules of that tag."""
+    if _tool(node, deadline) == "nft":
+        return f"table inet {_table(tag)}" in node.command(deadline, "nft", "list", "tables").splitlines()
+    return any(
+        f"-N {tag}" in node.command(deadline, tool, "-w", "-S").splitlines() for tool in ("iptables", "ip6tables")
+    )
+
+
+def take_back(node: Node, tag: str, deadline: Deadline) -> None:
+    """The node has no rules of that tag."""
+    if there(node, tag, deadline):
+        node.act(deadline, "sh", "-c", "; ".join(undo_script(tag)))
+
+
+def undo_script(tag: str) -> tuple[str, ...]:
+    """The same for a script on the node, whatever tool put them there; what is not there is no error."""
+    lines = [f"{quote('nft', 'delete', 'table', 'inet', _table(tag))} 2>/dev/null || true"]
+    for tool in ("iptables", "ip6tables"):
+        for words in (("-D", "INPUT", "-j", tag), ("-D", "OUTPUT", "-j", tag), ("-F", tag), ("-X", tag)):
+            lines.append(f"{quote(tool, '-w', *words)} 2>/dev/null || true")
+    return tuple(lines)
+
+
+def _tool(node: Node, deadline: Deadline) -> str:
+    """``nft`` or ``iptables``, as the node has them; empty for neither."""
+    for tool in ("nft", "iptables"):
+        try:
+            node.command(deadline, "sh", "-c", f"command -v {quote(tool)}")
+        except ProtocolError:
+            continue
+        return tool
+    return ""
+
+
+def _table(tag: str) -> str:
+    return tag.replace("-", "_")
+
+
+def _families(addresses: Iterable[str]) -> dict[int, list[str]]:
+    found: dict[int, list[str]] = {}
+    for address in addresses:
+        found.setdefault(ip_address(address).version, []).append(address)
+    return found
+
+
+def _ruleset(tag: str, traffic: Traffic) -> str:
+    ports = "" if traffic.udp is None else f" udp dport {traffic.udp[0]}-{traffic.udp[1]}"
+    words = {4: "ip", 6: "ip6"}
+    chains = []
+    for name, wanted, hook, which in (
+        ("from", traffic.incoming, "input", "saddr"),
+        ("to", traffic.outgoing, "output", "daddr"),
+    ):
+        if not wanted:
+            continue
+        rules = [
+            f"        {words[version]} {which} {{ {', '.join(some)} }}{ports} counter drop"
+            for version, some in _families(traffic.addresses).items()
+        ]
+        head = f"        type filter hook {hook} priority {EARLY}; policy accept;"
+        chains.append("\n".join((f"    chain {name} {{", head, *rules, "    }")))
+    return "\n".join((f"table inet {_table(tag)} {{", *chains, "}", ""))
+
+
+def _chain(tag: str, traffic: Traffic) -> list[tuple[str, ...]]:
+    ports = () if traffic.udp is None else ("-p", "udp", "--dport", f"{traffic.udp[0]}:{traffic.udp[1]}")
+    commands: list[tuple[str, ...]] = []
+    for version, some in _families(traffic.addresses).items():
+        tool = "iptables" if version == 4 else "ip6tables"
+        commands.append((tool, "-w", "-N", tag))
+        for address in some:
+            commands += [(tool, "-w", "-A", tag, "-s", address, *ports, "-j", "DROP")] * traffic.incoming
+            commands += [(tool, "-w", "-A", tag, "-d", address, *ports, "-j", "DROP")] * traffic.outgoing
+        commands += [(tool, "-w", "-I", "INPUT", "-j", tag)] * traffic.incoming
+        commands += [(tool, "-w", "-I", "OUTPUT", "-j", tag)] * traffic.outgoing
+    return commands

@@ -1,0 +1,162 @@
+"""The site is ours, and every other controller can see it: a directory in the cluster file system.
+
+``mkdir`` of one directory under /etc/pve from two nodes at once succeeds on exactly one (seen on PVE 9.1.9). Without
+quorum nobody can write there, us included, so a renewal may fail for as long as the lease runs.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+from pytest_pveha.clock import SECOND, Clock
+from pytest_pveha.errors import ProtocolError, SiteBusy, SiteError
+from pytest_pveha.handles.guest import Nodes
+from pytest_pveha.handles.node import Node
+
+FOLDER = "/etc/pve/priv/pveha-lease"
+HOLDER = f"{FOLDER}/holder"
+
+RUNS_FOR = 1800
+"""Seconds a lease lasts from its last renewal."""
+
+ACT = 15.0
+"""Seconds one command may take: without quorum a write hangs for ten."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who has the site, and until when (epoch seconds by their clock)."""
+
+    run: str
+    host: str
+    pid: int
+    until: int
+
+    def __str__(self) -> str:
+        return f"run {self.run} of process {self.pid} on {self.host}"
+
+
+UNKNOWN = Holder("unknown", "unknown", 0, 0)
+"""Whoever made the directory and died before he could write his name."""
+
+
+class ClusterLease:
+    """One run's hold on the cluster. Any node that answers serves."""
+
+    def __init__(self, nodes: Nodes, clock: Clock, run: str, host: str, pid: int) -> None:
+        self._nodes = nodes
+        self._clock = clock
+        self._run, self._host, self._pid = run, host, pid
+
+    def take(self) -> None:
+        """The cluster is ours.
+
+        Raises:
+            SiteBusy: somebody else's; says whose, and what to type if he is dead.
+            SiteError: no node could say.
+        """
+        for node in self._nodes:
+            try:
+                node.act(self._clock.deadline(ACT), "mkdir", FOLDER)
+            except ProtocolError as error:
+                if "File exists" not in str(error):
+                    raise
+                self._refuse(node)
+            except SiteError:
+                continue
+            self._write(node)
+            return
+        raise SiteError("no node answers, so nobody can tell whether another controller is on this site")
+
+    def _refuse(self, node: Node) -> None:
+        there = _read(node, self._clock) or UNKNOWN
+        if there.run == self._run:
+            return
+        left = there.until - self._clock.now().utc // SECOND
+        how = (
+            f"for {left} s more" if left > 0 else f"and ran out {-left} s ago" if there.until else "and never said more"
+        )
+        raise SiteBusy(
+            f"this cluster is held by {there}, {how}: wait until that run has ended, or end it with `pveha stop`; if "
+            f"it is dead, `pveha heal`, or as a last resort `pveha lease INVENTORY --break`"
+        )
+
+    def renew(self, without: frozenset[str] = frozenset()) -> None:
+        """It runs on for its whole length; nodes that may be down, or without quorum, are not asked.
+
+        Raises:
+            SiteBusy: it is not ours any more.
+            SiteError: that could not be written now; it may be tried again until it runs out.
+        """
+        trouble: SiteError | None = None
+        for node in self._nodes:
+            if node.name in without:
+                continue
+            try:
+                there = _read(node, self._clock)
+                if there is not None and there.run == self._run:
+                    self._write(node)
+                    return
+            except SiteError as error:
+                trouble = error
+                continue
+            raise SiteBusy(f"this cluster is no longer ours: its lease is held by {there or 'nobody'}")
+        raise trouble or SiteError("no node answers")
+
+    def give_back(self) -> None:
+        """Others may have it, if it was ours."""
+        trouble: SiteError | None = None
+        for node in self._nodes:
+            try:
+                there = _read(node, self._clock)
+                if there is not None and there.run == self._run:
+                    node.disk.remove(self._clock.deadline(ACT), FOLDER)
+            except SiteError as error:
+                trouble = error
+                continue
+            return
+        if trouble is not None:
+            raise trouble
+
+    def _write(self, node: Node) -> None:
+        until = self._clock.now().utc // SECOND + RUNS_FOR
+        text = json.dumps(asdict(Holder(self._run, self._host, self._pid, until)))
+        node.disk.overwrite(HOLDER, text + "\n", self._clock.deadline(ACT))
+
+
+def lease_holder(nodes: Nodes, clock: Clock) -> Holder | None:
+    """Who holds the cluster, as the first node that answers says; None: nobody."""
+    trouble: SiteError | None = None
+    for node in nodes:
+        try:
+            return _read(node, clock)
+        except SiteError as error:
+            trouble = error
+    raise trouble or SiteError("the site has no nodes")
+
+
+def break_lease(nodes: Nodes, clock: Clock) -> None:
+    """Nobody holds the cluster, whoever did."""
+    trouble: SiteError | None = None
+    for node in nodes:
+        try:
+            node.disk.remove(clock.deadline(ACT), FOLDER)
+        except SiteError as error:
+            trouble = error
+            continue
+        return
+    raise trouble or SiteError("the site has no nodes")
+
+
+def _read(node: Node, clock: Clock) -> Holder | None:
+    names = node.disk.names(FOLDER, clock.deadline(ACT))
+    if not names and FOLDER.rpartition("/")[2] not in node.disk.names(FOLDER.rpartition("/")[0], clock.deadline(ACT)):
+        return None
+    if "holder" not in names:
+        return UNKNOWN
+    try:
+        told = json.loads(node.disk.read(HOLDER, clock.deadline(ACT)))
+        return Holder(str(told["run"]), str(told["host"]), int(told["pid"]), int(told["until"]))
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return UNKNOWN

@@ -1,0 +1,92 @@
+"""A node's systemd: its services, and timers that act when nobody comes."""
+
+from __future__ import annotations
+
+from pytest_pveha.clock import Deadline
+from pytest_pveha.errors import ProtocolError
+from pytest_pveha.handles.disk import Disk, Run
+from pytest_pveha.wire.ssh import quote
+
+_STATES = {"active", "inactive", "failed", "activating", "deactivating", "reloading", "refreshing", "maintenance"}
+"""What ``systemctl is-active`` may print (systemctl(1)); anything else is no answer, be it "unknown" or an error."""
+
+FOLDER = "/etc/systemd/system"
+_ACCURACY = "AccuracySec=100ms"
+"""Without it a timer may come a minute late (systemd.timer(5), seen)."""
+
+
+class Units:
+    """Units of one node, by SSH. ``ask`` runs a command whatever its status, ``run`` expects 0."""
+
+    def __init__(self, name: str, ask: Run, run: Run, disk: Disk) -> None:
+        self._name = name
+        self._ask = ask
+        self._run = run
+        self._disk = disk
+
+    def active(self, unit: str, deadline: Deadline) -> bool:
+        """Whether systemd calls the unit active. ProtocolError where it says nothing usable."""
+        result = self._ask(deadline, quote("systemctl", "is-active", unit))
+        word = result.stdout.decode(errors="replace").strip()
+        if word not in _STATES:
+            said = word or result.stderr.decode(errors="replace").strip()
+            raise ProtocolError(f"node {self._name}: `systemctl is-active {unit}` said {said[:100]!r}")
+        return word == "active"
+
+    def main_pid(self, unit: str, deadline: Deadline) -> int:
+        """The unit's main process; 0 where it has none."""
+        said = self._run(deadline, quote("systemctl", "show", "-p", "MainPID", unit)).stdout.decode(errors="replace")
+        key, _, value = said.strip().partition("=")
+        if key != "MainPID" or not value.isdigit():
+            raise ProtocolError(f"node {self._name}: `systemctl show -p MainPID {unit}` said {said[:100]!r}")
+        return int(value)
+
+    def start(self, unit: str, deadline: Deadline) -> None:
+        """The unit was started."""
+        self._run(deadline, quote("systemctl", "start", unit))
+
+    def stop(self, unit: str, deadline: Deadline) -> None:
+        """The unit was stopped."""
+        self._run(deadline, quote("systemctl", "stop", unit))
+
+    def listed(self, pattern: str, deadline: Deadline) -> list[str]:
+        """The units in memory, and the unit files on the disk, whose names match, sorted."""
+        prefix = pattern.removesuffix("*")
+        told = self._run(deadline, quote("systemctl", "list-units", "--all", "--no-legend", "--plain", pattern))
+        loaded = {line.split()[0] for line in told.stdout.decode(errors="replace").splitlines() if line.split()}
+        files = {name for name in self._disk.names(FOLDER, deadline) if name.startswith(prefix)}
+        return sorted(name for name in loaded | files if name.startswith(prefix))
+
+    # timers that run a script once
+
+    def arm(self, tag: str, seconds: float, script: str, deadline: Deadline) -> None:
+        """In so many seconds the node runs that script by itself, unless it is restarted before."""
+        self._run(
+            deadline,
+            quote(
+                "systemd-run", "--quiet", "--collect", f"--unit={tag}", f"--on-active={seconds:.0f}",
+                f"--timer-property={_ACCURACY}", "/bin/sh", script,
+            ),
+        )  # fmt: skip
+
+    def arm_for_good(self, tag: str, seconds: float, script: str, deadline: Deadline) -> None:
+        """In so many seconds the node runs that script by itself; after a restart it counts anew."""
+        about = f"[Unit]\nDescription=undoes what pytest-pveha broke, when nobody else does ({tag})\n"
+        service = f"{about}\n[Service]\nType=oneshot\nExecStart=/bin/sh {script}\n"
+        timer = f"{about}\n[Timer]\nOnActiveSec={seconds:.0f}\n{_ACCURACY}\n\n[Install]\nWantedBy=timers.target\n"
+        self._disk.write(f"{FOLDER}/{tag}.service", service, deadline)
+        self._disk.write(f"{FOLDER}/{tag}.timer", timer, deadline)
+        steps = (quote("systemctl", "daemon-reload"), quote("systemctl", "enable", "--now", f"{tag}.timer"))
+        self._run(deadline, " && ".join(steps))
+
+    def disarm(self, tag: str, deadline: Deadline) -> None:
+        """That timer, of either kind, is gone. ProtocolError where it is still active."""
+        timer, service = f"{tag}.timer", f"{tag}.service"
+        if f"{tag}.timer" in self._disk.names(FOLDER, deadline):
+            self._ask(deadline, quote("systemctl", "disable", "--now", timer))
+            self._disk.remove(deadline, f"{FOLDER}/{timer}", f"{FOLDER}/{service}")
+            self._run(deadline, quote("systemctl", "daemon-reload"))
+        self._ask(deadline, quote("systemctl", "stop", timer, service))
+        self._ask(deadline, quote("systemctl", "reset-failed", service))
+        if self.active(timer, deadline):
+            raise ProtocolError(f"node {self._name}: {timer} is still active")

@@ -1,0 +1,53 @@
+"""Faults are data: what a journal or a node remembers of one is enough to have it again."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from pytest_pveha.errors import UsageError
+from pytest_pveha.faults.catalogue import FAULTS, from_plan
+from pytest_pveha.faults.fault import Danger, Fault, params
+from pytest_pveha.faults.maintenance import Maintenance
+from pytest_pveha.faults.network import Partition
+from pytest_pveha.faults.power import PowerCut
+from pytest_pveha.faults.process import ServiceStopped
+from pytest_pveha.inventory import FAULT_KINDS
+
+SAMPLES: tuple[Fault, ...] = (
+    PowerCut("n1"),
+    Partition(
+        "pveha-0a1b2c3d-partition-1", ("n1",), ("n2", "n3"), (("n1", ("10.0.0.1",)), ("n2", ("10.0.0.2", "fd00::2")))
+    ),
+    ServiceStopped("n1", "corosync", 812),
+    Maintenance("n1"),
+)
+
+
+def test_there_is_a_sample_of_every_fault() -> None:
+    """What follows is asked of each kind."""
+    assert {type(sample).__name__ for sample in SAMPLES} == set(FAULTS)
+
+
+@pytest.mark.parametrize("fault", SAMPLES, ids=lambda fault: fault.kind)
+def test_a_fault_comes_back_from_its_plan(fault: Fault) -> None:
+    """Written as JSON and read again it is the same, tuples and all."""
+    told = json.loads(json.dumps(params(fault)))
+    assert from_plan(type(fault).__name__, told) == fault
+
+
+@pytest.mark.parametrize("fault", SAMPLES, ids=lambda fault: fault.kind)
+def test_consent_knows_every_family(fault: Fault) -> None:
+    """Its family can be granted, and by hand it can be undone."""
+    assert fault.family in FAULT_KINDS
+    assert isinstance(fault.danger, Danger)
+    assert fault.undo
+
+
+def test_a_fault_of_another_version_says_so() -> None:
+    """An unknown kind, or other fields, name the way out."""
+    with pytest.raises(UsageError, match=r"'Earthquake'; this version can heal PowerCut, .*version that made it"):
+        from_plan("Earthquake", {})
+    with pytest.raises(UsageError, match=r"plan of a PowerCut cannot be used .*version that made it"):
+        from_plan("PowerCut", {"hosts": ["n1"]})
