@@ -105,11 +105,22 @@ def _refuse_living(site: Site, run: str, ours: set[str]) -> None:
     if holder is None or holder.run != run or holder.run in ours:
         return
     left = holder.until - site.clock.now().utc // SECOND
-    if left > 0 and holder.host != socket.gethostname():
+    if left > 0 and (holder.host != socket.gethostname() or _lives(holder.pid)):
         raise SiteBusy(
             f"{holder} has this cluster for {left} s more and may be alive: end it with `pveha stop`, or, if that "
             f"machine is dead, break its lease with `pveha lease INVENTORY --break` and heal again"
         )
+
+
+def _lives(pid: int) -> bool:
+    """Whether that process of this machine runs, be it somebody else's."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _rebuilt(declared: Inventory, site: Site, kept: Kept, by: str) -> Path:

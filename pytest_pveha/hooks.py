@@ -25,7 +25,18 @@ from pytest_pveha.report.terminal import summary_lines
 from pytest_pveha.report.words import clean, role
 from pytest_pveha.scenario.campaign import Campaign, Plan
 from pytest_pveha.scenario.run import Run
-from pytest_pveha.selection import ROLES, every_test, left_out, not_applicable, ours, row, targets, title, waived
+from pytest_pveha.selection import (
+    ROLES,
+    asks_for,
+    every_test,
+    left_out,
+    not_applicable,
+    ours,
+    row,
+    targets,
+    title,
+    waived,
+)
 
 NO_INVENTORY = (
     "these tests need a site. Name one with --inventory FILE, "
@@ -148,7 +159,7 @@ class Hooks:
         roles = marker.args if marker else ROLES
         found = targets(self._inventory, self.scope, roles) if self._inventory else {}
         for name in ("victim", "node", "guest"):
-            if name in metafunc.fixturenames:
+            if asks_for(metafunc, name):
                 metafunc.parametrize(name, found.get(name, []), indirect=True)
 
     @pytest.hookimpl(tryfirst=True)

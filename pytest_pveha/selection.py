@@ -24,6 +24,19 @@ def ours(item: pytest.Item) -> bool:
     return any(each and each[-1].func.__module__ == FIXTURES for each in definitions)
 
 
+def asks_for(metafunc: pytest.Metafunc, name: str) -> bool:
+    """Whether a test wants our fixture of that name: not somebody else's, and no parameter of its own."""
+    if name not in metafunc.fixturenames:
+        return False
+    for mark in metafunc.definition.iter_markers("parametrize"):
+        given = mark.args[0] if mark.args else mark.kwargs.get("argnames", ())
+        names = given.split(",") if isinstance(given, str) else given
+        if name in (each.strip() for each in names):
+            return False
+    definitions = metafunc.definition._fixtureinfo.name2fixturedefs.get(name) or ()
+    return bool(definitions) and definitions[-1].func.__module__ == FIXTURES
+
+
 def title(item: pytest.Item) -> str:
     """The claim a test makes: the first line of its docstring."""
     text = (getattr(getattr(item, "function", None), "__doc__", None) or item.name).strip()

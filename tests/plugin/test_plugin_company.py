@@ -216,3 +216,15 @@ def test_a_missing_guest_of_the_cluster_shuts_the_gate(bench: Bench) -> None:
     assert result.verdict["gate"]["verdict"] == "rejected"
     assert "vm:103 is not managed by HA" in result.test("test_one")["reason"]
     assert result.test("test_one")["verdict"] == "not proven"
+
+
+def test_parameters_with_our_names_stay_theirs(foreign: Bench) -> None:
+    """With an inventory named, a test that parametrizes `node` itself, or has a fixture of that name, is left alone."""
+    foreign.file(
+        "test_named.py",
+        'import pytest\n\n@pytest.mark.parametrize(("node", "guest"), [(1, 2)])\ndef test_mine(node, guest):\n    assert node\n',
+    )
+    foreign.file("sim.yml", SITE)
+    done = foreign.pytest("-q", "--pveha-inventory=sim.yml", "test_named.py", "test_theirs.py")
+    assert done.code == 0, done.text
+    assert "4 passed" in done.out

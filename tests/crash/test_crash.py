@@ -1,0 +1,371 @@
+"""The crash matrix: however a run ends in the middle of whatever fault, its site is healthy again.
+
+Every fault × every control line × every way to be struck. The healer is the run itself, its supervisor, the nodes'
+dead-men, or ``pveha heal``; the table says which, and after how long. ``make test`` plays each fault and line with
+kill -9, ``make proof`` the whole table; STRIKES=K/N plays every N-th case from the K-th on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import whole_run
+from whole_run import ROOT, Place
+
+from pytest_pveha.clock import SECOND
+from pytest_pveha.embedded import attach, start
+from pytest_pveha.faults.catalogue import FAULTS
+from pytest_pveha.faults.keeping import STORE
+from pytest_pveha.handles.cluster_lease import lease_holder
+from pytest_pveha.handles.connect import connect
+from pytest_pveha.healing import heal_site
+from pytest_pveha.inventory import load
+from pytest_pveha.observe.observer import Observer
+from pytest_pveha.observe.snapshot import Snapshot, differences, take
+from pytest_pveha.readiness.checks import run_checks
+from pytest_pveha.record.journal import Line, read
+from pytest_pveha.record.openings import open_faults
+from pytest_pveha.simclock import plug_controller
+
+HERE = Path(__file__).parent
+SUITE = HERE / "suite" / "test_struck.py"
+LINES = ("fault.plan", "fault.arm", "fault.inject", "fault.effect", "fault.heal", "fault.healed", "fault.close")
+WAYS = ("kill", "kill-both", "abandoned", "sigterm", "ctrl-c", "exception", "disk-full", "unplugged")
+REAL = 240
+"""Real seconds after which a process is no longer waited for: it hangs. No result depends on it."""
+BOOTED = 60.0
+"""Site seconds after which every started guest's application must answer (its boot takes 20)."""
+DEAD_MEN = 900.0
+"""Site seconds after which nothing may be broken any more though nobody came: three minutes, a boot, and HA's own."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One cell of the matrix."""
+
+    fault: str
+    when: str
+    line: str
+    way: str
+
+    def __str__(self) -> str:
+        return f"{self.fault}-{self.when}-{self.line}-{self.way}"
+
+    @property
+    def test(self) -> str:
+        """The test that is struck."""
+        return f"{SUITE}::test_{self.fault.replace('-', '_')}"
+
+
+def matrix() -> list[Case]:
+    """Every cell: after each line, and for a kill also right before it, when the act is done and not yet on record."""
+    found = []
+    for fault in sorted(kind.kind for kind in FAULTS.values()):
+        for line in LINES:
+            for way in WAYS:
+                if way == "exception" and line != "fault.effect":
+                    continue  # a test's own code runs between the effect and the heal only
+                found.append(Case(fault, "after", line, way))
+                if way in ("kill", "kill-both"):
+                    found.append(Case(fault, "before", line, way))
+    return found
+
+
+def chosen() -> list[Any]:
+    """The cells with their marks: kill -9 after every line of every fault is part of every test run."""
+    part, _, of = os.environ.get("STRIKES", "").partition("/")
+    cells = matrix()
+    if part:
+        return [pytest.param(cell, id=str(cell)) for cell in cells[int(part) % int(of) :: int(of)]]
+    quick = {("kill", "after"), ("exception", "after")}
+    return [
+        pytest.param(cell, id=str(cell), marks=() if (cell.way, cell.when) in quick else pytest.mark.proof)
+        for cell in cells
+    ]
+
+
+# --- striking --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    """A user's own corner, for this process and those it starts."""
+    with whole_run.place() as place:
+        for name in ("PVEHA_STATE", "PVEHA_RUNTIME"):
+            monkeypatch.setenv(name, place.environment[name])
+        yield place
+
+
+@dataclass(frozen=True)
+class Struck:
+    """A run after its blow."""
+
+    folder: Path
+    at: int
+    """When it was struck (site mono ns)."""
+    code: int
+    output: str
+
+    @property
+    def lines(self) -> list[Line]:
+        """Its journal, as far as it goes."""
+        return read(self.folder / "journal.jsonl", tolerant_tail=True)
+
+    @property
+    def found(self) -> Snapshot:
+        """The site as the run found it."""
+        return Snapshot.from_json(next(line.data["site"] for line in self.lines if line.kind == "snapshot"))
+
+
+def struck(here: Place, inventory: Path, case: Case) -> Struck:
+    """That run's end; the site runs on."""
+    site = start(load(inventory))
+    mark = here.folder / "struck"
+    environment = {
+        **here.environment,
+        "PYTHONPATH": os.pathsep.join((str(ROOT), str(HERE))),
+        "STRIKE": f"{case.when} {case.line}",
+        "STRIKE_BY": case.way,
+        "STRUCK": str(mark),
+        "SITE_BATON": str(site.runtime / "baton"),
+    }
+    typed = [*whole_run.command(inventory, here, "-p", "striking", suites=SUITE)[:-3], case.test, "-p", "striking"]
+    done = subprocess.run(typed, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=REAL, check=False)
+    assert mark.exists(), f"it was never struck:\n{done.stdout}{done.stderr}"
+    (journal,) = here.reports.rglob("journal.jsonl")
+    return Struck(journal.parent, int(mark.read_text()), done.returncode, done.stdout + done.stderr)
+
+
+def wait_for_supervisor(run: Path) -> None:
+    """The supervisor has done its work; it may have ended already."""
+    process = supervisor_of(run)
+    if process is None:
+        return
+    try:
+        ended = os.pidfd_open(process)
+    except ProcessLookupError:
+        return
+    try:
+        assert select.select([ended], [], [], REAL)[0], f"the supervisor hangs: {log_of(run)}"
+    finally:
+        os.close(ended)
+
+
+def supervisor_of(run: Path) -> int | None:
+    """The process that watches over that run."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if b"pytest_pveha.supervisor" in words and os.fsencode(run.resolve()) in words:
+                return int(entry.name)
+    return None
+
+
+def log_of(run: Path) -> str:
+    """What the supervisor said."""
+    return (run / "raw" / "supervisor.log").read_text()
+
+
+# --- looking ---------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def looking(inventory: Path) -> Iterator[Observer]:
+    """Eyes of our own on the site as it lies there."""
+    embedded = attach(load(inventory))
+    assert embedded is not None, "the simulated site did not outlive the run"
+    clock = embedded.clock("looking")
+    site = connect(embedded.inventory, clock)
+    try:
+        yield Observer(site, lambda kind, data: None)
+    finally:
+        site.close()
+        clock.close()
+
+
+def left_on(observer: Observer) -> list[str]:
+    """What a run has left on the nodes: files, units, rules, the lease."""
+    site, found = observer.site, []
+    for node in site.nodes:
+        deadline = site.clock.deadline(60)
+        found += [f"{node.name}: {STORE}/{name}" for name in node.disk.names(STORE, deadline)]
+        found += [f"{node.name}: {unit}" for unit in node.units.listed("pveha-*", deadline)]
+        tables = node.command(deadline, "nft", "list", "tables").splitlines()
+        found += [f"{node.name}: {table}" for table in tables if "pveha" in table]
+    holder = lease_holder(site.nodes, site.clock)
+    return [*found, *([f"the lease of {holder}"] if holder is not None else [])]
+
+
+def assert_healthy(here: Place, inventory: Path, run: Struck, *, recorded: bool = True) -> None:
+    """By the site's own answers, by the truth, and by the record nothing is left of the fault."""
+    if recorded:
+        assert open_faults(run.lines) == []
+    assert here.open_runs() == []
+    with looking(inventory) as observer:
+        observer.site.clock.sleep(BOOTED)
+        assert [finding.to_json() for finding in run_checks(observer) if finding.answer.verdict != "yes"] == []
+        assert differences(run.found, take(observer)) == []
+        assert left_on(observer) == []
+    assert trouble(here.truth, run.found) == []
+
+
+def trouble(truth: list[dict[str, Any]], found: Snapshot, *, placed: bool = True) -> list[str]:
+    """What is not as it was found, by the site's own record of what really happened.
+
+    Args:
+        placed: whether each guest must be where it was; else that it runs once is enough.
+    """
+    power, alive = dict.fromkeys(found.nodes, True), dict.fromkeys(found.nodes, True)
+    places = {int(sid.partition(":")[2]): [where.partition("@")[2]] for sid, where in found.guests.items()}
+    homes = {vmid: list(where) for vmid, where in places.items()}
+    silent: set[int] = set()
+    members: list[int] = []
+    for event in truth:
+        kind, node, vmid = event["kind"], event.get("node"), event.get("vmid", 0)
+        if kind in ("power_on", "power_off"):
+            power[node] = kind == "power_on"
+        elif kind in ("booted", "dead"):
+            alive[node] = kind == "booted"
+        elif kind == "guest_process_start":
+            places[vmid].append(node)
+        elif kind == "guest_process_stop":
+            places[vmid].remove(node)
+        elif kind == "guest_migrated":
+            places[vmid].remove(event["from"])
+            places[vmid].append(node)
+        elif kind == "guest_silent":
+            silent.add(vmid)
+        elif kind == "guest_answers":
+            silent.discard(vmid)
+        elif kind == "membership":
+            members = event["members"]
+    return [
+        *(f"{node} has no power" for node, on in power.items() if not on),
+        *(f"{node} is dead" for node, up in alive.items() if not up),
+        *([f"only {members} are members"] if members and len(members) < len(power) else []),
+        *(
+            f"{vmid} runs on {places[vmid]}, not on {homes[vmid]}"
+            for vmid in places
+            if (places[vmid] != homes[vmid] if placed else len(places[vmid]) != 1)
+        ),
+        *(f"{vmid} does not answer" for vmid in sorted(silent)),
+    ]
+
+
+def undone_after(truth: list[dict[str, Any]], run: Struck) -> float:
+    """Site seconds from the blow until nothing was broken any more, for good; 0 where nothing was."""
+    bad = [
+        number
+        for number, event in enumerate(truth)
+        if event["at"] >= run.at and trouble(truth[: number + 1], run.found, placed=False)
+    ]
+    if not bad:
+        return 0.0
+    assert bad[-1] + 1 < len(truth), "it ended broken"
+    return float(truth[bad[-1] + 1]["at"] - run.at) / SECOND
+
+
+# --- the matrix ------------------------------------------------------------------------------------------------------
+
+
+def healed_by(here: Place, inventory: Path, case: Case, run: Struck) -> str:
+    """Who healed: asserted, not assumed."""
+    match case.way:
+        case "kill":
+            assert run.code == -signal.SIGKILL
+            wait_for_supervisor(run.folder)
+            assert "healed, the site is as it was found" in log_of(run.folder)
+            return "supervisor"
+        case "kill-both":
+            assert run.code == -signal.SIGKILL
+            assert by_hand(inventory) == 1
+            return "pveha heal"
+        case "abandoned" | "unplugged":
+            with looking_from(case, inventory) as observer:
+                observer.site.clock.sleep(DEAD_MEN)
+            assert trouble(here.truth, run.found, placed=False) == []
+            assert by_hand(inventory) in (0, 1)
+            return "dead-man"
+        case "disk-full":
+            assert by_hand(inventory) in (0, 1)
+            return "the run"
+    return "the run"
+
+
+@contextmanager
+def looking_from(case: Case, inventory: Path) -> Iterator[Observer]:
+    """Eyes on the site; a controller without network is plugged in again when the nodes have done what they do."""
+    with looking(inventory) as observer:
+        yield observer
+        if case.way == "unplugged":
+            embedded = attach(load(inventory))
+            assert embedded is not None
+            plug_controller(embedded.runtime / "baton")
+
+
+def by_hand(inventory: Path) -> int:
+    """How many runs ``pveha heal`` healed."""
+    return heal_site(inventory, by="pveha heal", tell=lambda text: None)
+
+
+@pytest.mark.parametrize("case", chosen())
+def test_a_run_struck_anywhere_leaves_a_healthy_site(here: Place, case: Case) -> None:
+    """Whatever struck it, wherever: in the end the site is as it was found, and nothing of ours is left there."""
+    inventory = here.inventory()
+    run = struck(here, inventory, case)
+    healer = healed_by(here, inventory, case, run)
+    seconds = undone_after(here.truth, run)
+    assert_healthy(here, inventory, run, recorded=case.way != "disk-full")
+    if table := os.environ.get("CRASH_TABLE"):
+        row = {"fault": case.fault, "line": f"{case.when} {case.line}", "way": case.way, "by": healer}
+        with Path(table).open("a") as file:
+            file.write(json.dumps({**row, "seconds": round(seconds, 1)}) + "\n")
+
+
+def test_an_outage_is_seen_as_one_before_it_is_healed(here: Place) -> None:
+    """The eyes of these tests can see an unhealthy site: otherwise they would prove nothing."""
+    inventory = here.inventory()
+    run = struck(here, inventory, Case("power-cut", "after", "fault.effect", "kill-both"))
+    assert trouble(here.truth, run.found) != []
+    with looking(inventory) as observer:
+        assert differences(run.found, take(observer)) != []
+        assert left_on(observer) != []
+    with pytest.raises(AssertionError):
+        assert_healthy(here, inventory, run)
+
+
+def test_the_next_run_is_refused_until_it_is_healed(here: Place) -> None:
+    """On this machine by the register, elsewhere by what the nodes remember; healed from elsewhere it goes on."""
+    inventory = here.inventory()
+    struck(here, inventory, Case("power-cut", "after", "fault.effect", "kill-both"))
+    refused = subprocess.run(
+        whole_run.command(inventory, here), env=here.environment, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert refused.returncode == 4
+    assert "pveha heal --inventory" in refused.stdout + refused.stderr
+    for entry in here.open_runs():
+        entry.unlink()  # another machine knows nothing of it
+    elsewhere = whole_run.run(inventory, here, "-k", "other")
+    assert elsewhere.exit_code == 6
+    assert "this cluster is held by run" in elsewhere.output
+    assert by_hand(inventory) == 1
+    following = whole_run.run(inventory, here, "-k", "other")
+    assert (following.exit_code, following.verdict["verdict"]) == (0, "accepted (partial, simulated)"), following.output
+
+
+if __name__ == "__main__":
+    sys.stdout.write("\n".join(map(str, matrix())) + "\n")
