@@ -20,8 +20,9 @@ from pytest_pveha.errors import HealFailed, Interrupted, PvehaError, SiteError, 
 from pytest_pveha.inventory import Site as Inventory
 from pytest_pveha.inventory import load, parse_duration
 from pytest_pveha.judge.verdict import Verdict
+from pytest_pveha.record.journal import read
 from pytest_pveha.report.junit import message, properties
-from pytest_pveha.report.terminal import summary_lines
+from pytest_pveha.report.terminal import by_hand, summary_lines
 from pytest_pveha.report.words import clean, role
 from pytest_pveha.scenario.campaign import Campaign, Plan
 from pytest_pveha.scenario.run import Run
@@ -92,7 +93,7 @@ class Progress:
         of = f" of about {self._expected / 60:.0f} min" if self._expected else ""
         self.line(f"  [{elapsed / 60:4.1f} min{of}] {waiting_for}{f': {saw}' if saw else ''}")
 
-    def line(self, text: str) -> None:
+    def line(self, text: str, **markup: bool) -> None:
         """One line on the terminal, past pytest's capturing."""
         reporter = self._reporter
         capture = self._config.pluginmanager.get_plugin("capturemanager")
@@ -100,11 +101,11 @@ class Progress:
             return
         if capture is None:
             reporter.ensure_newline()
-            reporter.write_line(text)
+            reporter.write_line(text, **markup)
             return
         with capture.global_and_fixture_disabled():
             reporter.ensure_newline()
-            reporter.write_line(text)
+            reporter.write_line(text, **markup)
 
     def section(self, text: str) -> None:
         """A heading."""
@@ -475,8 +476,12 @@ class Hooks:
         """What was proven, and what was not; the verdict is the last word."""
         *told, last = summary_lines(verdict.to_json())
         self._progress.section("proven and not proven")
-        for line in [*told, f"report:  {clean(str(campaign.folder / 'report.html'))}", *sealed, last]:
+        for line in [*told, f"report:  {clean(str(campaign.folder / 'report.html'))}", *sealed]:
             self._progress.line(line)
+        if verdict.verdict == "dirty":
+            for line in by_hand(read(campaign.folder / "journal.jsonl"), str(campaign.declared.path)):
+                self._progress.line(line, red=True, bold=True)
+        self._progress.line(last, red=verdict.verdict == "dirty")
 
 
 def _refuse_company(config: pytest.Config) -> None:

@@ -45,6 +45,7 @@ class Supervisor:
 
 def main() -> int:
     run_dir, inventory = Path(sys.argv[1]), Path(sys.argv[2])
+    _spared()
     if sys.stdin.readline().strip() == "done":
         return 0
     from pytest_pveha.healing import heal_site
@@ -55,6 +56,12 @@ def main() -> int:
         _say(str(error))
         return 7
     return 0
+
+
+def _spared() -> None:
+    """When memory runs out, others go first, as far as this user may ask for that (proc(5), oom_score_adj)."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("-900")
 
 
 def _say(text: str) -> None:

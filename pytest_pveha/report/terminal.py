@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pytest_pveha.record.journal import Line
+from pytest_pveha.record.openings import open_faults
 from pytest_pveha.report import words
 
 _COLUMN = 13
@@ -15,6 +17,15 @@ _SHOWN = 5
 def summary_lines(verdict: Mapping[str, Any], report: Path | None = None) -> list[str]:
     """What a person reads when the run has ended. No line holds anything that could move the cursor."""
     return [line.replace("\n", " ").rstrip() for line in _lines(words.clean(verdict), report)]
+
+
+def by_hand(lines: Iterable[Line], inventory: str) -> list[str]:
+    """What a person types where the site could not be put right: each open fault with its undo, the worst first."""
+    told = ["THE SITE IS DIRTY: something that this run broke was not seen to be whole again."]
+    for fault in open_faults(lines):
+        undo = fault.undo.get("by_hand", "see the fault.plan line in the journal")
+        told.append(words.clean(f"  {fault.fault} ({fault.type} {fault.params}): {undo}"))
+    return [*told, words.clean(f"  then, and before anything else: pveha heal --inventory {inventory}")]
 
 
 def _lines(verdict: dict[str, Any], report: Path | None) -> Iterator[str]:

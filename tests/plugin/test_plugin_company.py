@@ -222,7 +222,8 @@ def test_parameters_with_our_names_stay_theirs(foreign: Bench) -> None:
     """With an inventory named, a test that parametrizes `node` itself, or has a fixture of that name, is left alone."""
     foreign.file(
         "test_named.py",
-        'import pytest\n\n@pytest.mark.parametrize(("node", "guest"), [(1, 2)])\ndef test_mine(node, guest):\n    assert node\n',
+        'import pytest\n\n@pytest.mark.parametrize(("node", "guest"), [(1, 2)])\n'
+        "def test_mine(node, guest):\n    assert node\n",
     )
     foreign.file("sim.yml", SITE)
     done = foreign.pytest("-q", "--pveha-inventory=sim.yml", "test_named.py", "test_theirs.py")
