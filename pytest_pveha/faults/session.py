@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from pytest_pveha.clock import SECOND
 from pytest_pveha.errors import CantTell, HealFailed, NoEffect, NotMet, SiteError, WaitTimeout
 from pytest_pveha.faults.fault import Fault, params
-from pytest_pveha.faults.sentinel import Sentinel
+from pytest_pveha.faults.sentinel import posted
 from pytest_pveha.observe.answer import Condition, cant_tell, wait_until
 from pytest_pveha.observe.observer import Observer, View
 
@@ -45,6 +45,7 @@ def injected(fault: Fault, name: str, observer: Observer, register: Register) ->
         HealFailed: the undo could not be seen; the site is dirty. While another error is under way it is a note on it.
     """
     fault.preflight(observer)
+    sentinel = posted(observer, fault.reach, register.stop_asked)
     register.opened()
     observer.since = observer.site.clock.now().utc / SECOND
     observer.write(
@@ -52,11 +53,7 @@ def injected(fault: Fault, name: str, observer: Observer, register: Register) ->
         {"fault": name, "type": type(fault).__name__, "params": params(fault), "undo": {"by_hand": fault.undo}},
     )
     body: BaseException | None = None
-    view = observer.look()
-    members = view.membership.online.items() if view.membership is not None else ()
-    observer.sentinel = Sentinel(
-        fault.reach, frozenset(member for member, online in members if online), register.stop_asked
-    )
+    observer.sentinel = sentinel
     try:
         _inject(fault, name, observer)
         _confirm(fault, name, observer)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _PROCESS = re.compile(r"^\s*(?P<pid>\d+)\s+(?P<age>\d+)\s+(?P<args>.*)$")
 _VM = re.compile(r"(?:^|/)(?:kvm|qemu-system-\S+)\s(?:.*\s)?-id\s+(?P<id>\d+)(?:\s|$)")
 _CT = re.compile(r"(?:^|/)lxc-start\s(?:.*\s)?-n\s*(?P<id>\d+)(?:\s|$)")
-_QUORUM = re.compile(r"^(?P<key>Quorate|Expected votes|Total votes):\s+(?P<value>\S+)", re.MULTILINE)
+_QUORUM = re.compile(r"^(?P<key>Quorate|Expected votes|Total votes|Quorum|Flags):[ \t]+(?P<value>\S.*)$", re.MULTILINE)
 _JOURNAL = re.compile(r"^(?P<at>\d+\.\d+) \S+ (?P<unit>[^\s\[:]+)(?:\[(?P<pid>\d+)\])?: (?P<text>.*)$")
 _UNIT_STATES = {"active", "inactive", "failed", "activating", "deactivating", "reloading", "refreshing", "maintenance"}
 """What ``systemctl is-active`` may print (systemctl(1)); anything else is no answer, be it "unknown" or an error."""
@@ -46,7 +46,12 @@ class Votes:
 
     quorate: bool
     expected: int
+    """As it counts now: ``pvecm expected`` can set it without a trace in the configuration."""
     total: int
+    quorum: int | None = None
+    """What is needed; None where it was not told."""
+    flags: frozenset[str] = frozenset()
+    """``Quorate``, ``2Node``, ``Qdevice`` and the like (corosync-quorumtool(8))."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +143,14 @@ class Node:
         result = self.ssh.run(quote("pvecm", "status"), deadline=deadline)  # its exit status is 2 without quorum
         said = {found["key"]: found["value"] for found in _QUORUM.finditer(result.stdout.decode(errors="replace"))}
         try:
-            return Votes(said["Quorate"] == "Yes", int(said["Expected votes"]), int(said["Total votes"]))
+            needed = said.get("Quorum", "").partition(" ")[0]  # "2 Activity blocked" without quorum
+            return Votes(
+                said["Quorate"] == "Yes",
+                int(said["Expected votes"]),
+                int(said["Total votes"]),
+                int(needed) if needed else None,
+                frozenset(said.get("Flags", "").split()),
+            )
         except (KeyError, ValueError) as error:
             text = (result.stdout + result.stderr).decode(errors="replace").strip()[:200]
             raise ProtocolError(f"node {self.name}: `pvecm status` names no votes: {text}") from error
@@ -151,6 +163,26 @@ class Node:
             said = word or result.stderr.decode(errors="replace").strip()
             raise ProtocolError(f"node {self.name}: `systemctl is-active {unit}` said {said[:100]!r}")
         return word == "active"
+
+    def watchdog_has_clients(self, deadline: Deadline) -> bool:
+        """Whether somebody holds the watchdog open: to end ``watchdog-mux`` then resets the machine within 10 s."""
+        result = self.ssh.run(quote("test", "-d", "/run/watchdog-mux.active"), deadline=deadline)
+        if result.exit_status not in (0, 1):
+            raise ProtocolError(f"node {self.name}: `test` ended with status {result.exit_status}")
+        return result.exit_status == 0
+
+    def ceph_ok_to_stop(self, osds: tuple[int, ...], deadline: Deadline) -> tuple[bool, str]:
+        """Whether these OSDs may stop together, all data being served still, and what Ceph said of it.
+
+        REST has this for one daemon at a time (…/ceph/cmd-safety), and each alone may stop where all together may not.
+        Status 0, or 16 (EBUSY) with its reasons (ceph(8), osd ok-to-stop).
+        """
+        words = ("ceph", "osd", "ok-to-stop", *(str(osd) for osd in osds))
+        result = self.ssh.run(quote(*words), deadline=deadline)
+        said = (result.stdout + result.stderr).decode(errors="replace").strip()
+        if result.exit_status not in (0, 16):
+            raise ProtocolError(f"node {self.name}: `{quote(*words)}` ended with {result.exit_status}: {said[:200]}")
+        return result.exit_status == 0, " ".join(said.split())[:200]
 
     def command(self, deadline: Deadline, *words: str) -> str:
         """What a command that only reads printed; ProtocolError where it failed or is not installed."""

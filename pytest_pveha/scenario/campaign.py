@@ -17,6 +17,7 @@ from pytest_pveha.embedded import Embedded, start_or_attach
 from pytest_pveha.errors import PreflightRefused, PvehaError, SiteDirty, SiteError, UnsafeTarget
 from pytest_pveha.faults.fault import Reach
 from pytest_pveha.faults.interlock import interlock
+from pytest_pveha.faults.survey import Terms, look
 from pytest_pveha.handles.connect import connect
 from pytest_pveha.handles.site import Site
 from pytest_pveha.inventory import Site as Inventory
@@ -199,14 +200,9 @@ class Campaign:
 
     def interlock(self, reach: Reach) -> None:
         """Return only if the site, as it is now, survives that loss; else PreflightRefused."""
-        model = self.declared.model
-        interlock(
-            self.observer,
-            reach,
-            self.declared.permitted,
-            ceph=model.ceph is not None,
-            qdevice=model.quorum_device is not None,
-        )
+        device = self.declared.model.quorum_device
+        terms = Terms(self.declared.permitted, self.declared.never_touch, device.algorithm if device else None)
+        interlock(lambda reach: look(self.observer, terms, reach), reach)
 
     def refuse_destructive(self) -> None:
         """Return only if a destructive test may begin.
