@@ -272,9 +272,7 @@ def _never_touch(state: State, reach: Reach) -> str | None:
     hit = sorted(state.never_touch & {*reach.nodes, *reach.guests, *(guest.sid for guest in _hit(state, reach))})
     if not hit:
         return None
-    return (
-        f"never_touch: {', '.join(hit)} would be reached, and `consent.never_touch` names it; move it away"
-    )
+    return f"never_touch: {', '.join(hit)} would be reached, and `consent.never_touch` names it; move it away"
 
 
 def _bystanders(state: State, reach: Reach) -> str | None:

@@ -24,7 +24,7 @@ from pytest_pveha.inventory import Site as Inventory
 from pytest_pveha.inventory import consent_refusal
 from pytest_pveha.judge.verdict import Verdict, judge
 from pytest_pveha.observe.observer import READ, Observer
-from pytest_pveha.observe.snapshot import differences, take
+from pytest_pveha.observe.snapshot import differences, surroundings, take, with_settings
 from pytest_pveha.readiness.checks import Finding, run_checks
 from pytest_pveha.record.journal import Journal, read
 from pytest_pveha.record.lease import Lease
@@ -120,7 +120,7 @@ class Campaign:
         self._journal = Journal(self.folder / "journal.jsonl", self.clock)
         self.observer = Observer(self.site, self._write, self.tell)
         self.tell("looking at the site", "")
-        self.found = take(self.observer)
+        self.found = with_settings(self.observer, take(self.observer))
         if self.found.cluster != self.declared.model.cluster.name:
             raise UnsafeTarget(
                 f"the API answers for cluster {self.found.cluster!r}, the inventory is for "
@@ -293,10 +293,9 @@ class Campaign:
     def close(self, exit_reason: str, not_run: list[str]) -> Verdict:
         """The journal is complete; the site is compared with how it was found, and left."""
         with contextlib.suppress(PvehaError), self.clock.shielded():
-            left = take(self.observer)
-            self._write(
-                "snapshot", {"as": "left", "site": left.to_json(), "differences": differences(self.found, left)}
-            )
+            left = with_settings(self.observer, take(self.observer))
+            rows = {"differences": differences(self.found, left), "surroundings": surroundings(self.found, left)}
+            self._write("snapshot", {"as": "left", "site": left.to_json(), **rows})
         self._write("run.close", {"exit_reason": exit_reason, "not_run": not_run})
         assert self._journal is not None
         self._journal.close()
