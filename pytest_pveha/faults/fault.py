@@ -18,6 +18,12 @@ class Reach:
     costs_membership: bool = True
     about_quorum: bool = False
     """Whether losing quorum is what the scenario is for."""
+    units: frozenset[tuple[str, str]] = frozenset()
+    """Units that are stopped or restarted: (node, unit)."""
+    networks: frozenset[str] = frozenset()
+    """Networks that are cut, as CIDRs."""
+    guests: frozenset[str] = frozenset()
+    """Guests that are to fall though their node does not."""
 
 
 class Danger(IntEnum):

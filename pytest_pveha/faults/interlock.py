@@ -1,19 +1,20 @@
 """The last look before a fault: what the site would have left, with the arithmetic in the message.
 
 The gate asks once whether the site is healthy. The interlock asks before each fault whether this site, as it is now,
-survives this loss: votes, memory, data, and nothing else under way.
+survives this loss: votes, memory, data, and nothing else under way. What it cannot tell it refuses. Pure; the look
+itself is in ``survey``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from ipaddress import ip_address, ip_network
 
 from pytest_pveha.errors import PreflightRefused, SiteError
 from pytest_pveha.faults.fault import Reach
-from pytest_pveha.handles.cluster import RunningTask, Totem
-from pytest_pveha.observe.observer import READ, Observer
+from pytest_pveha.handles.cluster import GuestRow, RunningTask, Totem
+from pytest_pveha.handles.node import ClockOffset, Votes
 
 MEMBERSHIP_LIMIT = 50.0
 """Seconds within which a new membership must stand: watchdogs bite at 60 (pve-ha-manager watchdog-mux.c), and
@@ -27,74 +28,182 @@ QDEVICE_WAIT = 30.0
 """Seconds that votequorum waits for a qdevice that does not answer (corosync-qdevice, sync_timeout)."""
 
 MEMORY_SHARE = 0.9
-"""Share of the survivors' memory that may be in use afterwards: the rest is the hypervisor's own."""
+"""Share of a survivor's memory that may be in use afterwards: the rest is the hypervisor's own."""
+
+CLOCKS = 1.0
+"""Seconds that clocks may differ: the ages of locks and stamps are judged by the nodes' own."""
 
 BUSY = frozenset(
     {
-        "vzdump", "qmigrate", "vzmigrate", "qmrestore", "vzrestore", "imgcopy", "move_volume", "resize",
+        "vzdump", "qmigrate", "vzmigrate", "migrateall", "qmrestore", "vzrestore", "imgcopy", "move_volume", "resize",
         "cephdestroyosd", "cephcreateosd", "qmclone", "vzclone", "qmsnapshot", "qmrollback", "qmdelsnapshot",
+        "vzsnapshot", "vzrollback", "vzdelsnapshot", "qmmove", "startall", "stopall", "suspendall",
     }
 )  # fmt: skip
 """Types of task that a fault would harm, or that would harm the measurement."""
 
+IDLE_LOCKS = frozenset({"", "suspended"})
+"""Locks of a guest that nothing is working on: a hibernated guest keeps its lock."""
+
+UNSETTLED = frozenset({"migrate", "relocate", "fence", "recovery", "request_stop", "request_start", "freeze"})
+"""Service states in which the HA manager is in the middle of something."""
+
+STOPPING_FLAGS = frozenset(
+    {"noout", "noin", "nodown", "noup", "norecover", "nobackfill", "norebalance", "pause", "pauserd", "pausewr"}
+)
+"""Ceph's flags that keep it from healing, or from noticing (ceph(8), osd set)."""
+
+
+@dataclass(frozen=True, slots=True)
+class CephState:
+    """Ceph as the interlock needs it."""
+
+    clean: bool
+    pgs: Mapping[str, int]
+    flags: frozenset[str]
+    ok_to_stop: bool | None
+    """What Ceph says of the OSDs on the nodes reached, all together; None: could not be asked."""
+    said: str
+    osds: tuple[int, ...]
+    """Those OSDs."""
+    mons: Mapping[str, tuple[str, ...]]
+    """node → its mons."""
+    in_quorum: frozenset[str]
+    """Mons that are in quorum now."""
+
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """The site as it is now, as far as the interlock needs it. None: not known."""
+    """The site as it is now, as far as the interlock needs it. None, or absence from a mapping: not known."""
 
     votes: Mapping[str, int]
-    expected_votes: int
+    """As configured."""
+    counted: Mapping[str, Votes]
+    """What each node's own corosync counts now."""
     online: frozenset[str]
     quorate: bool
     armed: bool | None
     totem: Totem
-    qdevice_configured: bool = False
+    device_votes: int = 0
+    """What the quorum device has to cast by the configuration; 0 where there is none in scope."""
     qdevice_connected: bool | None = None
+    configs: Mapping[str, str] = field(default_factory=dict)
+    """node → the corosync.conf that its daemon reads."""
+    shared_config: str | None = None
+    """The cluster's copy of it."""
+    maintenance: frozenset[str] = frozenset()
     free_memory: Mapping[str, int] = field(default_factory=dict)
     """Bytes each node could still give to guests."""
-    guest_memory: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    """node → running guest → bytes it was promised."""
-    ha_guests: frozenset[str] = frozenset()
+    guests: Mapping[str, GuestRow] = field(default_factory=dict)
+    moving: frozenset[str] = frozenset()
+    """Guests that HA starts elsewhere when their node is lost."""
+    candidates: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """The only nodes a service may run on, where a rule says so."""
     permitted: frozenset[str] | None = frozenset()
     """Guests that may go down; None: all."""
+    never_touch: frozenset[str] = frozenset()
+    """Guests and nodes that no fault may reach, whatever is permitted."""
     tasks: tuple[RunningTask, ...] = ()
-    ceph_clean: bool | None = None
+    unsettled: Mapping[str, str] = field(default_factory=dict)
+    """HA services that are in the middle of something → their state."""
+    clocks: Mapping[str, ClockOffset] = field(default_factory=dict)
+    ceph: CephState | None = None
     """None where the site has no Ceph in scope."""
     controller_guest: str | None = None
     """The guest of this very cluster in which we run."""
+    api_answered: frozenset[str] = frozenset()
+    """Nodes whose own API answered just now."""
+    ssh_answered: frozenset[str] = frozenset()
+    our_addresses: frozenset[str] = frozenset()
+    """Where we stand, by the routes to the site."""
+    watchdog_clients: Mapping[str, bool] = field(default_factory=dict)
+    """Whether somebody holds the node's watchdog open; only of nodes whose watchdog-mux is to be touched."""
 
 
 def objections(state: State, reach: Reach) -> list[str]:
     """Why this fault may not be injected into this site now; none means it may."""
     rules: tuple[Callable[[State, Reach], str | None], ...] = (
-        _votes, _membership_time, _armed, _memory, _bystanders, _busy, _data, _controller,
+        _votes, _override, _config, _membership_time, _armed, _maintenance, _memory, _never_touch, _bystanders, _paused,
+        _busy, _clocks, _data, _flags, _stoppable, _mons, _controller, _sight, _way, _watchdog,
     )  # fmt: skip
     return [text for rule in rules if (text := rule(state, reach)) is not None]
+
+
+# --- votes and membership ---------------------------------------------------------------------------------------------
 
 
 def _votes(state: State, reach: Reach) -> str | None:
     if reach.about_quorum:
         return None
-    quorum = state.expected_votes // 2 + 1
-    present = sum(votes for node, votes in state.votes.items() if node in state.online)
-    if state.qdevice_connected:
-        present += state.expected_votes - sum(state.votes.values())
-    lost = sum(votes for node, votes in state.votes.items() if node in reach.nodes and node in state.online)
+    if not state.counted:
+        return "votes: no node says what it counts, so it cannot be told what would be left"
     if not state.quorate:
-        return f"the cluster is not quorate now ({present} of {state.expected_votes} votes)"
-    if present - lost < quorum:
-        return (
-            f"votes: {present} present − {lost} of {_list(reach.nodes)} = {present - lost}, "
-            f"and {quorum} of {state.expected_votes} are needed: the rest would lose quorum and reset itself"
-        )
-    return None
+        return f"the cluster is not quorate now ({_present(state)} of {_expected(state)} votes)"
+    held = [node for node in reach.nodes if node in state.online]
+    lost = sum(state.votes.get(node, 0) for node in held)
+    present, needed = _present(state), _needed(state)
+    if present - lost >= needed:
+        return None
+    return (
+        f"votes: {present} present − {lost} of {_list(reach.nodes)} = {present - lost}, "
+        f"and {needed} of {_expected(state)} are needed: the rest would lose quorum and reset itself"
+    )
+
+
+def _present(state: State) -> int:
+    here = sum(votes for node, votes in state.votes.items() if node in state.online)
+    return here + (state.device_votes if state.qdevice_connected else 0)
+
+
+def _expected(state: State) -> int:
+    return max([_configured(state), *(votes.expected for votes in state.counted.values())])
+
+
+def _configured(state: State) -> int:
+    return sum(state.votes.values()) + state.device_votes
+
+
+def _needed(state: State) -> int:
+    """The quorum: half of what is expected and one more; in two-node mode, one (votequorum(5))."""
+    if state.counted and all("2Node" in votes.flags for votes in state.counted.values()):
+        return 1
+    told = [votes.quorum for votes in state.counted.values() if votes.quorum is not None]
+    return max([_expected(state) // 2 + 1, *told])
+
+
+def _override(state: State, reach: Reach) -> str | None:
+    wrong = {node: votes.expected for node, votes in state.counted.items() if votes.expected != _configured(state)}
+    if not wrong:
+        return None
+    if not state.device_votes and any("Qdevice" in votes.flags for votes in state.counted.values()):
+        return "votes: a quorum device votes on this cluster, and the inventory has no `quorum_device`; describe it"
+    told = ", ".join(f"{node} expects {votes}" for node, votes in sorted(wrong.items()))
+    return (
+        f"votes: {told}, and {_configured(state)} are configured: somebody typed `pvecm expected`, or a change is not "
+        f"finished; type `pvecm expected {_configured(state)}`"
+    )
+
+
+def _config(state: State, reach: Reach) -> str | None:
+    if state.shared_config is None:
+        return "corosync.conf: the cluster's copy could not be read, so it cannot be told whether the nodes' are equal"
+    unread = sorted(state.online - state.configs.keys())
+    if unread:
+        return f"corosync.conf: that of {', '.join(unread)} could not be read; repair SSH to it"
+    other = sorted(node for node in state.online if state.configs[node] != state.shared_config)
+    if not other:
+        return None
+    return (
+        f"corosync.conf: that of {', '.join(other)} is not the cluster's (/etc/pve/corosync.conf): the rings may not "
+        f"form again; copy it there and reload corosync"
+    )
 
 
 def _membership_time(state: State, reach: Reach) -> str | None:
     if not reach.costs_membership:
         return None
     token = state.totem.token
-    waits = QDEVICE_WAIT if state.qdevice_configured and not state.qdevice_connected else 0.0
+    waits = QDEVICE_WAIT if state.device_votes and not state.qdevice_connected else 0.0
     needed = MEMBERSHIP_ROUNDS * token + MEMBERSHIP_EXTRA + waits
     if needed < MEMBERSHIP_LIMIT:
         return None
@@ -106,30 +215,70 @@ def _membership_time(state: State, reach: Reach) -> str | None:
     )
 
 
+# --- the HA manager ---------------------------------------------------------------------------------------------------
+
+
 def _armed(state: State, reach: Reach) -> str | None:
-    if state.armed is False:
+    if state.armed is None:
+        return "HA: whether it is armed cannot be told; is there a CRM master? `ha-manager status`"
+    if not state.armed:
         return "HA is disarmed: nothing would be fenced or recovered; type `ha-manager crm-command arm-ha`"
     return None
 
 
-def _memory(state: State, reach: Reach) -> str | None:
-    moving = sum(
-        size for node in reach.nodes for sid, size in state.guest_memory.get(node, {}).items() if sid in state.ha_guests
-    )
-    survivors = [node for node in state.online if node not in reach.nodes]
-    room = sum(state.free_memory.get(node, 0) for node in survivors)
-    if moving <= room:
+def _maintenance(state: State, reach: Reach) -> str | None:
+    if not state.maintenance:
         return None
     return (
-        f"memory: the HA guests of {_list(reach.nodes)} need {_gib(moving)}, and {_list(survivors)} have "
-        f"{_gib(room)} to give ({MEMORY_SHARE:.0%} of their memory less what is used)"
+        f"maintenance: {_list(state.maintenance)} is in it, so nothing would be recovered there; "
+        f"type `ha-manager crm-command node-maintenance disable NODE`"
     )
+
+
+# --- guests -----------------------------------------------------------------------------------------------------------
+
+
+def _memory(state: State, reach: Reach) -> str | None:
+    """Largest first, each where most room is left: what that cannot place nobody should have to."""
+    room = {node: state.free_memory.get(node, 0) for node in sorted(state.online - reach.nodes)}
+    moving = [guest for guest in _hit(state, reach) if guest.sid in state.moving]
+    for guest in sorted(moving, key=lambda guest: (-guest.memory, guest.sid)):
+        allowed = state.candidates.get(guest.sid)
+        open_to = [node for node in room if allowed is None or node in allowed]
+        if not open_to:
+            return f"memory: {guest.sid} of {guest.node} may run on none of the survivors ({_list(room)}) by its rules"
+        best = max(open_to, key=lambda node: room[node])
+        if guest.memory > room[best]:
+            left = ", ".join(f"{node} {_gib(room[node])}" for node in open_to)
+            return (
+                f"memory: the HA guests of {_list(reach.nodes)} need {_gib(sum(one.memory for one in moving))}; "
+                f"largest first, {guest.sid} ({_gib(guest.memory)}) fits nowhere any more: {left} left "
+                f"({MEMORY_SHARE:.0%} of a node's memory less what is used and placed)"
+            )
+        room[best] -= guest.memory
+    return None
+
+
+def _hit(state: State, reach: Reach) -> list[GuestRow]:
+    """The guests that would go down: all that run, or may run, where it hits."""
+    return [
+        guest
+        for sid, guest in sorted(state.guests.items())
+        if not guest.template and guest.status != "stopped" and (guest.node in reach.nodes or sid in reach.guests)
+    ]
+
+
+def _never_touch(state: State, reach: Reach) -> str | None:
+    hit = sorted(state.never_touch & {*reach.nodes, *reach.guests, *(guest.sid for guest in _hit(state, reach))})
+    if not hit:
+        return None
+    return f"never_touch: {', '.join(hit)} would be reached, and `consent.never_touch` names it; move it away"
 
 
 def _bystanders(state: State, reach: Reach) -> str | None:
     if state.permitted is None:
         return None
-    hit = sorted(sid for node in reach.nodes for sid in state.guest_memory.get(node, {}) if sid not in state.permitted)
+    hit = [guest.sid for guest in _hit(state, reach) if guest.sid not in state.permitted]
     if not hit:
         return None
     return (
@@ -138,15 +287,81 @@ def _bystanders(state: State, reach: Reach) -> str | None:
     )
 
 
+def _paused(state: State, reach: Reach) -> str | None:
+    """A guest that is neither running nor stopped cannot be put back as it was found: its memory would be lost."""
+    odd = [f"{guest.sid} {guest.status}" for guest in _hit(state, reach) if guest.status != "running"]
+    if not odd:
+        return None
+    return f"guests: {', '.join(odd)} on {_list(reach.nodes)}: that cannot be put back; resume, stop or move it"
+
+
+# --- what is under way ------------------------------------------------------------------------------------------------
+
+
 def _busy(state: State, reach: Reach) -> str | None:
     busy = [f"{task.type} {task.id} on {task.node}".replace("  ", " ") for task in state.tasks if task.type in BUSY]
+    busy += [f"{sid} is locked ({guest.lock})" for sid, guest in state.guests.items() if guest.lock not in IDLE_LOCKS]
+    busy += [f"{sid} is in HA state {word}" for sid, word in state.unsettled.items()]
     return f"under way: {', '.join(sorted(busy))}; wait until that has ended" if busy else None
 
 
+def _clocks(state: State, reach: Reach) -> str | None:
+    unread = sorted(state.online - state.clocks.keys())
+    if unread:
+        return f"clocks: that of {', '.join(unread)} could not be read; repair SSH to it"
+    bounds = {"this machine": (0.0, 0.0)} | {
+        node: (clock.offset - clock.error, clock.offset + clock.error) for node, clock in state.clocks.items()
+    }
+    first = min(bounds, key=lambda name: bounds[name][1])
+    last = max(bounds, key=lambda name: bounds[name][0])
+    apart = bounds[last][0] - bounds[first][1]  # what is left after the errors of asking is a real difference
+    if apart <= CLOCKS:
+        return None
+    return f"clocks: {last} is ahead of {first} by {apart:.1f} s, more than {CLOCKS:g} s; `chronyc tracking` on both"
+
+
+# --- data -------------------------------------------------------------------------------------------------------------
+
+
 def _data(state: State, reach: Reach) -> str | None:
-    if state.ceph_clean is False:
-        return "Ceph: not all placement groups are active+clean; wait until they are"
+    if state.ceph is None or state.ceph.clean:
+        return None
+    pgs = ", ".join(f"{count} {name}" for name, count in sorted(state.ceph.pgs.items()) if name != "active+clean")
+    return f"Ceph: not all placement groups are active+clean ({pgs or 'none is told of'}); wait until they are"
+
+
+def _flags(state: State, reach: Reach) -> str | None:
+    if state.ceph is None or not (found := sorted(state.ceph.flags & STOPPING_FLAGS)):
+        return None
+    return f"Ceph: {', '.join(found)} is set, so it would not heal itself; `ceph osd unset {found[0]}`, if it is yours"
+
+
+def _stoppable(state: State, reach: Reach) -> str | None:
+    if state.ceph is None or not state.ceph.osds:
+        return None
+    osds = " ".join(str(osd) for osd in state.ceph.osds)
+    if state.ceph.ok_to_stop is None:
+        return f"Ceph: whether OSDs {osds} of {_list(reach.nodes)} may stop cannot be told: {state.ceph.said}"
+    if not state.ceph.ok_to_stop:
+        return f"Ceph: `ceph osd ok-to-stop {osds}` (all of {_list(reach.nodes)}) says no: {state.ceph.said}"
     return None
+
+
+def _mons(state: State, reach: Reach) -> str | None:
+    if state.ceph is None:
+        return None
+    every = {mon for mons in state.ceph.mons.values() for mon in mons}
+    hit = {mon for node, mons in state.ceph.mons.items() if node in reach.nodes for mon in mons}
+    left, needed = len(state.ceph.in_quorum - hit), max(len(every), len(state.ceph.in_quorum)) // 2 + 1
+    if not hit or left >= needed:
+        return None
+    return (
+        f"Ceph: {len(state.ceph.in_quorum)} mons in quorum − {len(hit & state.ceph.in_quorum)} of {_list(reach.nodes)} "
+        f"= {left}, and {needed} of {len(every)} are needed: no data would be served"
+    )
+
+
+# --- us ---------------------------------------------------------------------------------------------------------------
 
 
 def _controller(state: State, reach: Reach) -> str | None:
@@ -155,7 +370,42 @@ def _controller(state: State, reach: Reach) -> str | None:
     return f"this machine is {state.controller_guest}, a guest of the cluster under test; run from outside it"
 
 
-def _list(names: frozenset[str] | list[str]) -> str:
+def _sight(state: State, reach: Reach) -> str | None:
+    if not state.online - reach.nodes:
+        return None  # everything goes: the votes speak to that, and the BMCs remain
+    for what, answered in (("API", state.api_answered), ("SSH", state.ssh_answered)):
+        if not answered - reach.nodes:
+            return (
+                f"sight: only {_list(answered)} answered over {what}, and nobody outside of {_list(reach.nodes)}: what "
+                f"would happen could be neither seen nor undone; add a way to the others"
+            )
+    return None
+
+
+def _way(state: State, reach: Reach) -> str | None:
+    if not reach.networks:
+        return None
+    if not state.our_addresses:
+        return f"way: by which address we reach the site cannot be told, so {_list(reach.networks)} is not cut"
+    for network in sorted(reach.networks):
+        ours = sorted(one for one in state.our_addresses if ip_address(one) in ip_network(network, strict=False))
+        if ours:
+            return f"way: this machine reaches the site from {', '.join(ours)}, within {network}, which is to be cut"
+    return None
+
+
+def _watchdog(state: State, reach: Reach) -> str | None:
+    for node, unit in sorted(reach.units):
+        if unit.removesuffix(".service") == "watchdog-mux" and state.watchdog_clients.get(node) is not False:
+            held = "is held open by the HA daemons" if node in state.watchdog_clients else "may be held open"
+            return (
+                f"watchdog: that of {node} {held} (/run/watchdog-mux.active), so ending watchdog-mux resets the "
+                f"machine; it is never done"
+            )
+    return None
+
+
+def _list(names: frozenset[str] | Mapping[str, object]) -> str:
     return ", ".join(sorted(names)) or "nobody"
 
 
@@ -163,53 +413,14 @@ def _gib(size: int) -> str:
     return f"{size / 2**30:.1f} GiB"
 
 
-def look(observer: Observer, permitted: frozenset[str] | None, *, ceph: bool, qdevice: bool) -> State:
-    """The site as it is now. SiteError when it cannot be seen whole: then nothing may be broken."""
-    site, deadline = observer.site, observer.site.clock.deadline
-    membership = site.cluster.membership(deadline(READ))
-    guests = site.cluster.guests(deadline(READ))
-    resources = site.cluster.resources(deadline(READ))
-    memory = site.cluster.memory(deadline(READ))
-    votes = site.cluster.votes(deadline(READ))
-    running: dict[str, dict[str, int]] = {}
-    for sid, guest in guests.items():
-        if guest.status == "running":
-            running.setdefault(guest.node, {})[sid] = guest.memory
-    return State(
-        votes=votes,
-        expected_votes=sum(votes.values()) + (1 if qdevice else 0),
-        online=frozenset(name for name, online in membership.online.items() if online),
-        quorate=membership.quorate,
-        armed=site.cluster.armed(deadline(READ)),
-        totem=site.cluster.totem(deadline(READ), len(votes)),
-        qdevice_configured=qdevice,
-        qdevice_connected=site.cluster.qdevice_connected(deadline(READ)) if qdevice else None,
-        free_memory={name: max(0, round(total * MEMORY_SHARE) - used) for name, (total, used) in memory.items()},
-        guest_memory=running,
-        ha_guests=frozenset(resources),
-        permitted=permitted,
-        tasks=site.cluster.running_tasks(deadline(READ)),
-        ceph_clean=site.ceph.status(deadline(READ)).clean if ceph else None,
-        controller_guest=_ourselves(site.cluster.guest_macs(deadline(READ), guests)),
-    )
-
-
-def _ourselves(macs: Mapping[str, str], sys: Path = Path("/sys/class/net")) -> str | None:
-    """The guest whose network card this machine has."""
-    mine = {path.read_text().strip().lower() for path in sys.glob("*/address")}
-    return next((sid for mac, sid in sorted(macs.items()) if mac.lower() in mine), None)
-
-
-def interlock(
-    observer: Observer, reach: Reach, permitted: frozenset[str] | None, *, ceph: bool, qdevice: bool
-) -> State:
+def interlock(look: Callable[[Reach], State], reach: Reach) -> State:
     """Return only if the site survives the fault as it is now.
 
     Raises:
         PreflightRefused: it would not, or that cannot be told; nothing was touched.
     """
     try:
-        state = look(observer, permitted, ceph=ceph, qdevice=qdevice)
+        state = look(reach)
     except SiteError as error:
         raise PreflightRefused(
             f"whether the site survives this cannot be told, so nothing was broken: {error}"

@@ -80,6 +80,8 @@ class Partition:
         for side in (self.rest, self.cut_off):
             for name in side:
                 votes = observer.site.nodes[name].votes(observer.site.clock.deadline(READ))
+                if votes.nodes is None:
+                    return cant_tell(f"{name} does not say how many nodes it counts")
                 if votes.nodes > len(side):
                     return no(f"{name} still counts {votes.nodes} nodes, and its side has {len(side)}")
         observer.look()

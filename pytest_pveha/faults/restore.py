@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
+from pytest_pveha.clock import SECOND
 from pytest_pveha.errors import CantTell, HealFailed, NotMet, SiteError
+from pytest_pveha.handles import leftovers
 from pytest_pveha.observe.answer import Answer, Condition, Met, cant_tell, no, wait_until, yes
 from pytest_pveha.observe.observer import READ, Observer
-from pytest_pveha.observe.snapshot import Snapshot, differences, take
+from pytest_pveha.observe.settings import BETWEEN, NODE, ours_on
+from pytest_pveha.observe.snapshot import Snapshot, differences, take, with_settings
 
 AGAIN = 60.0
 """Seconds before the same request is made again: an HA request takes a CRM round and an LRM round (≤ 20 s)."""
+
+UNMANAGED = ("ignored", "disabled")
+"""HA states of a service that HA leaves alone."""
 
 PAUSE = 5.0
 """Seconds between looks while waiting for minutes."""
@@ -16,6 +24,9 @@ PAUSE = 5.0
 
 def restore(observer: Observer, found: Snapshot, within: float) -> Met:
     """The site is as it was found: quorum, nodes, HA services and guests on their nodes, guests running that ran.
+
+    How it is set is looked at once that is so: rules, flags, arm state, and what of ours stands on the nodes, which is
+    removed. Only what carries our tag is.
 
     Raises:
         HealFailed: not within that time; says what differs.
@@ -29,6 +40,9 @@ def restore(observer: Observer, found: Snapshot, within: float) -> Met:
         except SiteError as error:
             return cant_tell(str(error))
         rows = differences(found, now)
+        if not rows and found.settings:
+            _sweep(observer, found)
+            rows = differences(found, with_settings(observer, now))
         if not rows:
             return yes("as found")
         if now.quorate and all(state == "online" for state in now.nodes.values()):
@@ -43,19 +57,37 @@ def restore(observer: Observer, found: Snapshot, within: float) -> Met:
 
 
 def _request(observer: Observer, found: Snapshot, now: Snapshot, asked: dict[str, int]) -> None:
-    """Guests that are not where, or not as, they were found are moved or started, each at most once a minute."""
+    """Guests that are not where, or not as, they were found are moved or started, each at most once a minute.
+
+    What did not run is never started. Guests without HA stay where they are: only their own node can start them.
+    """
     site = observer.site
     present = site.clock.now().mono
     for sid, was in found.guests.items():
+        if sid in asked and present - asked[sid] <= AGAIN * SECOND:
+            continue
         status, node = was.split("@")
         is_status, is_node = now.guests.get(sid, "absent@").split("@")
-        due = asked.get(sid, -1) < 0 or present - asked[sid] > AGAIN * 1e9
-        service = now.services.get(sid, "")
-        if not due:
-            continue
-        if sid in found.services and service == f"started@{is_node}" and is_node != node:
+        service = now.services.get(sid, "").partition("@")[0]
+        managed = found.services.get(sid, "ignored@").partition("@")[0] not in UNMANAGED
+        if managed and service == "started" and is_node != node:
             asked[sid] = present
             site.cluster.migrate(sid, node, site.clock.deadline(READ))
-        elif sid not in found.services and status == "running" and is_status == "stopped" and is_node == node:
+        elif status == "running" and is_status == "stopped" and (service == "stopped" if managed else is_node == node):
             asked[sid] = present
-            site.cluster.start(sid, node, site.clock.deadline(READ))
+            site.cluster.start(sid, is_node, site.clock.deadline(READ))
+
+
+def _sweep(observer: Observer, found: Snapshot) -> None:
+    """What of ours stands on the nodes and did not before is removed; the next look says whether it is gone."""
+    clock = observer.site.clock
+    for node in observer.site.nodes:
+        standing = leftovers.read(node, clock.deadline(NODE))
+        before = {
+            item for kind in standing.ours for item in found.settings.get(ours_on(node.name, kind), "").split(BETWEEN)
+        }
+        here = {item for items in standing.ours.values() for item in items or ()}
+        for item in leftovers.in_order(frozenset(here - before)):
+            observer.write("note", {"text": f"removed from {node.name}: {item}"})
+            with suppress(SiteError):
+                leftovers.remove(node, item, clock.deadline(READ))

@@ -20,7 +20,7 @@ from pytest_pveha.errors import (
 )
 from pytest_pveha.faults.fault import Fault, params
 from pytest_pveha.faults.keeping import GRACE, Armed, Keeping
-from pytest_pveha.faults.sentinel import Sentinel
+from pytest_pveha.faults.sentinel import posted
 from pytest_pveha.observe.answer import Condition, cant_tell, wait_until
 from pytest_pveha.observe.observer import Observer, View
 
@@ -74,6 +74,7 @@ def injected(
         HealFailed: the undo could not be seen; the site is dirty. While another error is under way it is a note on it.
     """
     fault.preflight(observer)
+    sentinel = posted(observer, fault.reach, register.stop_asked)
     register.opened()
     observer.since = observer.site.clock.now().utc / SECOND
     plan = {
@@ -91,7 +92,8 @@ def injected(
         armed = _arm(fault, name, plan, observer, keeping, at_most + grace)
         observer.write("fault.arm", {"fault": name, **asdict(armed)})
         observer.site.cluster.shun(fault.reach.nodes)
-        observer.sentinel = _sentinel(fault, observer, register, at_most)
+        sentinel.until = observer.site.clock.deadline(at_most).mono
+        observer.sentinel = sentinel
         _inject(fault, name, observer)
         _confirm(fault, name, observer, min(BITE, at_most))
         yield
@@ -118,13 +120,6 @@ def injected(
 
 def _nobody(view: View) -> None:
     """While nothing is broken, nothing is out of order."""
-
-
-def _sentinel(fault: Fault, observer: Observer, register: Register, at_most: float) -> Sentinel:
-    view = observer.look()
-    members = view.membership.online.items() if view.membership is not None else ()
-    online = frozenset(member for member, there in members if there)
-    return Sentinel(fault.reach, online, register.stop_asked, until=observer.site.clock.deadline(at_most))
 
 
 def _arm(fault: Fault, name: str, plan: dict[str, Any], observer: Observer, keeping: Keeping, seconds: float) -> Armed:

@@ -36,6 +36,14 @@ class CephStatus:
         return bool(self.pgs) and set(self.pgs) == {"active+clean"}
 
 
+@dataclass(frozen=True, slots=True)
+class CephDaemons:
+    """Which OSDs and mons stand on which node."""
+
+    osds: Mapping[str, tuple[int, ...]]
+    mons: Mapping[str, tuple[str, ...]]
+
+
 class Ceph:
     """The Ceph cluster by the API. Keeps no state."""
 
@@ -62,6 +70,41 @@ class Ceph:
             )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ProtocolError(f"GET {path}: not the shape of a Ceph status: {error!r}") from error
+
+    def flags(self, deadline: Deadline) -> frozenset[str]:
+        """The flags that are set on the whole cluster: GET /cluster/ceph/flags."""
+        path = "/cluster/ceph/flags"
+        rows = self._api.get(path, deadline=deadline).value
+        try:
+            return frozenset(str(row["name"]) for row in rows if str(row.get("value")) in ("1", "True", "true"))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ProtocolError(f"GET {path}: not the shape of Ceph's flags: {error!r}") from error
+
+    def daemons(self, node: str, deadline: Deadline) -> CephDaemons:
+        """What stands where, as that node tells it: GET /nodes/{n}/ceph/osd (a CRUSH tree) and …/mon."""
+        path = f"/nodes/{node}/ceph"
+        tree = self._api.get(f"{path}/osd", deadline=deadline).value
+        mons = self._api.get(f"{path}/mon", deadline=deadline).value
+        try:
+            placed: dict[str, tuple[str, ...]] = {}
+            for row in mons:
+                host = str(row.get("host") or row["name"])
+                placed[host] = (*placed.get(host, ()), str(row["name"]))
+            return CephDaemons(_osds(tree["root"]), placed)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise ProtocolError(f"GET {path}/osd, …/mon: not the shape of Ceph's daemons: {error!r}") from error
+
+
+def _osds(bucket: Mapping[str, Any], host: str = "") -> dict[str, tuple[int, ...]]:
+    """The OSDs below a bucket by host, whatever lies between."""
+    found: dict[str, tuple[int, ...]] = {}
+    for child in bucket.get("children", []):
+        if child.get("type") == "osd":
+            found[host] = (*found.get(host, ()), int(child["id"]))
+            continue
+        for name, osds in _osds(child, str(child["name"]) if child.get("type") == "host" else host).items():
+            found[name] = (*found.get(name, ()), *osds)
+    return found
 
 
 def _mons(monmap: Mapping[str, Any]) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 from pytest_pveha.clock import Deadline, Instant
@@ -13,6 +14,9 @@ from pytest_pveha.wire.pve_api import PveApi, Reply
 
 _RING = re.compile(r"ring[0-7]_addr")
 _MAC = re.compile(r"(?:[0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}")
+_UUID = re.compile(r"uuid=([0-9A-Fa-f-]{36})")
+_MIGRATED = "have been migrated to rules"
+"""What PVE 9 says, with status 500, of HA groups it no longer has (recorded on PVE 9.1.9)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,8 @@ class Membership:
     quorate: bool
     online: Mapping[str, bool]
     asked: Asked
+    local: str = ""
+    """The node that answered, by its own word; empty where it did not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +70,7 @@ class Manager:
     quorate: bool
     asked: Asked
     maintenance: frozenset[str] = frozenset()
-    """The nodes for which maintenance was asked; it survives their reboots."""
+    """Nodes that were asked into maintenance, are in it, or whose LRM is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +84,9 @@ class GuestRow:
     ha_state: str | None
     memory: int
     """Bytes it was promised."""
+    lock: str = ""
+    """What holds it: ``backup``, ``migrate``, ``clone`` …; empty if nothing does."""
+    template: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +94,28 @@ class Totem:
     """Corosync's timing: ``token`` in seconds, as it follows from the configuration and the number of nodes."""
 
     token: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What HA is configured to do. None: this version has no such thing."""
+
+    rules: Mapping[str, Mapping[str, str]] | None
+    groups: Mapping[str, Mapping[str, str]] | None
+    resources: Mapping[str, Mapping[str, str]]
+
+    def candidates(self) -> dict[str, frozenset[str]]:
+        """The only nodes each service may run on, where a strict rule or a restricted group says so."""
+        found: dict[str, frozenset[str]] = {}
+        for rule in (self.rules or {}).values():
+            if rule.get("type") == "node-affinity" and _truth(rule.get("strict")) and not _truth(rule.get("disable")):
+                for sid in rule.get("resources", "").split(","):
+                    found[sid] = _names(rule.get("nodes", ""))
+        for sid, resource in self.resources.items():
+            group = (self.groups or {}).get(resource.get("group", ""))
+            if group is not None and _truth(group.get("restricted")):
+                found[sid] = _names(group.get("nodes", ""))
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +152,8 @@ class Cluster:
             raise ProtocolError(
                 "GET /cluster/status names no cluster: this node stands alone; is it the right endpoint?"
             )
-        return Membership(str(cluster["name"]), _truth(cluster.get("quorate")), nodes, _asked(reply))
+        local = next((str(row["name"]) for row in rows if row.get("type") == "node" and _truth(row.get("local"))), "")
+        return Membership(str(cluster["name"]), _truth(cluster.get("quorate")), nodes, _asked(reply), local)
 
     def manager(self, deadline: Deadline, at: str | None = None) -> Manager:
         """The HA manager's status."""
@@ -129,24 +161,27 @@ class Cluster:
         reply = self._api.get(path, deadline=deadline, at=at)
         body = _mapping(reply.value, path)
         status = _mapping(body.get("manager_status"), path)
+        nodes = {str(name): str(state) for name, state in _mapping(status.get("node_status", {}), path).items()}
+        lrms = _mapping(body.get("lrm_status", {}), path)
+        requests = _mapping(status.get("node_request", {}), path)
         return Manager(
             master=str(status.get("master_node", "")),
             timestamp=int(status.get("timestamp", 0)),
-            nodes={str(name): str(state) for name, state in _mapping(status.get("node_status", {}), path).items()},
+            nodes=nodes,
             services={
                 str(sid): Service(str(row.get("state")), str(row.get("node")), _truth(row.get("running")))
                 for sid, row in _mapping(status.get("service_status", {}), path).items()
             },
             lrms={
                 str(name): Lrm(str(row.get("state")), str(row.get("mode")), int(row.get("timestamp", 0)))
-                for name, row in _mapping(body.get("lrm_status", {}), path).items()
+                for name, row in lrms.items()
             },
             quorate=_truth(_mapping(body.get("quorum", {}), path).get("quorate")),
             asked=_asked(reply),
             maintenance=frozenset(
-                str(name)
-                for name, asked in _mapping(status.get("node_request", {}), path).items()
-                if _mapping(asked, path).get("maintenance")
+                [str(name) for name, row in requests.items() if _truth(_mapping(row, path).get("maintenance"))]
+                + [name for name, state in nodes.items() if state == "maintenance"]
+                + [str(name) for name, row in lrms.items() if row.get("mode") == "maintenance"]
             ),
         )
 
@@ -165,13 +200,40 @@ class Cluster:
                 str(row.get("status")),
                 row.get("hastate"),
                 int(row.get("maxmem", 0)),
+                str(row.get("lock") or ""),
+                _truth(row.get("template")),
             )
         return found
 
-    def resources(self, deadline: Deadline) -> dict[str, str]:
-        """The HA resources that are configured, with their requested state."""
-        rows = _rows(self._api.get("/cluster/ha/resources", deadline=deadline), "/cluster/ha/resources")
-        return {str(row["sid"]): str(row.get("state", "started")) for row in rows}
+    def guest_status(self, sid: str, node: str, deadline: Deadline) -> str:
+        """``running``, ``stopped`` or ``paused``, as the guest's own node sees it now; not what it last broadcast."""
+        path = f"{_guest_path(sid, node)}/status/current"
+        body = _mapping(self._api.get(path, deadline=deadline).value, path)
+        return str(body.get("qmpstatus") if body.get("qmpstatus") == "paused" else body.get("status"))
+
+    def ha_rules(self, deadline: Deadline) -> Rules:
+        """Rules (PVE 9), groups (before) and resources of HA, as configured."""
+        path = "/cluster/ha/resources"
+        resources = {str(row["sid"]): _plain(row, "sid") for row in _rows(self._api.get(path, deadline=deadline), path)}
+        return Rules(
+            self._table("/cluster/ha/rules", "rule", deadline),
+            self._table("/cluster/ha/groups", "group", deadline),
+            resources,
+        )
+
+    def _table(self, path: str, key: str, deadline: Deadline) -> dict[str, dict[str, str]] | None:
+        try:
+            rows = _rows(self._api.get(path, deadline=deadline), path)
+        except ProtocolError as error:
+            if error.status == HTTPStatus.NOT_IMPLEMENTED or _MIGRATED in str(error):
+                return None
+            raise
+        return {str(row[key]): _plain(row, key) for row in rows}
+
+    def options(self, deadline: Deadline) -> dict[str, Any]:
+        """The datacenter's options. Without Sys.Audit PVE leaves most of them out."""
+        path = "/cluster/options"
+        return _mapping(self._api.get(path, deadline=deadline).value, path)
 
     def memory(self, deadline: Deadline) -> dict[str, tuple[int, int]]:
         """Total and used bytes of every node that is online."""
@@ -205,11 +267,18 @@ class Cluster:
         return Totem((token + max(0, nodes - 2) * coefficient) / 1000)
 
     def armed(self, deadline: Deadline) -> bool | None:
-        """Whether HA may fence; None where this version does not say (before pve-ha-manager 5.1.3)."""
+        """Whether HA may fence; None where it should say and does not.
+
+        Before pve-ha-manager 5.1.3 nothing says so, for nothing can disarm it; since then each LRM's line tells of its
+        watchdog, too.
+        """
         path = "/cluster/ha/status/current"
         rows = _rows(self._api.get(path, deadline=deadline), path)
         states = [str(row["armed-state"]) for row in rows if row.get("type") == "fencing" and "armed-state" in row]
-        return None if not states else all(state in ("armed", "standby") for state in states)
+        if states:
+            return all(state in ("armed", "standby") for state in states)
+        lrms = [str(row.get("status")) for row in rows if row.get("type") == "lrm"]
+        return True if lrms and not any("watchdog" in status for status in lrms) else None
 
     def qdevice_connected(self, deadline: Deadline) -> bool:
         """Whether the quorum device votes, as the node that answers sees it."""
@@ -225,15 +294,15 @@ class Cluster:
             if not row.get("endtime")
         )
 
-    def guest_macs(self, deadline: Deadline, guests: Mapping[str, GuestRow]) -> dict[str, str]:
-        """The guests' network cards, MAC → service id."""
+    def guest_identities(self, deadline: Deadline, guests: Mapping[str, GuestRow]) -> dict[str, str]:
+        """What each guest's machine can be told by, in lower case: MAC addresses, and the UUID its board shows."""
         found = {}
         for sid, guest in guests.items():
-            kind, number = sid.split(":")
-            path = f"/nodes/{guest.node}/{'qemu' if kind == 'vm' else 'lxc'}/{number}/config"
+            path = f"{_guest_path(sid, guest.node)}/config"
             for key, value in _mapping(self._api.get(path, deadline=deadline).value, path).items():
-                if key.startswith("net") and (mac := _MAC.search(str(value))):
-                    found[mac[0]] = sid
+                pattern = _MAC if key.startswith("net") else _UUID if key == "smbios1" else None
+                if pattern is not None and (match := pattern.search(str(value))):
+                    found[(match[1] if match.groups() else match[0]).lower()] = sid
         return found
 
     def versions(self, deadline: Deadline, node: str) -> str:
@@ -247,9 +316,22 @@ class Cluster:
 
     def start(self, sid: str, node: str, deadline: Deadline) -> str:
         """A guest's start has been asked for; returns the task."""
-        kind, number = sid.split(":")
-        path = f"/nodes/{node}/{'qemu' if kind == 'vm' else 'lxc'}/{number}/status/start"
-        return str(self._api.post(path, deadline=deadline).value)
+        return str(self._api.post(f"{_guest_path(sid, node)}/status/start", deadline=deadline).value)
+
+
+def _guest_path(sid: str, node: str) -> str:
+    kind, number = sid.split(":")
+    return f"/nodes/{node}/{'qemu' if kind == 'vm' else 'lxc'}/{number}"
+
+
+def _plain(row: Mapping[str, Any], key: str) -> dict[str, str]:
+    """A row of configuration as texts, without its key, its digest and its place in the list."""
+    return {str(name): str(value) for name, value in sorted(row.items()) if name not in (key, "digest", "order")}
+
+
+def _names(nodes: str) -> frozenset[str]:
+    """The nodes of ``n1:2,n2``."""
+    return frozenset(one.partition(":")[0] for one in nodes.split(",") if one)
 
 
 def _truth(value: Any) -> bool:

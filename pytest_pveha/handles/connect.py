@@ -37,6 +37,7 @@ def connect(inventory: Inventory, clock: Clock) -> Site:
             for name, block in inventory.model.nodes.items()
         ),
         guests=Guests(_guests(inventory)),
+        has_ceph=inventory.model.ceph is not None,
     )
 
 

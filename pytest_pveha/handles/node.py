@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 _PROCESS = re.compile(r"^\s*(?P<pid>\d+)\s+(?P<age>\d+)\s+(?P<args>.*)$")
 _VM = re.compile(r"(?:^|/)(?:kvm|qemu-system-\S+)\s(?:.*\s)?-id\s+(?P<id>\d+)(?:\s|$)")
 _CT = re.compile(r"(?:^|/)lxc-start\s(?:.*\s)?-n\s*(?P<id>\d+)(?:\s|$)")
-_QUORUM = re.compile(r"^(?P<key>Nodes|Quorate|Expected votes|Total votes):\s+(?P<value>\S+)", re.MULTILINE)
+_QUORUM = re.compile(
+    r"^(?P<key>Nodes|Quorate|Expected votes|Total votes|Quorum|Flags):[ \t]+(?P<value>\S.*)$", re.MULTILINE
+)
 _JOURNAL = re.compile(r"^(?P<at>\d+\.\d+) \S+ (?P<unit>[^\s\[:]+)(?:\[(?P<pid>\d+)\])?: (?P<text>.*)$")
 
 
@@ -47,9 +49,14 @@ class Votes:
 
     quorate: bool
     expected: int
+    """As it counts now: ``pvecm expected`` can set it without a trace in the configuration."""
     total: int
-    nodes: int
-    """How many nodes it counts, itself among them."""
+    quorum: int | None = None
+    """What is needed; None where it was not told."""
+    flags: frozenset[str] = frozenset()
+    """``Quorate``, ``2Node``, ``Qdevice`` and the like (corosync-quorumtool(8))."""
+    nodes: int | None = None
+    """How many nodes it counts, itself among them; None where it was not told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,12 +162,38 @@ class Node:
         result = self.ssh.run(quote("pvecm", "status"), deadline=deadline)  # its exit status is 2 without quorum
         said = {found["key"]: found["value"] for found in _QUORUM.finditer(result.stdout.decode(errors="replace"))}
         try:
+            needed = said.get("Quorum", "").partition(" ")[0]  # "2 Activity blocked" without quorum
             return Votes(
-                said["Quorate"] == "Yes", int(said["Expected votes"]), int(said["Total votes"]), int(said["Nodes"])
+                said["Quorate"] == "Yes",
+                int(said["Expected votes"]),
+                int(said["Total votes"]),
+                int(needed) if needed else None,
+                frozenset(said.get("Flags", "").split()),
+                int(said["Nodes"]) if "Nodes" in said else None,
             )
         except (KeyError, ValueError) as error:
             text = (result.stdout + result.stderr).decode(errors="replace").strip()[:200]
             raise ProtocolError(f"node {self.name}: `pvecm status` names no votes: {text}") from error
+
+    def watchdog_has_clients(self, deadline: Deadline) -> bool:
+        """Whether somebody holds the watchdog open: to end ``watchdog-mux`` then resets the machine within 10 s."""
+        result = self.ssh.run(quote("test", "-d", "/run/watchdog-mux.active"), deadline=deadline)
+        if result.exit_status not in (0, 1):
+            raise ProtocolError(f"node {self.name}: `test` ended with status {result.exit_status}")
+        return result.exit_status == 0
+
+    def ceph_ok_to_stop(self, osds: tuple[int, ...], deadline: Deadline) -> tuple[bool, str]:
+        """Whether these OSDs may stop together, all data being served still, and what Ceph said of it.
+
+        REST has this for one daemon at a time (…/ceph/cmd-safety), and each alone may stop where all together may not.
+        Status 0, or 16 (EBUSY) with its reasons (ceph(8), osd ok-to-stop).
+        """
+        words = ("ceph", "osd", "ok-to-stop", *(str(osd) for osd in osds))
+        result = self.ssh.run(quote(*words), deadline=deadline)
+        said = (result.stdout + result.stderr).decode(errors="replace").strip()
+        if result.exit_status not in (0, 16):
+            raise ProtocolError(f"node {self.name}: `{quote(*words)}` ended with {result.exit_status}: {said[:200]}")
+        return result.exit_status == 0, " ".join(said.split())[:200]
 
     def command(self, deadline: Deadline, *words: str) -> str:
         """What a command that only reads printed; ProtocolError where it failed or is not installed."""

@@ -21,6 +21,8 @@ class Site:
     ceph: Ceph
     nodes: Nodes
     guests: Guests
+    has_ceph: bool = False
+    """Whether the inventory has Ceph in scope."""
 
     def close(self) -> None:
         """Every connection and child process has ended."""

@@ -39,12 +39,21 @@ class Site:
 
     @property
     def permitted(self) -> frozenset[str] | None:
-        """The guests that may go down with their node: those under test and those consented to; None: all of them."""
+        """The guests that may go down with their node: those under test and those consented to; None: all of them.
+
+        On a simulated site all may, unless a consent block says otherwise.
+        """
         consent = self.model.consent
-        if self.simulated or (consent is not None and consent.bystanders == ("all",)):
+        if (self.simulated and consent is None) or (consent is not None and consent.bystanders == ("all",)):
             return None
         named = {guest.id for guest in self.model.guests}
         return frozenset(named | set(consent.bystanders if consent else ()))
+
+    @property
+    def never_touch(self) -> frozenset[str]:
+        """Guests and nodes that no fault may reach, not even beside its target."""
+        consent = self.model.consent
+        return frozenset((*consent.never_touch.guests, *consent.never_touch.nodes) if consent else ())
 
     @property
     def base(self) -> Path:

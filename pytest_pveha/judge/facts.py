@@ -132,6 +132,8 @@ class Facts:
     gates: list[dict[str, Any]] = field(default_factory=list)
     tests: dict[str, TestFacts] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
+    left: dict[str, Any] | None = None
+    """What the comparison of the site as left with the site as found said; None: there was none."""
 
 
 def gather(lines: Sequence[Line]) -> Facts:
@@ -143,6 +145,8 @@ def gather(lines: Sequence[Line]) -> Facts:
             facts.open = facts.open or line
         elif line.kind == "run.close":
             facts.close = line
+        elif line.kind == "snapshot" and line.data.get("as") == "left":
+            facts.left = line.data
         elif line.kind == "gate":
             facts.gates += dicts(line.data.get("checks")) or [{"id": "?", "title": "an empty gate", "answer": "?"}]
         elif line.kind.startswith("fault."):

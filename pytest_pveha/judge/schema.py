@@ -8,6 +8,7 @@ from pytest_pveha.judge.phases import NAMES
 from pytest_pveha.judge.verdict import SCHEMA, UNCOUNTED, WORST_FIRST
 
 _TEXT: dict[str, Any] = {"type": "string"}
+_TEXTS: dict[str, Any] = {"type": "array", "items": _TEXT}
 _NUMBER: dict[str, Any] = {"type": "number"}
 _MAYBE_NUMBER: dict[str, Any] = {"type": ["number", "null"]}
 _MOMENT: dict[str, Any] = {"type": ["string", "null"], "format": "date-time"}
@@ -38,6 +39,7 @@ def verdict_schema() -> dict[str, Any]:
                 ),
                 "not_proven": {"type": "array", "items": _object({"id": _TEXT, "reason": _TEXT})},
                 "tests": {"type": "array", "items": _test()},
+                "left": _object({"compared": {"type": "boolean"}, "differences": _TEXTS, "surroundings": _TEXTS}),
             },
             closed=False,
         ),

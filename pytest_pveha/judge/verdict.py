@@ -81,6 +81,24 @@ class TestVerdict:
 
 
 @dataclass(frozen=True, slots=True)
+class Left:
+    """How the site was left, against how it was found. It decides nothing: what must be so again is waited for."""
+
+    compared: bool
+    differences: tuple[str, ...] = ()
+    surroundings: tuple[str, ...] = ()
+    """What else had changed on the nodes, which need not be our doing."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The comparison as verdict.json has it."""
+        return {
+            "compared": self.compared,
+            "differences": list(self.differences),
+            "surroundings": list(self.surroundings),
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """What a run proved."""
 
@@ -95,6 +113,7 @@ class Verdict:
     checks: tuple[dict[str, Any], ...]
     not_proven: tuple[tuple[str, str], ...]
     tests: tuple[TestVerdict, ...]
+    left: Left
 
     def to_json(self) -> dict[str, Any]:
         """verdict.json, schema 1."""
@@ -110,6 +129,7 @@ class Verdict:
             "gate": {"verdict": self.gate, "checks": list(self.checks)},
             "not_proven": [{"id": name, "reason": reason} for name, reason in self.not_proven],
             "tests": [test.to_json() for test in self.tests],
+            "left": self.left.to_json(),
         }
 
     @property
@@ -161,7 +181,14 @@ def judge(lines: Sequence[Line]) -> Verdict:
         checks=tuple(checks),
         not_proven=tuple(not_proven),
         tests=tuple(tests),
+        left=_left(facts.left),
     )
+
+
+def _left(data: dict[str, Any] | None) -> Left:
+    if data is None or not isinstance(data.get("differences"), list):
+        return Left(compared=False)
+    return Left(True, tuple(strings(data["differences"])), tuple(strings(data.get("surroundings"))))
 
 
 def _spelled(worst: str, *, partial: bool, opened: dict[str, Any]) -> str:

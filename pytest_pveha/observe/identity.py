@@ -2,11 +2,17 @@
 
 The machine is asked from both sides: what its operating system reads of its own board, and what the BMC at the
 inventory's address says of itself. One match suffices, one contradiction refuses.
+
+And who are we? Asked before any fault: the machine that runs the tests must not go down with what it breaks.
 """
 
 from __future__ import annotations
 
 import re
+import socket
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
 from uuid import UUID
 
 from pytest_pveha.errors import SiteError
@@ -88,3 +94,27 @@ def _same_uuid(one: str, other: str) -> bool:
     except ValueError:
         return False
     return right.bytes in (left.bytes, left.bytes_le, left.bytes[::-1], left.bytes_le[::-1])
+
+
+def own_marks(sys: Path = Path("/sys/class")) -> frozenset[str]:
+    """What this machine can be told by, in lower case: its network cards' addresses and its board's UUID.
+
+    The UUID may be root's alone to read; then the cards must do.
+    """
+    found = set()
+    for path in [*sys.glob("net/*/address"), sys / "dmi/id/product_uuid"]:
+        with suppress(OSError):
+            found.add(path.read_text().strip().lower())
+    return frozenset(mark for mark in found if _usable(mark))
+
+
+def own_addresses(places: Iterable[tuple[str, int]]) -> frozenset[str]:
+    """Our own address on the way to each of these places, as the routes are now. Nothing is sent."""
+    found = set()
+    for host, port in places:
+        with suppress(OSError):
+            for family, kind, proto, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM):
+                with socket.socket(family, kind, proto) as sock:
+                    sock.connect(address)
+                    found.add(str(sock.getsockname()[0]))
+    return frozenset(found)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from pytest_pveha.errors import SiteError
 from pytest_pveha.handles.cluster import Manager
-from pytest_pveha.observe.answer import Answer, cant_tell, no, yes
+from pytest_pveha.observe import settings
 from pytest_pveha.observe.ha import FRESH
 from pytest_pveha.observe.observer import READ, Observer
 
@@ -27,6 +27,10 @@ class Snapshot:
     boot_ids: dict[str, str]
     guarded: dict[str, bool] = field(default_factory=dict)
     """Whether each node's LRM holds its lock, and with it the watchdog: only such a node can be fenced in time."""
+    settings: dict[str, str] = field(default_factory=dict)
+    """How HA and Ceph are set, and what of ours stands on the nodes; empty where it was not asked."""
+    surroundings: dict[str, str] = field(default_factory=dict)
+    """What else stands on the nodes and may change with a reboot, without us: it is told, and not waited for."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -37,7 +41,7 @@ class Snapshot:
 
 
 def take(observer: Observer) -> Snapshot:
-    """The site as it is now. SiteError when it cannot be seen whole."""
+    """Who is there now and what runs where. SiteError when it cannot be seen whole."""
     site = observer.site
     view = observer.look()
     if view.membership is None or view.manager is None:
@@ -58,6 +62,13 @@ def take(observer: Observer) -> Snapshot:
         boot_ids=boot_ids,
         guarded={name: _guarded(view.manager, name) for name in nodes},
     )
+
+
+def with_settings(observer: Observer, seen: Snapshot) -> Snapshot:
+    """The same with how the site is set: what cannot be read is recorded as unknown."""
+    there = [name for name, state in seen.nodes.items() if state != "offline"]
+    ours, others = settings.on_the_nodes(observer, there)
+    return replace(seen, settings={**settings.of_the_cluster(observer), **ours}, surroundings=others)
 
 
 def _guarded(manager: Manager, node: str) -> bool:
@@ -84,13 +95,11 @@ def differences(found: Snapshot, now: Snapshot) -> list[str]:
     for node, was in sorted(found.guarded.items()):
         if was and now.nodes.get(node) == "online" and not now.guarded.get(node):
             rows.append(f"the LRM of {node}: active → not active")
+    if found.settings and now.settings:
+        rows += settings.changed(found.settings, now.settings)
     return rows
 
 
-def as_found(observer: Observer, found: Snapshot) -> Answer:
-    """Whether the site is as it was found."""
-    try:
-        rows = differences(found, take(observer))
-    except SiteError as error:
-        return cant_tell(str(error))
-    return no("; ".join(rows)) if rows else yes("as found")
+def surroundings(found: Snapshot, now: Snapshot) -> list[str]:
+    """What else is not as it was found, and need not be our doing: to be told."""
+    return settings.changed(found.surroundings, now.surroundings) if found.surroundings and now.surroundings else []

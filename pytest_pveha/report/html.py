@@ -102,6 +102,7 @@ class _Page:
             "facts": self._facts(),
             "tests": [test for test in tests if test["detailed"]],
             "gate": self._gate(),
+            "left": self._left(),
             "signer": self._environment.get("signer"),
             "commands": verification_commands(self._environment.get("signer")),
         }
@@ -164,6 +165,11 @@ class _Page:
                 for check in gate["checks"]
             ],
         }
+
+    def _left(self) -> dict[str, Any]:
+        """How the site was left; of a verdict made before that was told, that it was not compared."""
+        left = self._verdict.get("left") or {"compared": False, "differences": [], "surroundings": []}
+        return {**left, "badge": _answer(("no" if left["differences"] else "yes") if left["compared"] else "cant_tell")}
 
     # --- one test
 

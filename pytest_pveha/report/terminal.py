@@ -50,6 +50,8 @@ def _lines(verdict: dict[str, Any], report: Path | None) -> Iterator[str]:
         yield "not proven:"
     for item in left:
         yield f"  {'the run as a whole' if item['id'] == words.RUN else item['id']}: {item['reason']}"
+    for row in (verdict.get("left") or {}).get("differences", []):
+        yield _row("as left", row)
     outside = [test for test in tests if test["verdict"] in words.UNCOUNTED]
     if outside:
         yield "outside the declared scope:"

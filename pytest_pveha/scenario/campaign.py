@@ -19,6 +19,7 @@ from pytest_pveha.errors import PreflightRefused, PvehaError, SiteBusy, SiteDirt
 from pytest_pveha.faults.fault import Reach
 from pytest_pveha.faults.interlock import interlock
 from pytest_pveha.faults.keeping import STOP, STORE, Keeping, remembered
+from pytest_pveha.faults.survey import Terms, look
 from pytest_pveha.handles.cluster_lease import RUNS_FOR, ClusterLease
 from pytest_pveha.handles.connect import connect
 from pytest_pveha.handles.site import Site
@@ -26,7 +27,7 @@ from pytest_pveha.inventory import Site as Inventory
 from pytest_pveha.inventory import consent_refusal
 from pytest_pveha.judge.verdict import Verdict, judge
 from pytest_pveha.observe.observer import READ, Observer
-from pytest_pveha.observe.snapshot import differences, take
+from pytest_pveha.observe.snapshot import differences, surroundings, take, with_settings
 from pytest_pveha.readiness.checks import Finding, run_checks
 from pytest_pveha.record.journal import Journal, read
 from pytest_pveha.record.lease import Lease
@@ -139,7 +140,7 @@ class Campaign:
         self.keeping = Keeping(self.site, self.id)
         self.observer = Observer(self.site, self._write, self.tell)
         self.tell("looking at the site", "")
-        self.found = take(self.observer)
+        self.found = with_settings(self.observer, take(self.observer))
         if self.found.cluster != self.declared.model.cluster.name:
             raise UnsafeTarget(
                 f"the API answers for cluster {self.found.cluster!r}, the inventory is for "
@@ -220,14 +221,9 @@ class Campaign:
     def interlock(self, reach: Reach) -> None:
         """Return only if the site, as it is now, survives that loss; else PreflightRefused."""
         self._reach = reach.nodes
-        model = self.declared.model
-        interlock(
-            self.observer,
-            reach,
-            self.declared.permitted,
-            ceph=model.ceph is not None,
-            qdevice=model.quorum_device is not None,
-        )
+        device = self.declared.model.quorum_device
+        terms = Terms(self.declared.permitted, self.declared.never_touch, device.algorithm if device else None)
+        interlock(lambda reach: look(self.observer, terms, reach), reach)
 
     def refuse_destructive(self) -> None:
         """Return only if a destructive test may begin.
@@ -379,10 +375,9 @@ class Campaign:
     def close(self, exit_reason: str, not_run: list[str]) -> Verdict:
         """The journal is complete; the site is compared with how it was found, and left."""
         with contextlib.suppress(PvehaError), self.clock.shielded():
-            left = take(self.observer)
-            self._write(
-                "snapshot", {"as": "left", "site": left.to_json(), "differences": differences(self.found, left)}
-            )
+            left = with_settings(self.observer, take(self.observer))
+            rows = {"differences": differences(self.found, left), "surroundings": surroundings(self.found, left)}
+            self._write("snapshot", {"as": "left", "site": left.to_json(), **rows})
         self._write("run.close", {"exit_reason": exit_reason, "not_run": not_run})
         assert self._journal is not None
         self._journal.close()

@@ -167,6 +167,11 @@ def run(*, rejected: bool = False, simulated: bool = True) -> tuple[dict[str, An
                 },
             ],
             "tests": [gate, *(test for test, _ in tests), ceph],
+            "left": {
+                "compared": True,
+                "differences": ["HA rule pin: nodes=pve1 → absent"],
+                "surroundings": ["nft tables of pve1: ip mangle → nothing"],
+            },
         },
         [timeline for _, timeline in tests],
         {

@@ -2,125 +2,376 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from itertools import product
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_pveha.errors import PreflightRefused, Unreachable
 from pytest_pveha.faults.fault import Reach
-from pytest_pveha.faults.interlock import State, objections
-from pytest_pveha.handles.cluster import RunningTask, Totem
+from pytest_pveha.faults.interlock import CephState, State, interlock, objections
+from pytest_pveha.handles.cluster import GuestRow, RunningTask, Totem
+from pytest_pveha.handles.node import ClockOffset, Votes
 
 GIB = 1 << 30
 NODES = ("n1", "n2", "n3", "n4", "n5")
+STATUS = ["running"] * 5 + ["stopped", "paused", "unknown"]
+
+
+def guest(sid: str, node: str = "n1", size: int = 4, status: str = "running", lock: str = "") -> GuestRow:
+    return GuestRow(sid, sid, node, status, None, size * GIB, lock)
+
+
+def table(*guests: GuestRow) -> Mapping[str, GuestRow]:
+    return {one.sid: one for one in guests}
+
+
+def all_say(votes: Votes, *names: str) -> dict[str, Votes]:
+    return dict.fromkeys(names, votes)
+
 
 HEALTHY = State(
     votes={"n1": 1, "n2": 1, "n3": 1},
-    expected_votes=3,
+    counted=all_say(Votes(True, 3, 3, 2, frozenset({"Quorate"})), "n1", "n2", "n3"),
     online=frozenset({"n1", "n2", "n3"}),
     quorate=True,
     armed=True,
     totem=Totem(3.125),
+    configs=dict.fromkeys(("n1", "n2", "n3"), "config_version: 3"),
+    shared_config="config_version: 3",
     free_memory={"n1": 30 * GIB, "n2": 30 * GIB, "n3": 30 * GIB},
-    guest_memory={"n1": {"vm:101": 4 * GIB, "vm:102": 4 * GIB}},
-    ha_guests=frozenset({"vm:101", "vm:102"}),
+    guests=table(guest("vm:101"), guest("vm:102"), guest("vm:103", "n2")),
+    moving=frozenset({"vm:101", "vm:102", "vm:103"}),
     permitted=frozenset({"vm:101", "vm:102"}),
+    clocks=dict.fromkeys(("n1", "n2", "n3"), ClockOffset(0.0, 0.01)),
+    api_answered=frozenset({"n2"}),
+    ssh_answered=frozenset({"n1", "n2", "n3"}),
+    our_addresses=frozenset({"192.0.2.9"}),
 )
 ONE = Reach(frozenset({"n1"}))
+CEPH = CephState(
+    clean=True,
+    pgs={"active+clean": 128},
+    flags=frozenset({"sortbitwise", "purged_snapdirs"}),
+    ok_to_stop=True,
+    said="",
+    osds=(0, 1),
+    mons={"n1": ("n1",), "n2": ("n2",), "n3": ("n3",)},
+    in_quorum=frozenset({"n1", "n2", "n3"}),
+)
+EVENTFUL = {"active+clean": 120, "active+undersized+degraded": 8}
+DEVICE = replace(HEALTHY, device_votes=1, qdevice_connected=True)
+TWO = replace(
+    HEALTHY,
+    votes={"n1": 1, "n2": 1},
+    counted=all_say(Votes(True, 2, 2, 2), "n1", "n2"),
+    online=frozenset({"n1", "n2"}),
+)
 
 
 def test_a_healthy_site_may_lose_one_node() -> None:
-    """With votes, memory and time to spare nothing speaks against it."""
+    """With votes, memory and time to spare nothing speaks against it, with Ceph or without."""
     assert objections(HEALTHY, ONE) == []
+    assert objections(replace(HEALTHY, ceph=CEPH), ONE) == []
 
 
 @pytest.mark.parametrize(
     ("state", "words"),
     [
         (replace(HEALTHY, online=frozenset({"n1", "n2"})), "2 present − 1 of n1 = 1, and 2 of 3 are needed"),
-        (replace(HEALTHY, quorate=False), "not quorate now"),
+        (replace(HEALTHY, quorate=False), "not quorate now (3 of 3 votes)"),
+        (replace(HEALTHY, counted={}), "no node says what it counts"),
+        (TWO, "2 present − 1 of n1 = 1, and 2 of 2 are needed"),
+        (
+            replace(
+                TWO,
+                votes={"n1": 2, "n2": 1},
+                counted=all_say(Votes(True, 3, 3, 2), "n1", "n2"),
+            ),
+            "3 present − 2 of n1 = 1, and 2 of 3 are needed",
+        ),
+        (
+            replace(TWO, device_votes=1, qdevice_connected=False, counted=all_say(Votes(True, 3, 2, 2), "n1", "n2")),
+            "2 present − 1 of n1 = 1, and 2 of 3 are needed",
+        ),
+        (
+            replace(HEALTHY, counted={**HEALTHY.counted, "n3": Votes(True, 2, 3, 2)}),
+            "n3 expects 2, and 3 are configured: somebody typed `pvecm expected`",
+        ),
+        (
+            replace(
+                HEALTHY,
+                votes={"n1": 1, "n2": 2, "n3": 2},
+                counted=all_say(Votes(True, 6, 6, 4, frozenset({"Qdevice"})), "n1", "n2", "n3"),
+            ),
+            "the inventory has no `quorum_device`",
+        ),
+        (replace(HEALTHY, shared_config=None), "the cluster's copy could not be read"),
+        (replace(HEALTHY, configs={"n1": "config_version: 3"}), "that of n2, n3 could not be read"),
+        (
+            replace(HEALTHY, configs={**HEALTHY.configs, "n2": "config_version: 2"}),
+            "that of n2 is not the cluster's",
+        ),
         (replace(HEALTHY, armed=False), "HA is disarmed"),
+        (replace(HEALTHY, armed=None), "whether it is armed cannot be told"),
+        (replace(HEALTHY, maintenance=frozenset({"n3"})), "n3 is in it, so nothing would be recovered there"),
         (replace(HEALTHY, totem=Totem(22.5)), "2.2 × token 22.5 s + 10 s = 59.5 s, not below 50 s"),
         (
             replace(
                 HEALTHY,
                 totem=Totem(5.0),
                 votes={"n1": 2, "n2": 2, "n3": 2},
-                expected_votes=7,
-                qdevice_configured=True,
+                counted=all_say(Votes(True, 7, 6, 4), "n1", "n2", "n3"),
+                device_votes=1,
                 qdevice_connected=False,
             ),
             "30 s (a qdevice is configured and not connected) = 51.0 s",
         ),
-        (replace(HEALTHY, free_memory={"n2": 3 * GIB, "n3": 4 * GIB}), "need 8.0 GiB, and n2, n3 have 7.0 GiB"),
+        (
+            replace(HEALTHY, free_memory={"n2": 3 * GIB, "n3": 4 * GIB}),
+            "need 8.0 GiB; largest first, vm:102 (4.0 GiB) fits nowhere any more: n2 3.0 GiB, n3 0.0 GiB left",
+        ),
+        (
+            replace(HEALTHY, guests=table(guest("vm:101", size=40)), free_memory=dict.fromkeys(NODES, 20 * GIB)),
+            "vm:101 (40.0 GiB) fits nowhere any more: n2 20.0 GiB, n3 20.0 GiB left",
+        ),
+        (replace(HEALTHY, candidates={"vm:101": frozenset({"n1"})}), "vm:101 of n1 may run on none of the survivors"),
         (replace(HEALTHY, permitted=frozenset({"vm:101"})), "vm:102 on n1 would go down"),
+        (
+            replace(HEALTHY, permitted=None, never_touch=frozenset({"vm:102"})),
+            "vm:102 would be reached, and `consent.never_touch` names it",
+        ),
+        (replace(HEALTHY, never_touch=frozenset({"n1"})), "n1 would be reached"),
+        (
+            replace(HEALTHY, guests=table(guest("vm:101", status="paused"))),
+            "vm:101 paused on n1: that cannot be put back",
+        ),
         (replace(HEALTHY, tasks=(RunningTask("vzdump", "", "n2"),)), "under way: vzdump on n2"),
-        (replace(HEALTHY, ceph_clean=False), "not all placement groups are active+clean"),
+        (
+            replace(HEALTHY, guests=table(guest("vm:103", "n2", lock="backup"))),
+            "under way: vm:103 is locked (backup)",
+        ),
+        (replace(HEALTHY, unsettled={"vm:103": "migrate"}), "under way: vm:103 is in HA state migrate"),
+        (replace(HEALTHY, clocks={}), "that of n1, n2, n3 could not be read"),
+        (
+            replace(HEALTHY, clocks={**HEALTHY.clocks, "n2": ClockOffset(5.0, 0.1)}),
+            "n2 is ahead of this machine by 4.9 s, more than 1 s",
+        ),
+        (
+            replace(
+                HEALTHY,
+                clocks={**HEALTHY.clocks, "n2": ClockOffset(0.7, 0.1), "n3": ClockOffset(-0.7, 0.1)},
+            ),
+            "n2 is ahead of n3 by 1.2 s",
+        ),
+        (
+            replace(HEALTHY, ceph=replace(CEPH, clean=False, pgs=EVENTFUL)),
+            "not all placement groups are active+clean (8 active+undersized+degraded)",
+        ),
+        (replace(HEALTHY, ceph=replace(CEPH, flags=frozenset({"noout"}))), "noout is set"),
+        (
+            replace(HEALTHY, ceph=replace(CEPH, ok_to_stop=False, said="3 PGs would become inactive")),
+            "`ceph osd ok-to-stop 0 1` (all of n1) says no: 3 PGs would become inactive",
+        ),
+        (
+            replace(HEALTHY, ceph=replace(CEPH, ok_to_stop=None, said="nobody answered")),
+            "whether OSDs 0 1 of n1 may stop cannot be told: nobody answered",
+        ),
+        (
+            replace(HEALTHY, ceph=replace(CEPH, in_quorum=frozenset({"n1", "n2"}))),
+            "2 mons in quorum − 1 of n1 = 1, and 2 of 3 are needed",
+        ),
         (replace(HEALTHY, controller_guest="vm:900"), "this machine is vm:900"),
+        (replace(HEALTHY, api_answered=frozenset({"n1"})), "only n1 answered over API, and nobody outside of n1"),
+        (replace(HEALTHY, ssh_answered=frozenset()), "only nobody answered over SSH"),
     ],
 )
 def test_each_refusal_says_what_and_how_much(state: State, words: str) -> None:
     """Each reason not to break it is named with its figures, and alone."""
     found = objections(state, ONE)
-    assert len(found) == 1
+    assert len(found) == 1, found
     assert words in found[0]
+
+
+def test_two_nodes_may_lose_one_with_a_device_or_in_two_node_mode() -> None:
+    """What votes in the place of the second node makes the difference."""
+    votes = all_say(Votes(True, 3, 3, 2, frozenset({"Qdevice"})), "n1", "n2")
+    assert objections(replace(TWO, device_votes=1, qdevice_connected=True, counted=votes), ONE) == []
+    alone = all_say(Votes(True, 2, 2, 1, frozenset({"2Node"})), "n1", "n2")
+    assert objections(replace(TWO, counted=alone), ONE) == []
+
+
+def test_our_own_way_is_not_cut() -> None:
+    """A network from which we reach the site is not cut; another may be; an unknown way counts as ours."""
+    ours, other = (
+        Reach(frozenset(), networks=frozenset({"192.0.2.0/24"})),
+        Reach(frozenset(), networks=frozenset({"198.51.100.0/24"})),
+    )
+    assert "from 192.0.2.9, within 192.0.2.0/24" in objections(HEALTHY, ours)[0]
+    assert objections(HEALTHY, other) == []
+    assert "cannot be told" in objections(replace(HEALTHY, our_addresses=frozenset()), other)[0]
+
+
+@pytest.mark.parametrize(
+    ("clients", "refused"), [({"n2": True}, "is held open"), ({}, "may be held open"), ({"n2": False}, None)]
+)
+def test_a_watchdog_with_clients_is_never_ended(clients: Mapping[str, bool], refused: str | None) -> None:
+    """Ending watchdog-mux is refused while somebody holds the watchdog open, and where that is not known."""
+    reach = Reach(frozenset(), costs_membership=False, units=frozenset({("n2", "watchdog-mux.service")}))
+    found = objections(replace(HEALTHY, watchdog_clients=clients), reach)
+    assert ([refused in text for text in found] == [True]) if refused else (found == [])
 
 
 def test_a_scenario_about_quorum_may_cost_quorum() -> None:
     """What a scenario is for is no objection to it; the rest still is."""
     cut = Reach(frozenset({"n1", "n2"}), about_quorum=True)
-    assert objections(replace(HEALTHY, guest_memory={}), cut) == []
-    assert objections(replace(HEALTHY, armed=False, guest_memory={}), cut) != []
+    seen = replace(HEALTHY, guests={}, api_answered=frozenset({"n3"}))
+    assert objections(seen, cut) == []
+    assert objections(replace(seen, armed=False), cut) != []
 
 
 def test_unlisted_guests_may_fall_where_all_are_permitted() -> None:
-    """With every bystander permitted, none is an objection."""
+    """With every bystander permitted none is an objection; templates and stopped guests never are."""
     assert objections(replace(HEALTHY, permitted=None), ONE) == []
+    still = table(guest("vm:1", status="stopped"), replace(guest("vm:2", status="unknown"), template=True))
+    assert objections(replace(HEALTHY, guests=still, permitted=frozenset()), ONE) == []
+
+
+def test_a_site_that_cannot_be_seen_is_not_broken() -> None:
+    """Where the look itself fails, the refusal says so and why."""
+
+    def look(reach: Reach) -> State:
+        raise Unreachable("nobody answered")
+
+    with pytest.raises(PreflightRefused, match="cannot be told, so nothing was broken: nobody answered"):
+        interlock(look, ONE)
+    with pytest.raises(PreflightRefused, match="the interlock refuses to break n1: HA is disarmed"):
+        interlock(lambda reach: replace(HEALTHY, armed=False), ONE)
+    assert interlock(lambda reach: HEALTHY, ONE) == HEALTHY
+
+
+# --- random sites, against an oracle of its own -----------------------------------------------------------------------
 
 
 @st.composite
 def sites(draw: st.DrawFn) -> tuple[State, Reach]:
-    """A random site and a random wish to break it."""
+    """A random site, for the most part healthy, and a random wish to break it."""
     names = NODES[: draw(st.integers(2, 5))]
+    rarely = st.sampled_from([True] * 7 + [False])
+    online = frozenset(names) if draw(rarely) else draw(st.sets(st.sampled_from(names), min_size=1).map(frozenset))
     votes = {name: draw(st.integers(1, 3)) for name in names}
-    device = draw(st.booleans())
-    guests = {
-        name: {f"vm:{100 + 10 * at + k}": draw(st.integers(1, 40)) * GIB for k in range(draw(st.integers(0, 3)))}
+    device = draw(st.sampled_from([0, 0, 1, sum(votes.values()) - 1]))
+    expected = sum(votes.values()) + device
+    seen = expected if draw(rarely) else draw(st.integers(1, expected + 2))
+    two_node = len(names) == 2 and draw(st.booleans())
+    quorum = 1 if two_node else seen // 2 + 1
+    flags = frozenset({"2Node"} if two_node else ())
+    guests = [
+        GuestRow(
+            f"vm:{100 + 10 * at + k}", "", name, draw(st.sampled_from(STATUS)), None,
+            draw(st.integers(1, 24)) * GIB, draw(st.sampled_from([""] * 15 + ["backup"])),
+        )
         for at, name in enumerate(names)
-    }
-    every = [sid for of in guests.values() for sid in of]
-    state = State(
+        for k in range(draw(st.integers(0, 3)))
+    ]  # fmt: skip
+    every = [one.sid for one in guests]
+    some = st.sets(st.sampled_from(every)).map(frozenset) if every else st.just(frozenset())
+    reached = draw(st.sets(st.sampled_from(names), min_size=1, max_size=2).map(frozenset))
+    ceph = None
+    if draw(st.booleans()):
+        where = draw(st.lists(st.sampled_from(names), min_size=1, max_size=5, unique=True))
+        ceph = CephState(
+            clean=draw(rarely),
+            pgs={},
+            flags=frozenset() if draw(rarely) else frozenset({"noout"}),
+            ok_to_stop=draw(st.sampled_from([True, True, True, False, None])),
+            said="",
+            osds=tuple(at for at, name in enumerate(names) if name in reached),
+            mons={name: (name,) for name in where},
+            in_quorum=frozenset(name for name in where if name in online),
+        )
+    state = replace(
+        HEALTHY,
         votes=votes,
-        expected_votes=sum(votes.values()) + device,
-        online=draw(st.sets(st.sampled_from(names), min_size=1).map(frozenset)),
-        quorate=draw(st.booleans()),
-        armed=draw(st.sampled_from([True, False, None])),
-        totem=Totem(draw(st.floats(1, 30))),
-        qdevice_configured=device,
+        counted=all_say(Votes(True, seen, seen, quorum, flags), *online),
+        online=online,
+        quorate=draw(rarely),
+        armed=draw(st.sampled_from([True] * 8 + [False, None])),
+        totem=Totem(draw(st.sampled_from([3.125, 5.0, 22.5]))),
+        device_votes=device,
         qdevice_connected=draw(st.booleans()) if device else None,
-        free_memory={name: draw(st.integers(0, 80)) * GIB for name in names},
-        guest_memory=guests,
-        ha_guests=draw(st.sets(st.sampled_from(every)).map(frozenset)) if every else frozenset(),
-        permitted=draw(st.one_of(st.none(), st.sets(st.sampled_from(every)).map(frozenset))) if every else None,
-        ceph_clean=draw(st.sampled_from([True, False, None])),
+        configs=dict.fromkeys(names, "config_version: 3"),
+        free_memory={name: draw(st.integers(0, 60)) * GIB for name in names if draw(rarely)},
+        guests=table(*guests),
+        moving=draw(some),
+        candidates={
+            sid: draw(st.sets(st.sampled_from(names)).map(frozenset)) for sid in draw(some) if draw(st.booleans())
+        },
+        permitted=draw(st.one_of(st.none(), some, st.just(frozenset(every)))),
+        never_touch=draw(some) if not draw(rarely) else frozenset(),
+        clocks=dict.fromkeys(names, ClockOffset(0.0, 0.01)),
+        ceph=ceph,
+        api_answered=draw(st.sets(st.sampled_from(names)).map(frozenset)) if not draw(rarely) else online,
+        ssh_answered=online,
     )
-    return state, Reach(draw(st.sets(st.sampled_from(names), min_size=1).map(frozenset)))
+    return state, Reach(reached)
+
+
+def would_harm(state: State, reach: Reach) -> list[str]:
+    """What the fault would cost, told by trying: every way to place the guests, every vote counted one by one."""
+    harm = []
+    left = [name for name in state.votes if name in state.online and name not in reach.nodes]
+    ballots = [name for name in left for _ in range(state.votes[name])]
+    if state.qdevice_connected:
+        ballots += ["device"] * state.device_votes
+    of = sum(state.votes.values()) + state.device_votes
+    two_node = any("2Node" in one.flags for one in state.counted.values())
+    if not (two_node and ballots) and len(ballots) <= of - len(ballots):
+        harm.append("quorum")
+    fallen = [one for one in state.guests.values() if one.node in reach.nodes and one.status != "stopped"]
+    harm += [f"guest {one.sid}" for one in fallen if state.permitted is not None and one.sid not in state.permitted]
+    harm += [f"never {one.sid}" for one in fallen if one.sid in state.never_touch]
+    if not _placeable(state, [one for one in fallen if one.sid in state.moving], left):
+        harm.append("memory")
+    if state.ceph is not None:
+        mons = [mon for name, of_node in state.ceph.mons.items() for mon in of_node if name in left]
+        every = [mon for of_node in state.ceph.mons.values() for mon in of_node]
+        mon_is_hit = any(name in reach.nodes for name in state.ceph.mons)
+        if not state.ceph.clean or (state.ceph.osds and state.ceph.ok_to_stop is not True):
+            harm.append("data")
+        if mon_is_hit and 2 * len([mon for mon in mons if mon in state.ceph.in_quorum]) <= len(every):
+            harm.append("mons")
+    return harm
+
+
+def _placeable(state: State, moving: list[GuestRow], left: list[str]) -> bool:
+    """Whether any of all ways to spread these guests over the survivors fits."""
+    for places in product(left, repeat=len(moving)):
+        used = dict.fromkeys(left, 0)
+        for one, place in zip(moving, places, strict=True):
+            used[place] += one.memory
+        allowed = all(place in state.candidates.get(one.sid, NODES) for one, place in zip(moving, places, strict=True))
+        if allowed and all(used[name] <= state.free_memory.get(name, 0) for name in left):
+            return True
+    return False
 
 
 @given(sites())
 def test_nothing_that_would_cost_quorum_data_or_a_guest_is_allowed(case: tuple[State, Reach]) -> None:
-    """Whatever the site and the wish: if nothing speaks against it, quorum, data, memory and bystanders survive."""
+    """Whatever the site and the wish: what nothing speaks against costs neither quorum, data, memory nor a guest."""
     state, reach = case
-    if objections(state, reach):
-        return
-    left = state.online - reach.nodes
-    held = sum(state.votes[name] for name in left) + (1 if state.qdevice_connected else 0)
-    assert 2 * held > state.expected_votes
-    assert state.ceph_clean is not False
-    fallen = [sid for name in reach.nodes for sid in state.guest_memory[name]]
-    assert state.permitted is None or set(fallen) <= state.permitted
-    moved = sum(
-        size for name in reach.nodes for sid, size in state.guest_memory[name].items() if sid in state.ha_guests
-    )
-    assert moved <= sum(state.free_memory[name] for name in left)
+    if not objections(state, reach):
+        assert would_harm(state, reach) == []
+
+
+def test_the_oracle_sees_harm() -> None:
+    """The oracle itself can say no: of each kind of harm once."""
+    wide = replace(HEALTHY, ceph=CEPH)
+    assert would_harm(wide, ONE) == []
+    assert would_harm(wide, Reach(frozenset({"n1", "n2"}))) == ["quorum", "guest vm:103", "mons"]
+    assert would_harm(replace(wide, free_memory={}), ONE) == ["memory"]
+    assert would_harm(replace(wide, never_touch=frozenset({"vm:101"})), ONE) == ["never vm:101"]
+    assert would_harm(replace(wide, ceph=replace(CEPH, ok_to_stop=False)), ONE) == ["data"]

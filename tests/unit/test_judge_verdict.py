@@ -461,3 +461,16 @@ def test_a_fault_in_the_run_outside_any_test_counts() -> None:
     stray = Entry("fault.plan", {"fault": "x", "type": "PowerCut", "params": {}, "undo": {}})
     assert judged([*accepted_run()[:-1], stray, accepted_run()[-1]]).verdict == "dirty"
     assert fault("heal").test == TEST
+
+
+def test_how_the_site_was_left_is_in_the_verdict() -> None:
+    """The comparison goes into verdict.json as the run made it; without one it says so."""
+    told = changed(
+        accepted_run(), "snapshot", differences=["HA rule pin: a → absent"], surroundings=["nft tables: x → y"]
+    )
+    left = judged(told).to_json()["left"]
+    assert left == {
+        "compared": True, "differences": ["HA rule pin: a → absent"], "surroundings": ["nft tables: x → y"],
+    }  # fmt: skip
+    unseen = judged(without(accepted_run(), "snapshot")).to_json()["left"]
+    assert unseen == {"compared": False, "differences": [], "surroundings": []}

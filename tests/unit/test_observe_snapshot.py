@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_pveha.observe.snapshot import Snapshot, differences
+from pytest_pveha.observe.snapshot import Snapshot, differences, surroundings
 
 FOUND = Snapshot(
     cluster="c",
@@ -53,3 +53,48 @@ def test_a_snapshot_without_what_came_later_can_be_read() -> None:
     """A journal of before can still be healed."""
     old = {key: value for key, value in FOUND.to_json().items() if key != "guarded"}
     assert differences(Snapshot.from_json(old), FOUND) == []
+
+
+SET = {
+    "HA rules": "read",
+    "HA rule pin": "nodes=n1 type=node-affinity",
+    "HA resource vm:101": "state=started",
+    "Ceph flags": "nothing",
+    "ours on pve1, unit": "nothing",
+    "ours on pve2, unit": "unknown",
+}
+
+
+@pytest.mark.parametrize(
+    ("now", "told"),
+    [
+        ({"Ceph flags": "noout"}, "Ceph flags: nothing → noout"),
+        ({"HA rule pin": "nodes=n2 type=node-affinity"}, "HA rule pin: nodes=n1 type=node-affinity → nodes=n2 type=n"),
+        ({"HA rule new": "type=resource-affinity"}, "HA rule new: absent → type=resource-affinity"),
+        ({"ours on pve1, unit": "unit pveha-x.timer"}, "ours on pve1, unit: nothing → unit pveha-x.timer"),
+        ({"Ceph flags": "unknown"}, "Ceph flags: nothing → unknown"),
+    ],
+)
+def test_how_it_is_set_is_compared(now: dict[str, str], told: str) -> None:
+    """A rule, a flag or something of ours that is not as it was is told, and so is what can no longer be read."""
+    found = replace(FOUND, settings=SET)
+    (row,) = differences(found, replace(found, settings={**SET, **now}))
+    assert row.startswith(told)
+
+
+def test_what_was_never_known_is_not_compared() -> None:
+    """What could not be read as it was found cannot differ; nor can what was not asked."""
+    found = replace(FOUND, settings=SET)
+    assert differences(found, replace(found, settings={**SET, "ours on pve2, unit": "nothing"})) == []
+    assert differences(found, FOUND) == []
+    unread = {key: text for key, text in SET.items() if not key.startswith("HA r")} | {"HA rules": "unknown"}
+    assert differences(replace(found, settings=unread), found) == []
+    assert differences(found, replace(found, settings=unread)) == ["HA rules: read → unknown"]
+
+
+def test_surroundings_are_told_and_not_waited_for() -> None:
+    """A table of somebody's that a reboot took away is told apart from what must be as it was."""
+    found = replace(FOUND, settings=SET, surroundings={"nft tables of pve1": "ip mangle"})
+    now = replace(found, surroundings={"nft tables of pve1": "nothing"})
+    assert differences(found, now) == []
+    assert surroundings(found, now) == ["nft tables of pve1: ip mangle → nothing"]

@@ -224,3 +224,15 @@ def test_every_verdict_has_a_sign_of_its_own(verdict: str) -> None:
 def test_a_verdict_of_a_later_version_is_never_green() -> None:
     """A verdict word this version does not know is shown as it is, and not as a success."""
     assert badge("splendid").css == "other"
+
+
+def test_how_the_site_was_left_is_told() -> None:
+    """Each difference from the site as found is in the page; a site that was not compared is not called left well."""
+    assert "As found → as left: HA rule pin: nodes=pve1 → absent" in page().words()
+    assert "nft tables of pve1: ip mangle → nothing" in page().words()
+    verdict, timelines, environment = samples.run()
+    whole = {**verdict, "left": {"compared": True, "differences": [], "surroundings": []}}
+    assert "all as found" in Page(render(whole, timelines, environment)).words()
+    for unseen in ({}, {"left": {"compared": False, "differences": [], "surroundings": []}}):
+        told = {key: value for key, value in verdict.items() if key != "left"} | unseen
+        assert "was not compared at the end" in Page(render(told, timelines, environment)).words()

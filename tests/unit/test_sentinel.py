@@ -2,57 +2,197 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
-from pytest_pveha.clock import LiveClock
-from pytest_pveha.errors import HarmSeen, SiteBusy, StopAsked
+from pytest_pveha.clock import SECOND, Deadline, Instant, LiveClock
+from pytest_pveha.errors import HarmSeen, SiteBusy, StopAsked, Unreachable
 from pytest_pveha.faults.fault import Reach
 from pytest_pveha.faults.sentinel import Sentinel
-from pytest_pveha.handles.cluster import Asked, Membership
+from pytest_pveha.handles.ceph import CephStatus
+from pytest_pveha.handles.cluster import Asked, GuestRow, Manager, Membership, Service
+from pytest_pveha.handles.guest import Guest, Guests
+from pytest_pveha.handles.site import Site
 from pytest_pveha.observe.observer import View
 from pytest_pveha.record.lease import Lease
 
 ALL = frozenset({"n1", "n2", "n3"})
+NOW = LiveClock().now()
+RAN = {sid: GuestRow(sid, sid, node, "running", None, 1) for sid, node in (("vm:101", "n1"), ("vm:107", "n3"))}
 
 
-def view(*online: str, quorate: bool = True) -> View:
-    now = LiveClock().now()
-    return View(
-        Membership("c", quorate, {name: name in online for name in sorted(ALL)}, Asked(now, now, "n2")), None, ""
-    )
+class Clock:
+    """A clock that moves when it is told to, and by the sleeps of those who use it."""
+
+    def __init__(self) -> None:
+        self.mono = 100 * SECOND
+
+    def now(self) -> Instant:
+        return replace(NOW, mono=self.mono)
+
+    def sleep(self, seconds: float) -> None:
+        self.mono += round(seconds * SECOND)
+
+    def deadline(self, seconds: float) -> Deadline:
+        return LiveClock().deadline(seconds)
 
 
-def sentinel(reach: Reach, why: str | None = None) -> Sentinel:
-    return Sentinel(reach, ALL, lambda: why)
+@dataclass
+class Field:
+    """A site whose guests and placement groups are what a test says; it counts what it is asked."""
+
+    guests_told: dict[str, GuestRow] = field(default_factory=lambda: dict(RAN))
+    really: dict[str, str] = field(default_factory=dict)
+    pgs: dict[str, int] = field(default_factory=lambda: {"active+clean": 128})
+    has_ceph: bool = False
+    reads: int = 0
+    silent: bool = False
+    clock: Clock = field(default_factory=Clock)
+    guests: Guests = field(default_factory=lambda: Guests([Guest("vm:101", "gold", None, ())]))
+
+    @property
+    def cluster(self) -> Any:
+        return self._speaking()
+
+    @property
+    def ceph(self) -> Any:
+        return self._speaking()
+
+    def _speaking(self) -> Talk:
+        self.reads += 1
+        if self.silent:
+            raise Unreachable("nobody answered")
+        return Talk(self)
+
+
+@dataclass
+class Talk:
+    """Its API."""
+
+    of: Field
+
+    def guests(self, deadline: Deadline) -> dict[str, GuestRow]:
+        return self.of.guests_told
+
+    def guest_status(self, sid: str, node: str, deadline: Deadline) -> str:
+        return self.of.really.get(sid, "running")
+
+    def status(self, deadline: Deadline) -> CephStatus:
+        return CephStatus("HEALTH_WARN", (), ("n1",), 3, 6, 6, 6, self.of.pgs)
+
+
+def view(*online: str, quorate: bool = True, services: dict[str, str] | None = None) -> View:
+    asked = Asked(NOW, NOW, "n2")
+    told = {sid: Service(state, "n2", True) for sid, state in (services or {}).items()}
+    manager = Manager("n2", 0, {}, told, {}, quorate, asked)
+    return View(Membership("c", quorate, {name: name in online for name in sorted(ALL)}, asked), manager, "")
+
+
+def sentinel(reach: Reach, why: str | None = None, site: Field | None = None, **more: Any) -> Sentinel:
+    return Sentinel(reach, ALL, lambda: why, cast("Site", site or Field()), running=dict(RAN), **more)
+
+
+ONE = Reach(frozenset({"n1"}))
+
+
+def a_minute(watching: Sentinel, site: Field, seconds: int = 60) -> None:
+    for _ in range(seconds):
+        watching(view("n2", "n3"))
+        site.clock.sleep(1)
 
 
 def test_what_was_predicted_does_not_stop() -> None:
-    """The victim's own loss, and a look that was not answered, are no reason to stop."""
-    watching = sentinel(Reach(frozenset({"n1"})))
+    """The victim's own loss, with its guests, and a look that was not answered, are no reason to stop."""
+    site = Field(guests_told={**RAN, "vm:101": replace(RAN["vm:101"], status="stopped")}, really={"vm:101": "stopped"})
+    watching = sentinel(ONE, site=site)
     watching(view("n2", "n3"))
     watching(view("n1", "n2", "n3"))
     watching(View(None, None, "nobody answered"))
+    site.silent = True
+    site.clock.sleep(60)
+    watching(view("n2", "n3"))
 
 
 def test_a_second_node_stops() -> None:
-    """Another node's loss is named, and ends it."""
-    with pytest.raises(HarmSeen, match="n3 was lost too, while only n1 was to be"):
-        sentinel(Reach(frozenset({"n1"})))(view("n2"))
+    """Another node's loss is named, and ends it; so is the quorum that went with it."""
+    with pytest.raises(HarmSeen, match=r"n3 was lost too, while only n1 was to be: healed"):
+        sentinel(ONE)(view("n2"))
+    with pytest.raises(HarmSeen, match=r"n3 was lost too, while only n1 was to be, and with it quorum: healed"):
+        sentinel(ONE)(view("n2", quorate=False))
 
 
 def test_lost_quorum_stops_unless_it_was_meant() -> None:
     """Quorum's loss ends it, but not a scenario that is about quorum."""
     with pytest.raises(HarmSeen, match="lost quorum"):
-        sentinel(Reach(frozenset({"n1"})))(view("n2", "n3", quorate=False))
+        sentinel(ONE)(view("n2", "n3", quorate=False))
     sentinel(Reach(frozenset({"n1"}), about_quorum=True))(view("n2", "n3", quorate=False))
+
+
+def test_a_protected_guest_that_falls_stops() -> None:
+    """A guest elsewhere that is down by its own node's word ends it, and so does one that is gone."""
+    down = {**RAN, "vm:107": replace(RAN["vm:107"], status="stopped")}
+    with pytest.raises(HarmSeen, match="vm:107 ran on n3 and is stopped on n3, while it was not to be touched"):
+        sentinel(ONE, site=Field(guests_told=down, really={"vm:107": "stopped"}))(view("n2", "n3"))
+    sentinel(ONE, site=Field(guests_told=down))(view("n2", "n3"))  # only the list is late
+    with pytest.raises(HarmSeen, match="vm:107 ran on n3 and is gone"):
+        sentinel(ONE, site=Field(guests_told={"vm:101": RAN["vm:101"]}))(view("n2", "n3"))
+    meant = Reach(frozenset(), guests=frozenset({"vm:107"}))
+    sentinel(meant, site=Field(guests_told=down, really={"vm:107": "stopped"}))(view("n1", "n2", "n3"))
+
+
+def test_a_guest_that_ha_gave_up_stops() -> None:
+    """The campaign's guest in state error ends it, unless it was in error before."""
+    with pytest.raises(HarmSeen, match=r"HA gave up vm:101 \(state error\)"):
+        sentinel(ONE)(view("n2", "n3", services={"vm:101": "error"}))
+    sentinel(ONE)(view("n2", "n3", services={"vm:999": "error"}))
+    sentinel(ONE, in_error=frozenset({"vm:101"}))(view("n2", "n3", services={"vm:101": "error"}))
+
+
+def test_data_that_stays_away_stops() -> None:
+    """Placement groups that peer for some seconds do not end it; those that stay inactive do."""
+    site = Field(has_ceph=True, pgs={"active+clean": 120, "undersized+degraded+peered": 8})
+    watching = sentinel(ONE, site=site)
+    with pytest.raises(HarmSeen, match=r"8 of 128 placement groups have served no data for 3\d s"):
+        a_minute(watching, site)
+    assert 130 * SECOND < site.clock.mono < 160 * SECOND
+    peering = Field(has_ceph=True, pgs={"peering": 8})
+    watching = sentinel(ONE, site=peering)
+    a_minute(watching, peering, seconds=15)
+    peering.pgs = {"active+undersized+degraded": 8}
+    a_minute(watching, peering)
+    peering.pgs = {"peering": 8}
+    a_minute(watching, peering, seconds=15)
+
+
+def test_a_fault_over_its_time_stops() -> None:
+    """In force for longer than was declared, it is ended with that as the reason."""
+    site = Field()
+    watching = sentinel(ONE, site=site, until=site.clock.mono + 60 * SECOND)
+    watching(view("n2", "n3"))
+    site.clock.sleep(60)
+    with pytest.raises(StopAsked, match="n1 has been broken for longer than was declared"):
+        watching(view("n2", "n3"))
+
+
+def test_its_own_questions_are_few() -> None:
+    """With the two of every look the API is read at most twice a second, and each of its own is followed by a pause."""
+    site = Field(has_ceph=True)
+    watching, looks, began = sentinel(ONE, site=site), 0, site.clock.mono
+    while site.clock.mono < began + 300 * SECOND:
+        watching(view("n2", "n3"))
+        looks += 1
+        site.clock.sleep(1)
+    assert site.reads >= 50
+    assert (2 * looks + site.reads) / 300 <= 2.0
 
 
 def test_somebody_may_stop_it() -> None:
     """A request to stop ends it with the reason given."""
     with pytest.raises(StopAsked, match="the night shift wants its cluster back"):
-        sentinel(Reach(frozenset({"n1"})), "the night shift wants its cluster back")(view("n2", "n3"))
+        sentinel(ONE, "the night shift wants its cluster back")(view("n2", "n3"))
 
 
 def test_a_request_to_stop_reaches_the_holder_and_not_the_next_one(tmp_path: Path) -> None:

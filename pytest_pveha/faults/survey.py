@@ -1,0 +1,140 @@
+"""The site as the interlock needs it: asked whole before each fault, each node by itself over SSH."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TypeVar
+
+from pytest_pveha.errors import SiteError
+from pytest_pveha.faults.fault import Reach
+from pytest_pveha.faults.interlock import MEMORY_SHARE, UNSETTLED, CephState, State
+from pytest_pveha.handles.node import Node
+from pytest_pveha.observe.identity import own_addresses, own_marks
+from pytest_pveha.observe.observer import READ, Observer
+
+_CONFIG = "/etc/corosync/corosync.conf"
+_SHARED_CONFIG = "/etc/pve/corosync.conf"
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What the inventory says that the live site cannot."""
+
+    permitted: frozenset[str] | None
+    """Guests that may go down; None: all."""
+    never_touch: frozenset[str] = frozenset()
+    qdevice: str | None = None
+    """The quorum device's algorithm, where one is in scope."""
+
+
+def look(observer: Observer, terms: Terms, reach: Reach) -> State:
+    """The site as it is now. SiteError when its API does not tell; what a single node does not tell is left out."""
+    site, deadline = observer.site, observer.site.clock.deadline
+    membership = site.cluster.membership(deadline(READ))
+    manager = site.cluster.manager(deadline(READ))
+    guests = site.cluster.guests(deadline(READ))
+    rules = site.cluster.ha_rules(deadline(READ))
+    memory = site.cluster.memory(deadline(READ))
+    votes = site.cluster.votes(deadline(READ))
+    online = frozenset(name for name, there in membership.online.items() if there)
+    here = [node for node in site.nodes if node.name in online]
+    counted = _asked(here, lambda node: node.votes(deadline(READ)))
+    identities = site.cluster.guest_identities(deadline(READ), guests)
+    return State(
+        votes=votes,
+        counted=counted,
+        online=online,
+        quorate=membership.quorate,
+        armed=site.cluster.armed(deadline(READ)),
+        totem=site.cluster.totem(deadline(READ), len(votes)),
+        device_votes=_device_votes(terms.qdevice, sum(votes.values())),
+        qdevice_connected=site.cluster.qdevice_connected(deadline(READ)) if terms.qdevice else None,
+        configs=_asked(here, lambda node: node.command(deadline(READ), "cat", _CONFIG)),
+        shared_config=_first(here, lambda node: node.command(deadline(READ), "cat", _SHARED_CONFIG)),
+        maintenance=manager.maintenance,
+        free_memory={name: max(0, round(total * MEMORY_SHARE) - used) for name, (total, used) in memory.items()},
+        guests=guests,
+        moving=frozenset(
+            sid for sid, row in rules.resources.items() if row.get("state", "started") in ("started", "enabled")
+        ),
+        candidates=rules.candidates(),
+        permitted=terms.permitted,
+        never_touch=terms.never_touch,
+        tasks=site.cluster.running_tasks(deadline(READ)),
+        unsettled={sid: row.state for sid, row in manager.services.items() if row.state in UNSETTLED},
+        clocks=_asked(here, lambda node: node.clock_offset(deadline(READ))),
+        ceph=_ceph(observer, online, reach) if site.has_ceph else None,
+        controller_guest=next((sid for mark, sid in sorted(identities.items()) if mark in own_marks()), None),
+        api_answered=_api_answered(observer, reach) | {membership.local},
+        ssh_answered=frozenset(counted),
+        our_addresses=own_addresses(place for node in site.nodes for place in node.addresses),
+        watchdog_clients=_asked(
+            [node for node in here if (node.name, "watchdog-mux") in _plain(reach.units)],
+            lambda node: node.watchdog_has_clients(deadline(READ)),
+        ),
+    )
+
+
+T = TypeVar("T")
+
+
+def _asked(nodes: Iterable[Node], ask: Callable[[Node], T]) -> dict[str, T]:
+    """What each node answered; one that did not is left out, and that is for the rules to judge."""
+    found = {}
+    for node in nodes:
+        with suppress(SiteError):
+            found[node.name] = ask(node)
+    return found
+
+
+def _first(nodes: Iterable[Node], ask: Callable[[Node], T]) -> T | None:
+    """What the first of them that answers says."""
+    for node in nodes:
+        with suppress(SiteError):
+            return ask(node)
+    return None
+
+
+def _device_votes(algorithm: str | None, votes: int) -> int:
+    """What the device casts: one with ffsplit, one less than all nodes together with lms (corosync-qdevice(8))."""
+    return 0 if algorithm is None else 1 if algorithm == "ffsplit" else votes - 1
+
+
+def _plain(units: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+    return {(node, unit.removesuffix(".service")) for node, unit in units}
+
+
+def _api_answered(observer: Observer, reach: Reach) -> frozenset[str]:
+    """The nodes outside the reach whose own API answers; one is enough, and then no more are asked."""
+    site = observer.site
+    for name in site.cluster.endpoints:
+        if name in reach.nodes:
+            continue
+        with suppress(SiteError):
+            local = site.cluster.membership(site.clock.deadline(READ), at=name).local
+            if local and local not in reach.nodes:
+                return frozenset({local})
+    return frozenset()
+
+
+def _ceph(observer: Observer, online: frozenset[str], reach: Reach) -> CephState:
+    site, deadline = observer.site, observer.site.clock.deadline
+    others = [node for node in site.nodes if node.name in online - reach.nodes] or list(site.nodes)
+    status = site.ceph.status(deadline(READ))
+    daemons = site.ceph.daemons(others[0].name, deadline(READ))
+    osds = tuple(sorted(osd for node in reach.nodes for osd in daemons.osds.get(node, ())))
+    told: tuple[bool | None, str] | None = None
+    if osds:
+        told = _first(others, lambda node: node.ceph_ok_to_stop(osds, deadline(READ)))
+    return CephState(
+        clean=status.clean,
+        pgs=status.pgs,
+        flags=site.ceph.flags(deadline(READ)),
+        ok_to_stop=told[0] if told else None,
+        said=told[1] if told else "no other node answered `ceph osd ok-to-stop` over SSH",
+        osds=osds,
+        mons=daemons.mons,
+        in_quorum=frozenset(status.quorum),
+    )

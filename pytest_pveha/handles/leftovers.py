@@ -1,0 +1,103 @@
+"""What stands on a node that a run could have left: firewall tables and chains, systemd units, the BMC's boot override.
+
+Only what carries our tag is ever removed.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from pytest_pveha.clock import Deadline
+from pytest_pveha.errors import SiteError
+from pytest_pveha.handles.node import Node
+
+TAG = "pveha"
+"""What we put on a node has this in its name or its comment."""
+
+_BOOT_DATA = re.compile(r"^Boot parameter data: ([0-9A-Fa-f]{2})([0-9A-Fa-f]*)\s*$", re.MULTILINE)
+_VALID = 0x80
+"""Bit of the first byte that makes an override count (IPMI 2.0 §28.13, boot flags)."""
+
+UNIT, TABLE, RULE = "unit ", "nft table ", "iptables "
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What stands on a node. None: could not be read."""
+
+    ours: Mapping[str, frozenset[str] | None]
+    """By kind, each with its kind before it: ``unit pveha-x.timer``, ``nft table inet pveha``, ``iptables -N PVEHA``.
+    """
+    tables: frozenset[str] | None
+    """Others' nft tables: family and name."""
+    policies: frozenset[str] | None
+    """iptables' policies, ``INPUT ACCEPT``."""
+    boot_override: str | None
+    """What the BMC will make the next boot do, as hexadecimal data; ``none`` if nothing."""
+
+
+def read(node: Node, deadline: Deadline) -> Standing:
+    """What stands there now: four commands, all within one deadline. What cannot be read is None."""
+    tables = _lines(node, deadline, "nft", "list", "tables")
+    rules = _lines(node, deadline, "iptables", "-S")
+    running = _lines(node, deadline, "systemctl", "list-units", "--all", "--plain", "--no-legend", f"{TAG}*")
+    named = None if tables is None else [line.removeprefix("table ").strip() for line in tables]
+    units = None if running is None else [line.split()[0] for line in running]
+    return Standing(
+        {kind: _ours(kind, seen) for kind, seen in ((TABLE, named), (RULE, rules), (UNIT, units))},
+        None if named is None else frozenset(name for name in named if not _tagged(name)),
+        None if rules is None else frozenset(rule.removeprefix("-P ") for rule in rules if rule.startswith("-P ")),
+        _boot_override(node, deadline),
+    )
+
+
+def remove(node: Node, item: str, deadline: Deadline) -> None:
+    """That thing of ours is gone; nothing is done to what does not carry our tag."""
+    if not _tagged(item):
+        return
+    if item.startswith(UNIT):
+        node.command(deadline, "systemctl", "stop", item.removeprefix(UNIT))
+    elif item.startswith(TABLE):
+        node.command(deadline, "nft", "delete", "table", *item.removeprefix(TABLE).split())
+    elif item.startswith(f"{RULE}-A "):
+        node.command(deadline, "iptables", "-D", *shlex.split(item.removeprefix(f"{RULE}-A ")))
+    elif item.startswith(f"{RULE}-N "):
+        chain = item.removeprefix(f"{RULE}-N ")
+        node.command(deadline, "iptables", "-F", chain)
+        node.command(deadline, "iptables", "-X", chain)
+
+
+def in_order(items: frozenset[str]) -> list[str]:
+    """First what lets traffic through again: rules before the chains they jump to, timers last."""
+    order: tuple[Callable[[str], bool], ...] = (
+        lambda item: item.startswith(TABLE),
+        lambda item: item.startswith(f"{RULE}-A"),
+        lambda item: item.startswith(RULE),
+    )
+    return sorted(items, key=lambda item: (next((n for n, test in enumerate(order) if test(item)), 9), item))
+
+
+def _ours(kind: str, seen: list[str] | None) -> frozenset[str] | None:
+    return None if seen is None else frozenset(kind + name for name in seen if _tagged(name))
+
+
+def _tagged(name: str) -> bool:
+    return TAG in name.lower()
+
+
+def _lines(node: Node, deadline: Deadline, *words: str) -> list[str] | None:
+    try:
+        return [line.strip() for line in node.command(deadline, *words).splitlines() if line.strip()]
+    except SiteError:
+        return None
+
+
+def _boot_override(node: Node, deadline: Deadline) -> str | None:
+    """By the node's own ``ipmitool``, where there is one (IPMI 2.0 §28.13, Get System Boot Options, parameter 5)."""
+    text = "\n".join(_lines(node, deadline, "ipmitool", "chassis", "bootparam", "get", "5") or ())
+    if (found := _BOOT_DATA.search(text)) is None:
+        return None
+    return f"{found[1]}{found[2]}" if int(found[1], 16) & _VALID else "none"
