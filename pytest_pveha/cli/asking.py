@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
 from pytest_pveha.clock import Clock, LiveClock
-from pytest_pveha.embedded import attach, start
 from pytest_pveha.errors import AuthRefused, SiteError
 from pytest_pveha.handles.cluster import Membership
-from pytest_pveha.handles.connect import connect
 from pytest_pveha.handles.node import Node
 from pytest_pveha.handles.site import Site
 from pytest_pveha.inventory import Site as Inventory
@@ -21,8 +18,8 @@ from pytest_pveha.observe.answer import Answer, Verdict, cant_tell, no, yes
 from pytest_pveha.observe.identity import BMC, own_bmc
 from pytest_pveha.observe.observer import READ, Observer
 from pytest_pveha.readiness.checks import CHECKS, run_checks
-from pytest_pveha.record.lease import Lease
 from pytest_pveha.record.openings import open_runs
+from pytest_pveha.scenario.visit import visited
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +42,7 @@ def ask_site(inventory: Inventory) -> Generator[Asked, None, None]:
         UsageError: a file or secret that the inventory names cannot be used.
     """
     yield _left_unhealed(inventory)
-    with _reached(inventory) as site:
+    with visited(inventory) as site:
         observer = Observer(site, lambda kind, data: None)  # what it would write down is nobody's record
         views: list[Membership] = []
         told: dict[str, str] = {}  # so that nothing is said at length twice
@@ -69,36 +66,6 @@ def _ways_in(observer: Observer, views: list[Membership]) -> Iterator[Asked]:
     for node in site.nodes:
         if node.bmc is not None:
             yield _asked(f"BMC of {node.name}", partial(_power, node, observer))
-
-
-@contextmanager
-def _reached(inventory: Inventory) -> Iterator[Site]:
-    """The site's handles; a simulated one runs meanwhile."""
-    if not inventory.simulated:
-        site = connect(inventory, LiveClock())
-        try:
-            yield site
-        finally:
-            site.close()
-        return
-    lease = Lease(inventory.name)
-    lease.take()
-    try:
-        found = attach(inventory)
-        embedded = found or start(inventory)
-        try:
-            clock = embedded.clock()
-            site = connect(embedded.inventory, clock)
-            try:
-                yield site
-            finally:
-                site.close()
-                clock.close()
-        finally:
-            if found is None:
-                embedded.stop()
-    finally:
-        lease.give_back()
 
 
 def _asked(what: str, ask: Callable[[], Answer]) -> Asked:

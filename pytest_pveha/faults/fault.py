@@ -57,11 +57,16 @@ def params(fault: Fault) -> dict[str, Any]:
     return asdict(fault)  # type: ignore[call-overload, no-any-return]
 
 
-def from_plan(kind: str, values: dict[str, Any]) -> Fault:
-    """The fault of a plan line, ready to be healed."""
+def known_faults() -> dict[str, type[Fault]]:
+    """Every fault, by the name that a plan line gives it."""
     from pytest_pveha.faults.power import PowerCut
 
-    known: dict[str, type[Fault]] = {PowerCut.__name__: PowerCut}
+    return {PowerCut.__name__: PowerCut}
+
+
+def from_plan(kind: str, values: dict[str, Any]) -> Fault:
+    """The fault of a plan line, ready to be healed."""
+    known = known_faults()
     if kind not in known:
         raise UsageError(
             f"the journal plans a fault of kind {kind!r}; this version can heal {', '.join(known)}. "

@@ -42,12 +42,12 @@ class Run:
         found: Snapshot,
         before: Snapshot,
         register: Register,
-        allow: Callable[[str, str], None],
+        allow: Callable[[Fault, str], None],
         interlock: Callable[[Reach], object],
         settle: float,
         seed: int,
     ) -> None:
-        """``allow(family, target)`` raises UnsafeTarget where consent does not reach that far, ``interlock(reach)``
+        """``allow(fault, target)`` raises UnsafeTarget where consent does not reach that far, ``interlock(reach)``
         PreflightRefused where the site would not survive it."""
         self.seed = seed
         self._allow = allow
@@ -141,7 +141,7 @@ class Run:
     def break_with(self, fault: Fault, victims: tuple[str, ...]) -> Iterator[None]:
         """While open the fault is in force; see ``faults.session``."""
         for victim in victims:
-            self._allow(fault.family, victim)
+            self._allow(fault, victim)
         self._interlock(fault.reach)
         self._faults += 1
         self._sampler.fast()
