@@ -41,5 +41,5 @@ def run(options: argparse.Namespace) -> int:
         say(told)
     say()
     row("approved", f"by {options.identity}: {path}")
-    row("allow it by", f"this line in consent.approval.allowed_signers: {line.strip()}")
+    row("allowed by", f"this line in consent.approval.allowed_signers: {line.strip()}")
     return 0

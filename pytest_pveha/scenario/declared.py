@@ -37,6 +37,8 @@ class Declared:
         if strange:
             raise UsageError(f"the mark destructive has no {', '.join(strange)}; it knows {', '.join(WORDS)}")
         breaks = words.get("breaks", ())
+        if not isinstance(breaks, (str, tuple, list)):
+            raise UsageError(f'breaks={breaks!r}: expected kinds of fault, as in breaks=("power-cut",)')
         kinds = (breaks,) if isinstance(breaks, str) else tuple(breaks)
         families = _families()
         if unknown := [str(kind) for kind in kinds if kind not in families]:
