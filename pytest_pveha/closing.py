@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from pytest_pveha import __version__
+from pytest_pveha.approval import Approved
 from pytest_pveha.errors import PvehaError
 from pytest_pveha.evidence.seal import seal
 from pytest_pveha.inventory import Site as Inventory
@@ -24,6 +25,7 @@ from pytest_pveha.judge.verdict import Verdict, dump
 from pytest_pveha.record.journal import read
 from pytest_pveha.report.html import render
 from pytest_pveha.scenario.campaign import Campaign
+from pytest_pveha.scenario.planning import canonical
 
 _PACKAGES = ("pytest", "pytest-html", "proxmoxer", "paramiko", "pyghmi", "pytest-testinfra", "requests", "cryptography")
 
@@ -35,6 +37,10 @@ class Papers:
         self._config = config
         self._inventory = inventory
         self._withdrawn: list[tuple[str | None, object]] = []
+        self.plan: dict[str, Any] = {}
+        """What was to be done."""
+        self.approved: Approved | None = None
+        """Whose second signature allowed it."""
         given = config.getoption("--pveha-reports")
         self.root = config.invocation_params.dir / given if given else config.rootpath / "reports"
         self._waiting = Path(tempfile.mkdtemp(prefix="pveha-"))
@@ -96,11 +102,7 @@ class Papers:
         (folder / "verdict.json").write_bytes(dump(verdict))
         environment = self._environment(campaign, finished)
         _write_json(folder / "environment.json", environment)
-        opened = next(line.data for line in lines if line.kind == "run.open")
-        _write_json(
-            folder / "plan.json",
-            {key: opened[key] for key in ("scope", "selected", "not_selected", "not_applicable", "waived")},
-        )
+        (folder / "plan.json").write_bytes(canonical(self.plan))
         page = render(verdict.to_json(), timelines(lines), environment)
         (folder / "report.html").write_text(page, encoding="utf-8")
         if self._inventory.simulated:
@@ -125,6 +127,7 @@ class Papers:
             "operator": evidence.operator,
             "approver": evidence.approver,
             "signer": evidence.signer,
+            "approval": self.approved.to_json() if self.approved is not None else None,
             "written": finished,
             "command": " ".join(["pytest", *map(str, self._config.invocation_params.args)]),
         }
@@ -145,7 +148,7 @@ class Papers:
     def _seal(self, folder: Path) -> list[str]:
         identity, check = self._inventory.model.evidence.signer, f"check with: pveha verify {folder}"
         try:
-            key, trouble = self._key(), ""
+            key, trouble = signing_key(self._config, self._inventory, self._waiting), ""
         except (PvehaError, OSError) as error:
             key, trouble = None, str(error)
         try:
@@ -160,17 +163,23 @@ class Papers:
         why = trouble or "the inventory names no evidence.signing_key, and there is no --pveha-signing-key"
         return [f"NOT SIGNED: {why}", f"the MANIFEST alone stands for the folder; {check}"]
 
-    def _key(self) -> Path | None:
-        given = self._config.getoption("--pveha-signing-key")
-        if given:
-            return self._config.invocation_params.dir / str(given)
-        reference = self._inventory.model.evidence.signing_key
-        if reference is None or reference.kind == "file":
-            return None if reference is None else reference.path(self._inventory.base)
-        key = self._waiting / "key"  # removed with the folder, a moment later
-        key.touch(mode=0o600)
-        key.write_text(reference.resolve_text(self._inventory.base))
-        return key
+
+def signing_key(config: pytest.Config, inventory: Inventory, place: Path) -> Path | None:
+    """Where the key that seals the evidence lies, in ``place`` if it lies in no file; None where nobody signs.
+
+    Raises:
+        PvehaError, OSError: it cannot be had.
+    """
+    given = config.getoption("--pveha-signing-key")
+    if given:
+        return config.invocation_params.dir / str(given)
+    reference = inventory.model.evidence.signing_key
+    if reference is None or reference.kind == "file":
+        return None if reference is None else reference.path(inventory.base)
+    key = place / "key"  # removed with the folder, a moment later
+    key.touch(mode=0o600)
+    key.write_text(reference.resolve_text(inventory.base))
+    return key
 
 
 def _write_json(path: Path, value: Any) -> None:

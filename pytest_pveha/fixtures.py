@@ -16,6 +16,7 @@ from pytest_pveha.handles.site import Site
 from pytest_pveha.inventory import parse_duration
 from pytest_pveha.scenario.campaign import Campaign
 from pytest_pveha.scenario.objectives import Objectives
+from pytest_pveha.scenario.roles import cast
 from pytest_pveha.scenario.run import Faults, Run
 from pytest_pveha.selection import title
 
@@ -94,14 +95,11 @@ def victim(site: Site, pytestconfig: pytest.Config, request: pytest.FixtureReque
 
 def _cast(site: Site, role: str) -> str:
     manager = site.cluster.manager(site.clock.deadline(10))
-    if role == "crm-master":
-        if manager.master not in site.nodes:
-            raise SiteError(f"the CRM master {manager.master or '(none)'} is no node of the inventory")
-        return manager.master
     busy = {service.node for service in manager.services.values()}
-    others = [name for name in site.nodes.names if name != manager.master]
-    others.sort(key=lambda name: name not in busy)
-    return others[int(role.removeprefix("other-")) - 1]
+    found = cast(role, site.nodes.names, manager.master, busy)
+    if found is None:
+        raise SiteError(f"no node of the inventory plays {role}; the CRM master is {manager.master or '(none)'}")
+    return found
 
 
 @pytest.fixture

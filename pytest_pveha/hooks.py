@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import tempfile
 import threading
 from collections.abc import Generator
 from pathlib import Path
@@ -14,18 +15,33 @@ from typing import Any
 import pytest
 
 from pytest_pveha import fixtures
+from pytest_pveha.approval import Approved, approved, needed
 from pytest_pveha.clock import LiveClock
-from pytest_pveha.closing import Papers
-from pytest_pveha.errors import HealFailed, Interrupted, PvehaError, SiteError, WaitTimeout
+from pytest_pveha.closing import Papers, signing_key
+from pytest_pveha.errors import HealFailed, Interrupted, PvehaError, SiteError, UnsafeTarget, UsageError, WaitTimeout
 from pytest_pveha.inventory import Site as Inventory
-from pytest_pveha.inventory import load, parse_duration
+from pytest_pveha.inventory import load
 from pytest_pveha.judge.verdict import Verdict
 from pytest_pveha.record.journal import read
 from pytest_pveha.report.junit import message, properties
+from pytest_pveha.report.plan import plan_lines
 from pytest_pveha.report.terminal import by_hand, summary_lines
 from pytest_pveha.report.words import clean, role
 from pytest_pveha.scenario.campaign import Campaign, Plan
+from pytest_pveha.scenario.declared import Declared
+from pytest_pveha.scenario.planning import (
+    Scene,
+    Subject,
+    canonical,
+    declared_scene,
+    digest,
+    found_scene,
+    live_scene,
+    plan,
+    refusals,
+)
 from pytest_pveha.scenario.run import Run
+from pytest_pveha.scenario.visit import visited
 from pytest_pveha.selection import (
     ROLES,
     asks_for,
@@ -63,10 +79,16 @@ def activate(config: pytest.Config, inventory: Path | None) -> None:
             raise pytest.UsageError(str(error)) from None
         if loaded.simulated and config.getoption("--pveha-real-only"):
             raise pytest.UsageError(f"{loaded.path}: the site is simulated, and --pveha-real-only refuses such sites")
-        if not config.option.collectonly:
+        if not config.option.collectonly or planning(config):
             _refuse_company(config)
-    config.pluginmanager.register(fixtures, "pveha-fixtures")
-    config.pluginmanager.register(Hooks(config, loaded), "pveha-hooks")
+    for plugin, name in ((fixtures, "pveha-fixtures"), (Hooks(config, loaded), "pveha-hooks")):
+        if config.pluginmanager.register(plugin, name) is None:
+            raise pytest.UsageError(f"-p no:{name} takes away what keeps a site safe; leave it out, or use -p no:pveha")
+
+
+def planning(config: pytest.Config) -> bool:
+    """Whether the run is only to be planned."""
+    return bool(config.getoption("--pveha-plan"))
 
 
 class Progress:
@@ -130,6 +152,7 @@ class Hooks:
         self._waived: list[dict[str, str]] = []
         self._ran: set[str] = set()
         self._papers: Papers | None = None
+        self._plan_code = 0
         self._exit_reason = "finished"
         self._others_failed = False
         self._busy = False
@@ -184,12 +207,96 @@ class Hooks:
             else:
                 applying.append(item)
         items[:] = applying
-        if not config.option.collectonly and any(item.get_closest_marker("flaky") for item in mine):
+        for item in items:
+            if ours(item):
+                _declared(item)
+        if (planning(config) or not config.option.collectonly) and any(
+            item.get_closest_marker("flaky") for item in mine
+        ):
             raise pytest.UsageError(f"{ONE_BY_ONE}; take away the mark flaky (it would break the site again)")
 
     def pytest_deselected(self, items: list[pytest.Item]) -> None:
         """What the person left out is listed; readiness tests are not missed, the gate asks the same."""
         self._deselected += [item for item in items if ours(item)]
+
+    # --- the plan ----------------------------------------------------------------------------------------------
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_collection_finish(self) -> Generator[None, None, None]:
+        """A plan is told in its own words, without pytest's tree of what was collected."""
+        option = self._config.option
+        option.collectonly = option.collectonly and not planning(self._config)
+        try:
+            return (yield)
+        finally:
+            option.collectonly = option.collectonly or planning(self._config)
+
+    def _tell_plan(self, session: pytest.Session) -> None:
+        """What would be broken is told, and written where that was asked for; the exit code says whether it may be."""
+        assert self._inventory is not None
+        mine = [item for item in session.items if ours(item)]
+        try:
+            document = self._document(session, mine)
+        except SiteError as error:
+            pytest.exit(f"not planned: {error}; --pveha-no-connect plans from the inventory alone", returncode=6)
+        except PvehaError as error:
+            raise pytest.UsageError(str(error)) from None
+        raw = canonical(document)
+        if given := self._config.getoption("--pveha-plan-json"):
+            path = self._config.invocation_params.dir / str(given)
+            try:
+                path.write_bytes(raw)
+            except OSError as error:
+                raise pytest.UsageError(f"--pveha-plan-json {path}: {error.strerror}") from None
+        refused = refusals(document, self._inventory, LiveClock().utc())
+        approval = None
+        if needed(self._inventory):
+            try:
+                self._approval(document)
+                approval = ""
+            except UnsafeTarget as missing:
+                approval = str(missing)
+        self._progress.section("plan")
+        for line in plan_lines(document, refused, digest(raw), approval=approval):
+            self._progress.line(clean(line))
+        self._plan_code = FAILED if approval or any(refused.values()) else 0
+
+    def _approval(self, document: dict[str, Any]) -> Approved:
+        assert self._inventory is not None
+        inventory = self._inventory
+        with tempfile.TemporaryDirectory(prefix="pveha-") as place:
+            return approved(
+                inventory,
+                document["tests"],
+                now=LiveClock().utc(),
+                sealing_key=lambda: signing_key(self._config, inventory, Path(place)),
+            )
+
+    def _document(self, session: pytest.Session, mine: list[pytest.Item]) -> dict[str, Any]:
+        assert self._inventory is not None
+        if self._config.getoption("--pveha-no-connect"):
+            scene = declared_scene(self._inventory)
+        else:
+            with visited(self._inventory) as site:
+                scene = live_scene(site)
+            if scene.cluster != self._inventory.model.cluster.name:
+                raise UnsafeTarget(
+                    f"the API answers for cluster {scene.cluster!r}, the inventory is for "
+                    f"{self._inventory.model.cluster.name!r}: wrong endpoint, or wrong inventory"
+                )
+        return self._planned(self._plan(session, mine), mine, scene)
+
+    def _planned(self, asked: Plan, mine: list[pytest.Item], scene: Scene) -> dict[str, Any]:
+        assert self._inventory is not None
+        return plan(
+            self._inventory,
+            scene,
+            asked.scope,
+            [_subject(item) for item in mine],
+            not_selected=asked.not_selected,
+            not_applicable=asked.not_applicable,
+            waived=asked.waived,
+        )
 
     # --- the run -----------------------------------------------------------------------------------------------
 
@@ -198,18 +305,27 @@ class Hooks:
         """The site is opened before the first test, if any of ours is selected."""
         mine = [item for item in session.items if ours(item)]
         broken = session.testsfailed and not session.config.option.continue_on_collection_errors
+        if planning(session.config) and not broken:
+            self._tell_plan(session)
+            session.items.clear()  # nothing is left to run for whoever has a loop of his own
+            return (yield)
         if not mine or broken or session.config.option.collectonly or self._inventory is None or self._papers is None:
             return (yield)
-        plan = self._plan(session, mine)
+        asked = self._plan(session, mine)
         campaign = Campaign(self._inventory, self._papers.root, self._tell)
         self._catch_signals()
         try:
-            campaign.open(plan)
+            if needed(self._inventory) and any(_declared(item) for item in mine):
+                self._papers.approved = self._approval(self._planned(asked, mine, declared_scene(self._inventory)))
+            campaign.open(asked)
         except SiteError as error:
             pytest.exit(f"not proven: {error}", returncode=6)
         except PvehaError as error:
             raise pytest.UsageError(str(error)) from None
         self.campaign = campaign
+        self._papers.plan = self._planned(asked, mine, found_scene(self._inventory, campaign.found))
+        if self._papers.approved is not None:
+            self._papers.approved.store(campaign.folder)
         self._progress.line(f"site {self._inventory.name}: run {campaign.id}, evidence in {campaign.folder}")
         if passed_over := left_out(self._inventory, self.scope):
             self._progress.line(f"scope {self.scope} leaves out: {', '.join(passed_over)}")
@@ -330,15 +446,15 @@ class Hooks:
         campaign = self.campaign
         if campaign is None or not ours(item):
             return (yield)
-        marker = item.get_closest_marker("destructive")
-        expected = parse_duration(marker.kwargs["expected"]) if marker and "expected" in marker.kwargs else 0.0
+        declared = _declared(item)
+        expected = declared.expected if declared else 0.0
         self._ran.add(item.nodeid)
         campaign.begin(item.nodeid, title(item), expected)
         part = role(item.nodeid)
         self._progress.begin(campaign.clock.now().mono / 1e9, expected, f"{title(item)}{f' [{part}]' if part else ''}")
         try:
-            if item.get_closest_marker("readiness") is None:
-                campaign.refuse_destructive()
+            if declared is not None:
+                campaign.refuse_destructive(declared)
             return (yield)
         except KeyboardInterrupt as error:  # pytest makes no report of it
             if (late := self._late(error)) is not None and late is not error:
@@ -436,6 +552,8 @@ class Hooks:
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, None, None]:
         """Judged first; sealed last, when everybody else has written his report."""
         campaign, papers = self.campaign, self._papers
+        if self._plan_code and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = self._plan_code
         if campaign is None or papers is None:
             self._release_signals()
             if papers is not None:
@@ -482,6 +600,32 @@ class Hooks:
             for line in by_hand(read(campaign.folder / "journal.jsonl"), str(campaign.declared.path)):
                 self._progress.line(line, red=True, bold=True)
         self._progress.line(last, red=verdict.verdict == "dirty")
+
+
+def _subject(item: pytest.Item) -> Subject:
+    """The test as a plan has it."""
+    params = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+    part = {
+        name: str(params[key])
+        for key, name in (("victim", "role"), ("node", "node"), ("guest", "guest"))
+        if key in params
+    }
+    return Subject(item.nodeid, title(item), _declared(item), **part)
+
+
+def _declared(item: pytest.Item) -> Declared | None:
+    """What a destructive test says that it breaks; None for one that only looks.
+
+    Raises:
+        pytest.UsageError: its mark cannot be understood.
+    """
+    if item.get_closest_marker("readiness") is not None:
+        return None
+    marker = item.get_closest_marker("destructive")
+    try:
+        return Declared.of(marker.kwargs if marker is not None else {})
+    except UsageError as error:
+        raise pytest.UsageError(f"{item.nodeid}: {error}") from None
 
 
 def _refuse_company(config: pytest.Config) -> None:

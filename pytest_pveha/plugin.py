@@ -18,7 +18,7 @@ import pytest
 SCOPES = ("one-per-role", "one-per-room", "all")
 
 MARKERS = (
-    "destructive(blast=…, expected=…): breaks something on purpose, and heals it",
+    "destructive(blast=…, expected=…, breaks=…, site_reset=…): breaks something on purpose, and heals it",
     "readiness: only looks; asks what the gate asks",
     "roles(*names): the parts that the victim of this test plays, one test each",
     "needs(**what): what the site must have for this test to apply",
@@ -42,6 +42,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--pveha-real-only", action="store_true", help="refuse simulated sites (for CI that must mean it)")
     group.addoption("--pveha-reports", metavar="DIR", help="where run folders go (default: reports/ beside the config)")
     group.addoption("--pveha-signing-key", metavar="FILE", help="OpenSSH private key that seals the evidence")
+    group.addoption("--pveha-plan", action="store_true", help="say what would be broken, and run no test at all")
+    group.addoption("--pveha-plan-json", metavar="FILE", help="with --pveha-plan: the plan goes to that file too")
+    group.addoption("--pveha-no-connect", action="store_true", help="with --pveha-plan: from the inventory alone")
     parser.addini("pveha", "this configuration is meant for pytest-pveha's suites", type="bool", default=False)
 
 
@@ -59,8 +62,13 @@ def pytest_configure(config: pytest.Config) -> None:
     """Where our suites are wanted, markers, fixtures and hooks come in; elsewhere nothing does."""
     inventory = inventory_option(config)
     wanted = bool(config.getini("pveha"))
+    planning = config.getoption("--pveha-plan")
+    if planning:
+        config.option.collectonly = True  # pytest's own word for it, whatever else is registered or blocked
     if not wanted:
         _refuse_lost_config(config)
+    if planning and (inventory is None or not (wanted or config.getoption("--pveha-inventory"))):
+        raise pytest.UsageError("--pveha-plan needs the site to plan for; name it with --pveha-inventory FILE")
     if wanted or config.getoption("--pveha-inventory"):
         for marker in MARKERS:
             config.addinivalue_line("markers", marker)

@@ -7,7 +7,6 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from pytest_pveha.cli.reaching import reached
 from pytest_pveha.clock import Clock, LiveClock
 from pytest_pveha.errors import AuthRefused, SiteError
 from pytest_pveha.handles.cluster import Membership
@@ -20,6 +19,7 @@ from pytest_pveha.observe.identity import BMC, own_bmc
 from pytest_pveha.observe.observer import READ, Observer
 from pytest_pveha.readiness.checks import CHECKS, run_checks
 from pytest_pveha.record.openings import open_runs
+from pytest_pveha.scenario.visit import visited
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ def ask_site(inventory: Inventory) -> Generator[Asked, None, None]:
         UsageError: a file or secret that the inventory names cannot be used.
     """
     yield _left_unhealed(inventory)
-    with reached(inventory) as site:
+    with visited(inventory) as site:
         observer = Observer(site, lambda kind, data: None)  # what it would write down is nobody's record
         views: list[Membership] = []
         told: dict[str, str] = {}  # so that nothing is said at length twice

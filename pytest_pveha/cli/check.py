@@ -94,6 +94,7 @@ def consent(site: Site) -> str:
     return (
         f"by {given.granted_by}, ticket {given.ticket}, until {given.not_after.isoformat()}, "
         f"for {', '.join(given.faults)} on {', '.join(given.targets)}"
+        f"{', with a second signature (consent.approval)' if given.approval else ''}"
     )
 
 

@@ -31,11 +31,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Who holds the cluster was said; with ``--break`` nobody does."""
-    from pytest_pveha.cli.reaching import reached
     from pytest_pveha.handles.cluster_lease import break_lease, lease_holder
     from pytest_pveha.inventory import load
+    from pytest_pveha.scenario.visit import visited
 
-    with reached(load(options.inventory), begin=False) as site:
+    with visited(load(options.inventory), begin=False) as site:
         holder = lease_holder(site.nodes, site.clock)
         if holder is None:
             say("nobody holds this cluster")

@@ -46,11 +46,11 @@ def run(options: argparse.Namespace) -> int:
 
 def _ask_elsewhere(inventory: Inventory, why: str) -> int:
     """The run of another machine finds the wish on the nodes."""
-    from pytest_pveha.cli.reaching import reached
     from pytest_pveha.faults.keeping import ask_to_stop
     from pytest_pveha.handles.cluster_lease import lease_holder
+    from pytest_pveha.scenario.visit import visited
 
-    with reached(inventory) as site:
+    with visited(inventory) as site:
         holder = lease_holder(site.nodes, site.clock)
         if holder is None:
             say("no run is on this site")

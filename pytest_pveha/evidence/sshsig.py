@@ -28,6 +28,7 @@ from pytest_pveha.clock import Instant, LiveClock
 from pytest_pveha.errors import BadSignature, EvidenceError
 
 NAMESPACE = "pveha-evidence"
+"""What a run's seal is signed as, unless another namespace is named: a signature for one thing is none for another."""
 
 _MAGIC = b"SSHSIG"
 _VERSION = 1
@@ -42,7 +43,7 @@ PrivateKey = ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey | ec.EllipticCurvePri
 PublicKey = ed25519.Ed25519PublicKey | rsa.RSAPublicKey | ec.EllipticCurvePublicKey
 
 
-def sign(data: bytes, key_path: Path) -> str:
+def sign(data: bytes, key_path: Path, *, namespace: str = NAMESPACE) -> str:
     """The armored signature of ``data`` by the OpenSSH private key in that file.
 
     Raises:
@@ -50,12 +51,12 @@ def sign(data: bytes, key_path: Path) -> str:
             cannot sign here; says what to do.
     """
     key = load_private_key(key_path)
-    signature = _sign(key, _signed_data(NAMESPACE, b"", _HASH, data))
+    signature = _sign(key, _signed_data(namespace, b"", _HASH, data))
     blob = (
         _MAGIC
         + _VERSION.to_bytes(4, "big")
         + _string(_blob(key.public_key()))
-        + _string(NAMESPACE.encode())
+        + _string(namespace.encode())
         + _string(b"")
         + _string(_HASH.encode())
         + _string(signature)
@@ -73,29 +74,31 @@ def verify(data: bytes, armored: str, allowed: str, identity: str, *, at: Instan
         BadSignature: in every other case; says which part does not hold.
     """
     found = signers(data, armored, allowed, at=at)
-    if not any(_matches(principals, identity) for principals in found):
+    if not any(matches(principals, identity) for principals in found):
         raise BadSignature(f"signed by {', '.join(found)}, not by {identity!r}")
 
 
-def signers(data: bytes, armored: str, allowed: str, *, at: Instant | None = None) -> list[str]:
+def signers(
+    data: bytes, armored: str, allowed: str, *, at: Instant | None = None, namespace: str = NAMESPACE
+) -> list[str]:
     """Who signed exactly this, as ``allowed`` names the key's owners; never empty.
 
     Raises:
         BadSignature: as for verify.
     """
     signature = parse(armored)
-    _check(signature, data)
-    found = [line.principals for line in _allowing(signature, allowed, at)]
+    _check(signature, data, namespace)
+    found = [line.principals for line in _allowing(signature, allowed, at, namespace)]
     if not found:
         raise BadSignature(
-            f"made by {signature.fingerprint}, a key that is not among the allowed signers, not for evidence, "
-            "or not valid at this time"
+            f"made by {signature.fingerprint}, a key that is not among the allowed signers, not for "
+            f"{namespace.removeprefix('pveha-')}, or not valid at this time"
         )
     return found
 
 
-def allowed_signers(identity: str, key_path: Path) -> str:
-    """The allowed_signers line that lets this key sign evidence, and nothing else, as ``identity``.
+def allowed_signers(identity: str, key_path: Path, *, namespace: str = NAMESPACE) -> str:
+    """The allowed_signers line that lets this key sign in that namespace, and nothing else, as ``identity``.
 
     Raises:
         EvidenceError: the key cannot be used, or the identity has characters that mean something else in that file.
@@ -105,7 +108,7 @@ def allowed_signers(identity: str, key_path: Path) -> str:
             f"the signer identity {identity!r} cannot stand in an allowed_signers file; "
             "use letters, digits and @ . _ + - only, as in ha-team@example.org"
         )
-    return f'{identity} namespaces="{NAMESPACE}" {_public_line(load_private_key(key_path))}\n'
+    return f'{identity} namespaces="{namespace}" {_public_line(load_private_key(key_path))}\n'
 
 
 def throwaway_key(path: Path, comment: str) -> None:
@@ -117,6 +120,15 @@ def throwaway_key(path: Path, comment: str) -> None:
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
         stream.write(private)
     path.with_name(path.name + ".pub").write_text(f"{_public_line(key)} {comment}\n", encoding="utf-8")
+
+
+def public_key(key_path: Path) -> bytes:
+    """The key's public half, as ``Signature.key_blob`` has it.
+
+    Raises:
+        EvidenceError: as for sign.
+    """
+    return _blob(load_private_key(key_path).public_key())
 
 
 def load_private_key(path: Path) -> PrivateKey:
@@ -211,10 +223,10 @@ def parse(armored: str) -> Signature:
     return Signature(key, key_blob, names[0], reserved, names[1], names[2], value)
 
 
-def _check(signature: Signature, data: bytes) -> None:
-    """Return if the key in the signature made it, of this data, as evidence."""
-    if signature.namespace != NAMESPACE:
-        raise BadSignature(f"signed as {signature.namespace!r}, not as {NAMESPACE!r}: it was made for something else")
+def _check(signature: Signature, data: bytes, namespace: str) -> None:
+    """Return if the key in the signature made it, of this data, in that namespace."""
+    if signature.namespace != namespace:
+        raise BadSignature(f"signed as {signature.namespace!r}, not as {namespace!r}: it was made for something else")
     if signature.hash_name not in {"sha256", "sha512"}:
         raise BadSignature(f"unknown hash {signature.hash_name!r}")
     message = _signed_data(signature.namespace, signature.reserved, signature.hash_name, data)
@@ -274,13 +286,13 @@ class _Allowed:
     key_blob: bytes
 
 
-def _allowing(signature: Signature, allowed: str, at: Instant | None) -> list[_Allowed]:
-    """The lines of ``allowed`` that name this key, for evidence, at that moment."""
+def _allowing(signature: Signature, allowed: str, at: Instant | None, namespace: str) -> list[_Allowed]:
+    """The lines of ``allowed`` that name this key, in that namespace, at that moment."""
     seconds = (at or LiveClock().now()).utc / 1_000_000_000
     return [
         line
         for line in _allowed_lines(allowed)
-        if line.key_blob == signature.key_blob and _options_hold(dict(line.options), seconds)
+        if line.key_blob == signature.key_blob and _options_hold(dict(line.options), seconds, namespace)
     ]
 
 
@@ -316,11 +328,11 @@ def _option(part: str) -> tuple[str, str]:
     return name.lower(), value.strip('"')
 
 
-def _options_hold(options: dict[str, str], seconds: float) -> bool:
-    """Whether the line lets its key sign evidence at that moment. An option not known here lets nothing."""
+def _options_hold(options: dict[str, str], seconds: float, namespace: str) -> bool:
+    """Whether the line lets its key sign in that namespace at that moment. An option not known here lets nothing."""
     if set(options) - {"namespaces", "valid-after", "valid-before"}:
         return False
-    if "namespaces" in options and not _matches(options["namespaces"], NAMESPACE):
+    if "namespaces" in options and not matches(options["namespaces"], namespace):
         return False
     if "valid-after" in options and seconds < _moment(options["valid-after"]):
         return False
@@ -340,7 +352,7 @@ def _moment(text: str) -> float:
     return (naive.replace(tzinfo=UTC) if text.endswith("Z") else naive.astimezone()).timestamp()
 
 
-def _matches(patterns: str, name: str) -> bool:
+def matches(patterns: str, name: str) -> bool:
     """Whether a pattern list of ssh_config(5) matches: commas, ``*``, ``?``, and ``!`` which wins."""
     found = False
     for pattern in patterns.split(","):

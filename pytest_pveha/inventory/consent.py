@@ -24,6 +24,7 @@ def consent_refusal(
     node_names: Sequence[str] | None,
     fault: str | None,
     target: str | None,
+    site_reset: bool = False,
 ) -> str | None:
     """Why it is not allowed; None = allowed. A simulated site needs no consent, but its never_touch holds.
 
@@ -33,6 +34,7 @@ def consent_refusal(
         node_names: the live cluster's node list; None while it was not asked: the inventory's list stands for it.
         fault: a kind of FAULT_KINDS; None = any at all.
         target: a node's name or a guest's id; None = any at all.
+        site_reset: whether more than the target may be reset.
 
     Raises:
         ValueError: ``now`` has no time zone.
@@ -55,6 +57,7 @@ def consent_refusal(
         or _other_cluster(site, consent, cluster_name, node_names)
         or _outside_window(consent, now)
         or _not_granted(consent, fault, target)
+        or _no_reset(consent, site_reset=site_reset)
     )
     return f"{where}: consent.{reason}" if reason else None
 
@@ -102,6 +105,15 @@ def _outside_window(consent: Consent, now: datetime) -> str | None:
         )
     if now >= consent.not_after:
         return f"not_after: it expired {consent.not_after.isoformat()}, and it is {_utc(now)}; have it renewed"
+    return None
+
+
+def _no_reset(consent: Consent, *, site_reset: bool) -> str | None:
+    if site_reset and not consent.site_reset:
+        return (
+            "site_reset: is false, and this test may reset more than its victim; "
+            "leave that test out, or have site_reset granted"
+        )
     return None
 
 

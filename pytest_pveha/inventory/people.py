@@ -78,6 +78,15 @@ Bystanders = Annotated[
 ]
 
 
+class Approval(Block):
+    """A second person's signature under the plan, `pveha approve`; present = nothing is broken without it."""
+
+    file: FilePath
+    """The signature, PLAN.approval; the plan itself lies beside it, without that ending."""
+    allowed_signers: FilePath
+    """Who may approve, in ssh-keygen's form; not who signs the evidence."""
+
+
 class Consent(Block):
     """The written, expiring leave to break things on this very cluster."""
 
@@ -105,6 +114,8 @@ class Consent(Block):
     """Guests that `guests` does not list and that may go down with their node all the same, or all."""
     never_touch: NeverTouch = Field(default_factory=NeverTouch)
     """What no fault may reach."""
+    approval: Approval | None = None
+    """A second signature that is needed as well."""
 
 
 KeyRef = Annotated[

@@ -182,6 +182,12 @@ def consent_holds_together(inventory: Inventory) -> Iterator[Finding]:
             f"{consent.not_after.isoformat()} is not after not_before, {consent.not_before.isoformat()}; "
             "expected a window that begins before it ends",
         )
+    if consent.approval is not None and consent.approval.file.suffix != ".approval":
+        yield Finding(
+            ("consent", "approval", "file"),
+            f"{shown(consent.approval.file.name)} does not end in .approval; "
+            "expected the file that pveha approve wrote beside the plan",
+        )
     nodes, guests = list(inventory.nodes), [guest.id for guest in inventory.guests]
     for index, target in enumerate(consent.targets):
         if target == "all" and len(consent.targets) > 1:

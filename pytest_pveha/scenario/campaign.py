@@ -16,7 +16,7 @@ from pytest_pveha import __version__
 from pytest_pveha.clock import Clock, Deadline, LiveClock
 from pytest_pveha.embedded import Embedded, start_or_attach
 from pytest_pveha.errors import PreflightRefused, PvehaError, SiteBusy, SiteDirty, SiteError, UnsafeTarget
-from pytest_pveha.faults.fault import Reach
+from pytest_pveha.faults.fault import Fault, Reach
 from pytest_pveha.faults.interlock import interlock
 from pytest_pveha.faults.keeping import STOP, STORE, Keeping, remembered
 from pytest_pveha.faults.survey import Terms, look
@@ -32,6 +32,7 @@ from pytest_pveha.readiness.checks import Finding, run_checks
 from pytest_pveha.record.journal import Journal, read
 from pytest_pveha.record.lease import Lease
 from pytest_pveha.record.openings import OpenRuns, open_runs
+from pytest_pveha.scenario.declared import Declared
 from pytest_pveha.scenario.objectives import as_json
 from pytest_pveha.scenario.run import Run
 
@@ -46,6 +47,12 @@ GLANCE = 3.0
 
 WINDOW_END = 300.0
 """Seconds before the consent's window closes at which what is broken is healed."""
+
+
+UNSAID = (
+    "consent: the test does not say what it breaks, so nobody can have agreed to it; "
+    "add breaks=(…) to its mark destructive (docs/reference/fixtures.md)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +81,7 @@ class Campaign:
         self._gate: list[Finding] | None = None
         self._supervisor: Any = None
         self._test: str | None = None
+        self._declared: Declared | None = None
         self._early: list[tuple[str, dict[str, Any]]] = []
         self._open = False
         self._broken = False
@@ -205,8 +213,26 @@ class Campaign:
                 self._test = test
         return self._gate
 
-    def allow(self, family: str | None, target: str | None) -> None:
-        """Return only if the site's owner consents to that family of faults on that target; else UnsafeTarget."""
+    def allow(self, fault: Fault, target: str) -> None:
+        """Return only if the test said that it breaks this, and the site's owner consents to it on that target.
+
+        Raises:
+            UnsafeTarget: not said, or not consented to; nothing was touched.
+        """
+        said = self._declared
+        if said is None:
+            raise UnsafeTarget(
+                f"the test only looks, by its mark readiness, so it may not inject a {fault.kind}; "
+                "take that mark away from it"
+            )
+        if said.breaks and fault.kind not in said.breaks:
+            raise UnsafeTarget(
+                f"the test says that it breaks {', '.join(said.breaks)}, and asks for a {fault.kind}, which nobody "
+                "agreed to; add it to breaks=(…) in its mark destructive"
+            )
+        self._consented(fault.family, target)
+
+    def _consented(self, family: str | None, target: str | None) -> None:
         refusal = consent_refusal(
             self.declared,
             now=LiveClock().utc(),
@@ -214,26 +240,36 @@ class Campaign:
             node_names=sorted(self.found.nodes),
             fault=family,
             target=target,
+            site_reset=self._declared is not None and self._declared.site_reset,
         )
         if refusal:
             raise UnsafeTarget(refusal)
 
     def interlock(self, reach: Reach) -> None:
         """Return only if the site, as it is now, survives that loss; else PreflightRefused."""
+        if reach.about_quorum and not self.declared.simulated and not (self._declared and self._declared.site_reset):
+            raise PreflightRefused(
+                "this fault takes the quorum away, which can reset more than its victim, and the test does not say so; "
+                "add site_reset=True to its mark destructive, and have consent.site_reset granted"
+            )
         self._reach = reach.nodes
         device = self.declared.model.quorum_device
         terms = Terms(self.declared.permitted, self.declared.never_touch, device.algorithm if device else None)
         interlock(lambda reach: look(self.observer, terms, reach), reach)
 
-    def refuse_destructive(self) -> None:
-        """Return only if a destructive test may begin.
+    def refuse_destructive(self, declared: Declared) -> None:
+        """Return only if a destructive test, which says that of itself, may begin.
 
         Raises:
-            UnsafeTarget: no consent.
+            UnsafeTarget: no consent, or it does not say what for.
             SiteBusy, SiteDirty: another controller is on the cluster, or left something on its nodes.
             PreflightRefused: the gate is shut, or an earlier fault was not healed.
         """
-        self.allow(None, None)
+        self._declared = declared
+        for family in declared.families or (None,):
+            self._consented(family, None)
+        if not declared.breaks and not self.declared.simulated:
+            raise UnsafeTarget(f"{self.declared.path}: {UNSAID}")
         self._hold()
         if self._over:
             raise PreflightRefused(f"the campaign has ended before this test: {self._over}")
@@ -287,6 +323,7 @@ class Campaign:
         if self._test == test:
             self._write("test.close", {"outcome": outcome, "error": error, "reason": reason})
             self._test = None
+        self._declared = None
         if error == "HealFailed":
             self._broken = True
         if error in ("HarmSeen", "StopAsked"):

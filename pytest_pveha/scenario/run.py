@@ -61,12 +61,12 @@ class Run:
         before: Snapshot,
         register: Register,
         keeping: Keeping,
-        allow: Callable[[str, str], None],
+        allow: Callable[[Fault, str], None],
         interlock: Callable[[Reach], object],
         settle: float,
         seed: int,
     ) -> None:
-        """``allow(family, target)`` raises UnsafeTarget where consent does not reach that far, ``interlock(reach)``
+        """``allow(fault, target)`` raises UnsafeTarget where consent does not reach that far, ``interlock(reach)``
         PreflightRefused where the site would not survive it."""
         self.seed = seed
         self._allow = allow
@@ -176,7 +176,7 @@ class Run:
         name = f"{kind}-{self._faults}"
         fault = make(self._keeping.tag(name))
         for victim in victims:
-            self._allow(fault.family, victim)
+            self._allow(fault, victim)
         self._interlock(fault.reach)
         self._sampler.fast()
         self._victims.update(victims)

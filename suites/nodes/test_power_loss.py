@@ -6,7 +6,7 @@ from pytest_pveha.judge import collateral_resets, not_before_death, recovery_tim
 from pytest_pveha.observe import audits, ha
 
 
-@pytest.mark.destructive(blast="one node and its guests", expected="17 min")
+@pytest.mark.destructive(blast="one node and its guests", expected="17 min", breaks=("power-cut",))
 @pytest.mark.roles("crm-master", "other")
 @pytest.mark.needs(nodes=3)
 def test_power_loss_of_one_node(victim, residents, nodes, guests, faults, run, objectives):

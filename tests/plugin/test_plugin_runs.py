@@ -154,7 +154,7 @@ def test_files_of_a_run(outage: tuple[Bench, Result]) -> None:
     assert stat.S_IMODE(result.folder.stat().st_mode) == 0o700
     assert (bench.project / "reports" / "latest").readlink() == result.folder.relative_to(bench.project / "reports")
     assert result.folder.parent.name == "bench"
-    assert json.loads((result.folder / "plan.json").read_text())["selected"][0]["id"].endswith("test_outage[other-1]")
+    assert json.loads((result.folder / "plan.json").read_text())["tests"][0]["id"].endswith("test_outage[other-1]")
 
 
 def test_reports_of_the_users_own(outage: tuple[Bench, Result]) -> None:

@@ -31,9 +31,18 @@ def asked(
     node_names: Sequence[str] | None = ("pve2", "pve1"),
     fault: str | None = "power",
     target: str | None = "pve1",
+    site_reset: bool = False,
 ) -> str | None:
     """The refusal, with the file spelled ``site.yml``; by default everything is as granted."""
-    text = consent_refusal(site, now=now, cluster_name=cluster_name, node_names=node_names, fault=fault, target=target)
+    text = consent_refusal(
+        site,
+        now=now,
+        cluster_name=cluster_name,
+        node_names=node_names,
+        fault=fault,
+        target=target,
+        site_reset=site_reset,
+    )
     return text and text.replace(str(site.path), "site.yml")
 
 
@@ -132,6 +141,24 @@ def test_never_touch(target: str, tmp_path: Path) -> None:
     site = site_of(tmp_path, REAL + FULL + '  never_touch: {nodes: [pve1], guests: ["vm:900"]}\n')
     assert asked(site, target=target) == (
         f"site.yml: consent.never_touch: {target} is never to be touched; choose another target"
+    )
+
+
+def test_site_reset(tmp_path: Path) -> None:
+    """What may reset more than its victim needs a leave of its own; a simulated site needs none."""
+    assert asked(site_of(tmp_path, REAL + FULL), site_reset=True) == (
+        "site.yml: consent.site_reset: is false, and this test may reset more than its victim; "
+        "leave that test out, or have site_reset granted"
+    )
+    assert asked(site_of(tmp_path, REAL + FULL + "  site_reset: true\n"), site_reset=True) is None
+    assert asked(site_of(tmp_path, SIMULATED), cluster_name="sim", site_reset=True) is None
+
+
+def test_never_touch_holds_on_a_simulated_site(tmp_path: Path) -> None:
+    """What is protected is refused there too."""
+    consent = CONSENT.replace("prod1", "sim") + "  never_touch: {nodes: [pve1]}\n"
+    assert asked(site_of(tmp_path, SIMULATED + consent), cluster_name="sim") == (
+        "site.yml: consent.never_touch: pve1 is never to be touched; choose another target"
     )
 
 

@@ -177,6 +177,9 @@ CASES: dict[str, str | bytes] = {
     "consent without targets": consenting("targets: all", "targets: []"),
     "consent digest": consenting("ticket:", "node_digest: abc\n  ticket:"),
     "consent by a word": consenting("destructive: true", "destructive: 'yes'"),
+    "approval by another name": consenting(
+        "targets: all", "targets: all\n  approval: {file: plan.sig, allowed_signers: approvers}"
+    ),
     "protected node": consenting("targets: all", "targets: all\n  never_touch: {nodes: [pve7]}"),
     "restore numbers": REAL + "backup: {storage: pbs, restore: {ids: [9099, 9000], storage: ssd}}\n",
     "restore over a guest": REAL + "backup: {storage: pbs, restore: {ids: [100, 200], storage: ssd}}\n",

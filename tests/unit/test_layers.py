@@ -35,10 +35,11 @@ ALLOWED: dict[str, set[str]] = {
     "healing": {"embedded", "faults", "handles", "inventory", "record"},
     "supervisor": {"faults", "healing", "record"},
     "scenario": {*FIELD, "readiness", "faults", "judge", "embedded", "supervisor", "__init__"},
+    "approval": {"inventory", "evidence", "scenario"},
     "selection": {"inventory"},
-    "closing": {"inventory", "record", "judge", "evidence", "report", "scenario", "__init__"},
+    "closing": {"inventory", "record", "judge", "evidence", "report", "scenario", "approval", "__init__"},
     "fixtures": {"inventory", "handles", "scenario", "selection", "hooks"},
-    "hooks": {"inventory", "judge", "record", "report", "scenario", "selection", "closing", "fixtures"},
+    "hooks": {"inventory", "judge", "record", "report", "scenario", "selection", "approval", "closing", "fixtures"},
     "plugin": {"hooks"},
     "sim": set(),
 }

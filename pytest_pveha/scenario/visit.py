@@ -1,4 +1,4 @@
-"""The site of an inventory, for a command that talks to it."""
+"""A site reached to be read, outside of a run: nothing is journalled, nothing is broken."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from pytest_pveha.record.lease import Lease
 
 
 @contextmanager
-def reached(inventory: Inventory, *, begin: bool = True) -> Iterator[Site]:
+def visited(inventory: Inventory, *, begin: bool = True) -> Iterator[Site]:
     """The site's handles; a simulated one runs meanwhile.
 
     Args:
-        begin: whether a simulated site that does not run is started; else it is a UsageError.
+        begin: whether a simulated site that does not run is started; else that is a UsageError.
 
     Raises:
         SiteBusy: the site is simulated, and a run is on it.
+        UsageError: a file or secret that the inventory names cannot be used.
     """
     if not inventory.simulated:
         site = connect(inventory, LiveClock())

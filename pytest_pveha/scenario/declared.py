@@ -1,0 +1,63 @@
+"""What a destructive test says of itself by its marker, before it runs: all that a plan and a consent can go by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pytest_pveha.errors import UsageError
+from pytest_pveha.faults.catalogue import FAULTS
+from pytest_pveha.inventory import parse_duration
+
+WORDS = ("blast", "expected", "breaks", "site_reset")
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """The marker ``destructive``, understood."""
+
+    blast: str = ""
+    """What may be hit, for people."""
+    expected: float = 0.0
+    """Seconds it takes; 0 = not said."""
+    breaks: tuple[str, ...] = ()
+    """Kinds of fault, such as ``power-cut``; none = not said."""
+    site_reset: bool = False
+    """Whether more than the victim may be reset."""
+
+    @classmethod
+    def of(cls, words: Mapping[str, Any]) -> Declared:
+        """What the marker's words mean.
+
+        Raises:
+            UsageError: a word or a kind of fault is not known, or a value is not of its kind.
+        """
+        strange = [name for name in words if name not in WORDS]
+        if strange:
+            raise UsageError(f"the mark destructive has no {', '.join(strange)}; it knows {', '.join(WORDS)}")
+        breaks = words.get("breaks", ())
+        if not isinstance(breaks, (str, tuple, list)):
+            raise UsageError(f'breaks={breaks!r}: expected kinds of fault, as in breaks=("power-cut",)')
+        kinds = (breaks,) if isinstance(breaks, str) else tuple(breaks)
+        families = _families()
+        if unknown := [str(kind) for kind in kinds if kind not in families]:
+            raise UsageError(f"breaks={', '.join(unknown)}: no such fault; known are {', '.join(sorted(families))}")
+        site_reset = words.get("site_reset", False)
+        if not isinstance(site_reset, bool):
+            raise UsageError(f"site_reset={site_reset!r}: expected True or False")
+        try:
+            expected = parse_duration(words["expected"]) if "expected" in words else 0.0
+        except ValueError as error:
+            raise UsageError(f"expected={words['expected']!r}: {error}") from None
+        return cls(str(words.get("blast", "")), expected, kinds, site_reset)
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """What consent must grant for it."""
+        families = _families()
+        return tuple(sorted({families[kind] for kind in self.breaks}))
+
+
+def _families() -> dict[str, str]:
+    return {fault.kind: fault.family for fault in FAULTS.values()}

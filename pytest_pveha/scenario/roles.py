@@ -1,0 +1,20 @@
+"""Which node plays a role: pure, so that a plan and a run decide alike."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+
+def cast(role: str, nodes: Sequence[str], master: str, busy: Collection[str]) -> str | None:
+    """The node that plays ``role`` now; None where nobody of the inventory does.
+
+    Args:
+        role: ``crm-master``, or ``other-1``, ``other-2``, …: the other nodes, those that run HA services first.
+        nodes: the inventory's nodes, in its order.
+        busy: nodes that run HA services.
+    """
+    if role == "crm-master":
+        return master if master in nodes else None
+    others = sorted((name for name in nodes if name != master), key=lambda name: name not in busy)
+    place = int(role.removeprefix("other-"))
+    return others[place - 1] if place <= len(others) else None
