@@ -39,7 +39,7 @@ from pytest_pveha.record.openings import open_faults
 from pytest_pveha.simclock import plug_controller
 
 HERE = Path(__file__).parent
-SUITE = HERE / "suite" / "test_struck.py"
+SUITE = HERE / "struck_suite.py"
 LINES = ("fault.plan", "fault.arm", "fault.inject", "fault.effect", "fault.heal", "fault.healed", "fault.close")
 WAYS = ("kill", "kill-both", "abandoned", "sigterm", "ctrl-c", "exception", "disk-full", "unplugged")
 REAL = 240
