@@ -6,6 +6,7 @@ participant runs, time stands; ``now`` is therefore simply what the last grant s
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -243,10 +244,40 @@ class _Side:
 
 def stop_site(address: Path) -> None:
     """The site's process has been asked to end; it is no error if it is gone already."""
+    with contextlib.suppress(OSError):
+        _tell(address, op="stop")
+
+
+def unplug_controller(address: Path, *, after: float = 0.0, lasting: float | None = None) -> None:
+    """No port of the site answers, from ``after`` seconds of site time on, for ``lasting`` seconds or until plugged in.
+
+    The nodes go on, and so do their connections to each other: it is our own cable that is out. Connections that were
+    open are reset when it is in again.
+
+    Raises:
+        Unreachable: no site is there.
+    """
+    try:
+        _tell(address, op="unplug", after=after, **{"for": lasting})
+    except OSError as error:
+        raise Unreachable(f"the simulated site at {address} does not answer ({error.strerror})") from error
+
+
+def plug_controller(address: Path) -> None:
+    """Every port of the site is again as the site has it.
+
+    Raises:
+        Unreachable: no site is there.
+    """
+    try:
+        _tell(address, op="plug")
+    except OSError as error:
+        raise Unreachable(f"the simulated site at {address} does not answer ({error.strerror})") from error
+
+
+def _tell(address: Path, **message: Any) -> None:
+    """The site has taken note of the message; whoever says it takes no part in the site's time."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as conn:
-        try:
-            conn.connect(str(address))
-            conn.send(b'{"op":"stop"}')
-            conn.recv(100)
-        except OSError:
-            return
+        conn.connect(str(address))
+        conn.send(json.dumps(message).encode())
+        conn.recv(100)

@@ -17,6 +17,12 @@ A participant is one thread of one process, connected by its own Unix SEQPACKET 
     → wake {}                                           from a signal handler: end my sleep now
     → leave {}
 
+Not a participant's, and answered at once whoever runs:
+
+    → stop {}               ← ok    the site ends
+    → unplug {after, for}   ← ok    every port of the site falls silent that much later, for so long (null: until plug)
+    → plug {}               ← ok    and is as the world has it again
+
 A process that dies is buried whole, by its pidfd, before anybody else runs; with no participant left, time stands.
 In paced mode (``speed``) entries are also held back until their real time has come, and time goes on without anybody.
 """
@@ -92,6 +98,7 @@ class Baton:
         silent: Callable[[int], bool],
         changed: Callable[[], None] = lambda: None,
         buried: Callable[[], None] = lambda: None,
+        plugged: Callable[[bool], None] = lambda _: None,
         speed: float | None = None,
         began: int | None = None,
         idle_limit: float | None = None,
@@ -101,6 +108,7 @@ class Baton:
         self._silent = silent
         self._changed = changed
         self._buried = buried
+        self._plugged = plugged
         self._speed = speed
         self._idle_limit = idle_limit
         self._real = LiveClock()
@@ -304,10 +312,31 @@ class Baton:
         if message["op"] == "stop":
             conn.send(b'{"re":"ok"}')
             self._stopped = True
+        elif message["op"] in ("plug", "unplug"):
+            self._on_plug(message)
+            conn.send(b'{"re":"ok"}')
         elif message["op"] == "hello":
             self._hello(conn, message)
         elif (who := self._by_conn(conn)) is not None:
             getattr(self, f"_on_{message['op']}")(who, message)
+
+    def _on_plug(self, message: dict[str, Any]) -> None:
+        """The controller's cable goes out or in, in site time."""
+        self._catch_up()
+        if message["op"] == "plug":
+            self._plug(True)
+            return
+        if message["after"]:
+            self._timeline.after(message["after"], lambda: self._plug(False), "the controller's network goes")
+        else:
+            self._plug(False)
+        if message["for"] is not None:
+            again = message["after"] + message["for"]
+            self._timeline.after(again, lambda: self._plug(True), "the controller's network is back")
+
+    def _plug(self, plugged: bool) -> None:
+        self._plugged(plugged)
+        self._changed()
 
     def _by_conn(self, conn: socket.socket) -> Participant | None:
         return next((p for p in self._participants.values() if p.conn is conn), None)

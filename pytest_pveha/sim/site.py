@@ -26,9 +26,11 @@ from pytest_pveha.sim.servers.guests import GuestPort
 from pytest_pveha.sim.servers.https_api import ApiServer
 from pytest_pveha.sim.servers.ipmi import BmcServer, SelEntry
 from pytest_pveha.sim.servers.ports import State, TcpPort, UdpPort
+from pytest_pveha.sim.servers.programs import run_program
 from pytest_pveha.sim.servers.ssh import SshServers
 from pytest_pveha.sim.spec import SiteSpec
 from pytest_pveha.sim.timeline import Timeline
+from pytest_pveha.sim.world.bmcs import BmcLogin
 from pytest_pveha.sim.world.world import World
 
 TOKEN_ID = "pveha@pve!run"
@@ -102,6 +104,8 @@ class _Watched:
 
     port: TcpPort | UdpPort
     wanted: Callable[[], State]
+    keep: bool = False
+    """Whether connections outlive their listener: sshd's sessions do."""
 
     def refresh(self) -> None:
         wanted = self.wanted()
@@ -110,7 +114,7 @@ class _Watched:
         if wanted is State.SILENT:
             self.port.silence()
         elif wanted is State.REFUSING and isinstance(self.port, TcpPort):
-            self.port.refuse()
+            self.port.refuse(keep=self.keep)
         else:
             self.port.revive()
 
@@ -123,7 +127,8 @@ class SimulatedSite:
         self.runtime = runtime
         timeline = Timeline()
         self._truth = Truth(runtime / "truth.jsonl", timeline)
-        self.world = World(spec, timeline, self._truth)
+        self.world = World(spec, timeline, self._truth, run=run_program)
+        self._unplugged = False
         self._watched: dict[int, _Watched] = {}
         self._bmcs: list[BmcServer] = []
         self.baton = Baton(
@@ -132,6 +137,7 @@ class SimulatedSite:
             silent=self._silent,
             changed=self._refresh,
             buried=self._buried,
+            plugged=self._plugged,
             speed=speed,
             began=began,
             idle_limit=None if speed else IDLE_LIMIT,
@@ -168,7 +174,8 @@ class SimulatedSite:
             bmc.start()
             self._bmcs.append(bmc)
             self._watch(api_port, self._api_state(name))
-            self._watch(ssh_ports[name], self._open_or_silent(lambda name=name: self.world.ssh_reachable(name)))  # type: ignore[misc]
+            self.world.bmcs[bmc_port.address] = BmcLogin(name, BMC_USER, self._bmc_password)
+            self._watch(ssh_ports[name], self._ssh_state(name), keep=True)
             self._watch(bmc_port, self._open_or_silent(lambda name=name: self.world.bmc_reachable(name)))  # type: ignore[misc]
             nodes[name] = {"api": api_port.port, "ssh": ssh_ports[name].port, "bmc": bmc_port.port}
         SshServers(self._gate, ssh_ports, host_keys, login.public_key()).start()
@@ -200,8 +207,8 @@ class SimulatedSite:
         path.touch(mode=0o600)
         path.write_bytes(content)
 
-    def _watch(self, port: TcpPort | UdpPort, wanted: Callable[[], State]) -> None:
-        self._watched[port.port] = _Watched(port, wanted)
+    def _watch(self, port: TcpPort | UdpPort, wanted: Callable[[], State], *, keep: bool = False) -> None:
+        self._watched[port.port] = _Watched(port, lambda: State.SILENT if self._unplugged else wanted(), keep)
 
     def _open_or_silent(self, reachable: Callable[[], bool]) -> Callable[[], State]:
         return lambda: State.OPEN if reachable() else State.SILENT
@@ -211,7 +218,15 @@ class SimulatedSite:
             if self.world.api_reachable(node):
                 return State.OPEN
             # a booting machine refuses until its proxy is up
-            return State.REFUSING if self.world.ssh_reachable(node) else State.SILENT
+            return State.REFUSING if self.world.nodes[node].running else State.SILENT
+
+        return wanted
+
+    def _ssh_state(self, node: str) -> Callable[[], State]:
+        def wanted() -> State:
+            if self.world.ssh_reachable(node):
+                return State.OPEN
+            return State.REFUSING if self.world.nodes[node].running else State.SILENT
 
         return wanted
 
@@ -224,6 +239,10 @@ class SimulatedSite:
     def _refresh(self) -> None:
         for watched in self._watched.values():
             watched.refresh()
+
+    def _plugged(self, plugged: bool) -> None:
+        self._unplugged = not plugged
+        self._truth("controller_network", {"plugged": plugged})
 
     def _buried(self) -> None:
         for bmc in self._bmcs:

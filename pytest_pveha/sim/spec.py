@@ -16,13 +16,17 @@ _Spec = TypeVar("_Spec", "NodeSpec", "GuestSpec", "SiteSpec")
 
 @dataclass(frozen=True, slots=True)
 class NodeSpec:
-    """A hypervisor. ``boot_seconds``: firmware and kernel, from power until the userland is up and SSH answers."""
+    """A hypervisor. ``boot_seconds``: firmware and kernel, from power until the userland is up and SSH answers.
+
+    ``missing_tools``: commands that are not installed there.
+    """
 
     name: str
     nodeid: int
     room: str = ""
     boot_seconds: float = 210.0
     memory_bytes: int = 64 * GIB
+    missing_tools: tuple[str, ...] = ()
 
     @property
     def system_uuid(self) -> UUID:
@@ -67,6 +71,7 @@ class SiteSpec:
     epoch_utc: int = 1767340800
     defects: tuple[str, ...] = ()
     token_coefficient: int = 125
+    links: int = 1
 
     def __post_init__(self) -> None:
         names = [node.name for node in self.nodes]
@@ -80,13 +85,18 @@ class SiteSpec:
                 raise ValueError(f"guest {guest.vmid}: node {guest.node!r} does not exist; known: {', '.join(names)}")
             if guest.kind not in ("vm", "ct"):
                 raise ValueError(f"guest {guest.vmid}: kind {guest.kind!r} is neither 'vm' nor 'ct'")
+        if not 1 <= self.links <= 8:
+            raise ValueError(f"{self.links} corosync links; expected 1 to 8")
         check_known(self.defects)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> SiteSpec:
         """The spec in that JSON object. Unknown or missing keys, and unknown defects, are a ValueError."""
         plain = dict(data)
-        plain["nodes"] = tuple(_build(NodeSpec, node) for node in plain.get("nodes", ()))
+        plain["nodes"] = tuple(
+            _build(NodeSpec, {**node, "missing_tools": tuple(node.get("missing_tools", ()))})
+            for node in plain.get("nodes", ())
+        )
         plain["guests"] = tuple(_build(GuestSpec, guest) for guest in plain.get("guests", ()))
         plain["defects"] = tuple(plain.get("defects", ()))
         return _build(cls, plain)

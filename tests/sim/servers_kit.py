@@ -10,6 +10,9 @@ from typing import Any
 
 from pytest_pveha.clock import SECOND
 from pytest_pveha.sim.gate import Gone
+from pytest_pveha.sim.servers.commands import COMMANDS
+from pytest_pveha.sim.servers.programs import run_program
+from pytest_pveha.sim.servers.shell import Result, Shell
 from pytest_pveha.sim.spec import SiteSpec
 from pytest_pveha.sim.timeline import Timeline
 from pytest_pveha.sim.world.model import Node
@@ -29,7 +32,19 @@ def small_site(**changes: Any) -> World:
         ],
         **changes,
     }
-    return World(SiteSpec.from_json(spec), Timeline(), lambda kind, data: None)
+    return World(SiteSpec.from_json(spec), Timeline(), lambda kind, data: None, run=run_program)
+
+
+def shell(gate: PlayingGate, line: str, node: str = "pve1", given: str = "") -> Result:
+    """What the line says on that node, with that standard input."""
+    return Shell(gate, node, COMMANDS, None, lambda: given).run(line)
+
+
+def told(gate: PlayingGate, line: str, node: str = "pve1", given: str = "") -> str:
+    """What the line prints on that node; it must succeed."""
+    done = shell(gate, line, node, given)
+    assert (done.status, done.err) == (0, ""), done
+    return done.out
 
 
 class PlayingGate:
@@ -72,6 +87,14 @@ class PlayingGate:
                 return
             self.play(0.25)
         raise AssertionError("it never came true")
+
+    def revive(self, name: str) -> Node:
+        """That node has power again and has booted."""
+        node = self.world.nodes[name]
+        self.play(5.0)
+        self.world.chassis(name, "on")
+        self.until(lambda: node.running)
+        return node
 
     def kill(self, name: str) -> Node:
         """That node has lost its power, and the others have not yet noticed."""

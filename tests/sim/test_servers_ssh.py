@@ -19,9 +19,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from testinfra.backend.paramiko import ParamikoBackend
 
+from pytest_pveha.sim.servers.commands import COMMANDS
 from pytest_pveha.sim.servers.ports import TcpPort
-from pytest_pveha.sim.servers.shell import Result, Shell, SyntaxFailure, parse
-from pytest_pveha.sim.servers.shell_commands import COMMANDS
+from pytest_pveha.sim.servers.shell import Result, Shell
+from pytest_pveha.sim.servers.shell_syntax import SyntaxFailure, parse
 from pytest_pveha.sim.servers.ssh import SshServers
 from tests.sim.servers_kit import PlayingGate, small_site
 
@@ -254,7 +255,9 @@ def test_lines(gate: PlayingGate, line: str, out: str, status: int) -> None:
     assert (result.out, result.status) == (out, status)
 
 
-@pytest.mark.parametrize("line", ["echo 'open", "hostname &", "cat < /etc/passwd", "echo x > /etc/motd", "&& true"])
+@pytest.mark.parametrize(
+    "line", ["echo 'open", "hostname &", "(true)", "echo $(hostname)", "echo `id`", "true &&", "true | ", "&& true"]
+)
 def test_what_it_does_not_understand(gate: PlayingGate, line: str) -> None:
     """What the shell cannot do is an error, never done otherwise."""
     with pytest.raises(SyntaxFailure):

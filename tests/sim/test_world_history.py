@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from pytest_pveha.sim.timeline import Timeline
 from pytest_pveha.sim.world import Node, Refused, World
 
 SEEDS = range(1, 61)
+ROOT = Path(__file__).parents[2]
 
 
 @dataclass
@@ -464,12 +466,11 @@ def test_unknown_defects_are_named() -> None:
 
 
 def test_every_defect_says_who_catches_it() -> None:
-    """Each entry names a suite test and one of the verdicts."""
-    assert len(DEFECTS) == 8
+    """Each entry names a test that is there and one of the verdicts."""
     for name, defect in DEFECTS.items():
         assert defect.name == name
-        assert defect.caught_by == "suites/nodes/test_power_loss.py"
-        assert defect.verdict in ("rejected", "invalid", "not proven")
+        assert (ROOT / defect.caught_by).is_file()
+        assert defect.verdict in ("rejected", "invalid", "not proven", "dirty")
         assert defect.meaning
         assert defect.how_it_comes_about
 

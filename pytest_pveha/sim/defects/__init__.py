@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+_NODE_FILES = "tests/sim/test_node_files.py"
+_NODE_UNITS = "tests/sim/test_node_units.py"
 _POWER_LOSS = "suites/nodes/test_power_loss.py"
 
 
@@ -79,6 +81,20 @@ _ALL = (
         "two patch cables or two DHCP reservations were exchanged in the rack",
         _POWER_LOSS,
         "not proven",
+    ),
+    Defect(
+        "undo-store-read-only",
+        "on the last node nothing can be written below /var, so that no undo can be left there",
+        "its root file system is full, or was remounted read-only after an error",
+        _NODE_FILES,
+        "not proven",
+    ),
+    Defect(
+        "timers-never-fire",
+        "a node's timer is armed, says so, and never elapses: a dead-man that would not save anybody",
+        "systemd hangs, or somebody masked what the timer starts",
+        _NODE_UNITS,
+        "dirty",
     ),
 )
 

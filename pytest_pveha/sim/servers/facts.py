@@ -126,10 +126,9 @@ class Facts:
         booted = (node or self.node).booted_at
         return 0.0 if booted is None else max(0.0, (self.world.timeline.now - booted) / SECOND)
 
-    @staticmethod
-    def address(node: Node) -> str:
-        """The node's address on the cluster network, which nothing outside the simulated site reaches."""
-        return f"10.99.0.{10 + node.nodeid}"
+    def address(self, node: Node, link: int = 0) -> str:
+        """The node's address on that link of the cluster network."""
+        return self.world.network.address(node, link)
 
     def unit(self, name: str) -> Unit:
         """A unit's state. Those the world does not play run as long as the node does."""
@@ -138,14 +137,20 @@ class Facts:
         state = self.node.units.get(name)
         if name in _ABSENT or (state is None and name not in DESCRIPTIONS):
             return Unit(name, description, enabled="not-found")
-        enabled = "static" if name in _STATIC else "enabled"
+        enabled = "static" if name in _STATIC else self._enabled(name)
         if state is None:
             boot = self.now - self.uptime()
             return Unit(name, description, "active", "running", enabled, self._daemon_pid(name), boot)
         since = self.now - (self.world.timeline.now - state.since) / SECOND
         if not state.active:
-            return Unit(name, description, enabled=enabled, since=since)
+            word, sub = ("failed", "failed") if state.failed else ("inactive", "dead")
+            return Unit(name, description, word, sub, enabled, since=since)
         return Unit(name, description, "active", "running", enabled, state.pid, since)
+
+    def _enabled(self, name: str) -> str:
+        if self.world.systemd.masked(self.node, name):
+            return "masked"
+        return "enabled" if self.world.systemd.starts_at_boot(self.node, name) else "disabled"
 
     @staticmethod
     def _daemon_pid(name: str) -> int:

@@ -21,6 +21,7 @@ from pytest_pveha.sim.servers.facts import Facts
 from pytest_pveha.sim.servers.https_server import HttpsServer, Reply, Request
 from pytest_pveha.sim.servers.ports import Silence, TcpPort
 from pytest_pveha.sim.world.model import Node
+from pytest_pveha.sim.world.network import API_PORT
 from pytest_pveha.sim.world.world import World
 
 BASE = "/api2/json"
@@ -29,6 +30,8 @@ REFUSAL_SECONDS = 3.0
 
 NO_ROUTE_SECONDS = (1.9, 3.1)
 """How long the proxy tries a dead node before it says No route to host (measured)."""
+DROPPED_SECONDS = 30.0
+"""How long it tries one whose packets are dropped: the proxy's own patience."""
 
 SYNC_SECONDS = 5.0
 _SYNC_STEP = 0.5
@@ -137,6 +140,8 @@ class ApiServer:
         if target.name != self.node_name:
             if not target.running:
                 return _Verdict(_unreachable("No route to host"), self._random.uniform(*NO_ROUTE_SECONDS))
+            if not world.network.talks(world.nodes[self.node_name], target, API_PORT):
+                return _Verdict(_unreachable("Connection timed out"), DROPPED_SECONDS)
             if not target.api_up:
                 return _Verdict(_unreachable("Connection refused"))
         if route.reads_cluster and world.cluster_view(target).syncing:

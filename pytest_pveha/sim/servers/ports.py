@@ -148,12 +148,13 @@ class TcpPort:
             self.state = State.OPEN
             self._changed.notify_all()
 
-    def refuse(self) -> None:
-        """The machine lives and nobody listens: connections are refused, those accepted before are reset."""
+    def refuse(self, *, keep: bool = False) -> None:
+        """The machine lives and nobody listens: connections are refused, those accepted before are reset or kept."""
         with self._changed:
             if self.state is State.CLOSED:
                 return
-            self._reset_accepted()
+            if not keep:
+                self._reset_accepted()
             self._stop_listening()
             self.state = State.REFUSING
             self._changed.notify_all()

@@ -18,13 +18,15 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from pytest_pveha.sim.gate import Gate, Gone
+from pytest_pveha.sim.servers.commands import COMMANDS
 from pytest_pveha.sim.servers.ports import TcpPort
 from pytest_pveha.sim.servers.shell import Result, Shell
-from pytest_pveha.sim.servers.shell_commands import COMMANDS
 
 log = getLogger(__name__)
 
 USER = "root"
+_INPUT_SECONDS = 30.0
+"""Real seconds within which a requester's input has come to its end, or never will."""
 _KEX = ("curve25519-sha256", "curve25519-sha256@libssh.org", "ecdh-sha2-nistp256")
 
 
@@ -121,7 +123,18 @@ class SshServers:
             process.stderr.write("This account runs commands only.\n")
             process.exit(1)
             return
-        shell = Shell(self._gate, name, COMMANDS, sock)
+
+        def read() -> str | None:
+            reading = asyncio.run_coroutine_threadsafe(process.stdin.read(), self._loop)
+            try:
+                return reading.result(_INPUT_SECONDS)
+            except TimeoutError:
+                reading.cancel()
+                return None
+            except (OSError, asyncssh.Error):
+                raise Gone from None
+
+        shell = Shell(self._gate, name, COMMANDS, sock, read)
         result = await self._in_thread(lambda: shell.run(line))
         if result is None:
             return  # nobody listens, or the node is dead: no exit status, no end

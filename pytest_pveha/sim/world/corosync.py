@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from pytest_pveha.clock import SECOND
 from pytest_pveha.sim.timeline import Event
 from pytest_pveha.sim.world.model import Node
 
@@ -31,6 +32,9 @@ class Corosync:
         self._rng = world.rng("corosync")
         self._ring = 4 * self._rng.randint(5, 60)
         self._pending: Event | None = None
+        self._lost_at = 0
+        self._missed: dict[str, frozenset[int]] = {}
+        self._down: set[tuple[int, int, int]] = set()
         count = len(world.spec.nodes)
         self.token = _TOKEN + (max(0, count - 2) * world.spec.token_coefficient / 1000 if count >= 3 else 0)
         self.consensus = _CONSENSUS * self.token
@@ -38,13 +42,23 @@ class Corosync:
         self.quorum = count // 2 + 1
 
     def reachable(self, node: Node) -> list[Node]:
-        """The nodes that node can talk to now, itself included, by node id."""
-        if not node.corosync_up:
-            return []
-        if not node.link_up:
-            return [node]
-        found = [n for n in self._world.nodes.values() if n.corosync_up and n.link_up]
-        return sorted(found, key=lambda n: n.nodeid)
+        """The nodes that node can form a ring with now, itself included, by node id."""
+        return next((group for group in self._groups() if node in group), [])
+
+    def _groups(self) -> list[list[Node]]:
+        """All running nodes, parted so that within a group everybody hears everybody.
+
+        Where that can be done in several ways the lowest node id gathers first; real rings may then come and go.
+        """
+        groups: list[list[Node]] = []
+        for node in self._up():
+            for group in groups:
+                if all(self._world.network.linked(node, other) for other in group):
+                    group.append(node)
+                    break
+            else:
+                groups.append([node])
+        return groups
 
     def begin(self) -> None:
         """All nodes are in one ring, as they have been for days."""
@@ -60,6 +74,46 @@ class Corosync:
         self._install([node], ())
         # until the links are up; measured 1.99 and 1.95 s
         self._world.on(node, self._rng.uniform(1.7, 2.0), self.merge, "corosync joins")
+
+    def follow(self) -> None:
+        """Somebody's packet filter has changed: rings that lost a member break, others join two seconds later."""
+        self._note_links()
+        self._calm()
+        self.disturbed()
+        if any(node.members != _ids(self.reachable(node)) for node in self._up()):
+            self._world.timeline.after(self._rng.uniform(1.7, 2.0), self.merge, "corosync joins")
+
+    def _calm(self) -> None:
+        """Those who hear each other again before the token was given up go on as if nothing had been."""
+        late = self._world.timeline.now - self._lost_at > self.token * SECOND
+        if self._pending is None or late or any(n.members - _ids(self.reachable(n)) for n in self._up()):
+            return
+        self._pending.cancel()
+        self._pending = None
+        for node in self._up():
+            self._go_on(node)
+
+    def _go_on(self, node: Node) -> None:
+        node.syncing = False
+        waiting, node.stalled = node.stalled, []
+        for act in waiting:
+            self._world.on(node, 0.02, act, "a stalled round goes on")
+
+    def _note_links(self) -> None:
+        """With several links, each that goes down or comes back is in the journal; with one, the ring says it."""
+        links = range(self._world.spec.links)
+        if len(links) == 1:
+            return
+        for node in self._up():
+            for other in self._up():
+                for link in links if other is not node else ():
+                    key = (node.nodeid, other.nodeid, link)
+                    up = self._world.network.link_up(node, other, link)
+                    if up == (key not in self._down):
+                        continue
+                    (self._down.discard if up else self._down.add)(key)
+                    text = f"[KNET  ] link: host: {other.nodeid} link: {link} is {'up' if up else 'down'}"
+                    self._world.on(node, self._rng.uniform(1.6, 1.9), partial(self._say, node, text), "corosync warns")
 
     def merge(self) -> None:
         """Nodes that see each other are in one ring, unless a ring is being formed anyway."""
@@ -84,11 +138,19 @@ class Corosync:
         node.members, node.ring_id = frozenset(), ""
         node.stalled.clear()
 
+    def woken(self, node: Node) -> None:
+        """The daemon goes on after having stood still: as if nothing had been, or the others join it again."""
+        self.follow()
+        if self._pending is None and node.members == _ids(self.reachable(node)):
+            self._go_on(node)
+
     def disturbed(self) -> None:
         """Somebody vanished silently: those who miss a member stall, and agree on a new ring after the timeouts."""
-        hurt = [node for node in self._up() if node.members - _ids(self.reachable(node))]
-        if not hurt:
+        missed = {n.name: lost for n in self._up() if (lost := n.members - _ids(self.reachable(n)))}
+        if not missed or (self._pending is not None and missed == self._missed):
             return
+        self._missed = missed
+        hurt = [node for node in self._up() if node.name in missed]
         early = self._rng.uniform(-_EARLIEST, 0.03)
         gap = self.token + self.consensus + early
         first = self._rng.choice(hurt)
@@ -97,6 +159,8 @@ class Corosync:
             self._announce(node, node is first, early)
         if self._pending is not None:
             self._pending.cancel()
+        else:
+            self._lost_at = self._world.timeline.now
         self._pending = self._world.timeline.after(gap, self._form, "corosync forms a new membership")
 
     def _announce(self, node: Node, first: bool, early: float) -> None:
@@ -106,8 +170,9 @@ class Corosync:
 
         for lost in sorted(node.members - _ids(self.reachable(node))):
             down = self._rng.uniform(1.0, 1.3)
-            link = partial(say, f"[KNET  ] link: host: {lost} link: 0 is down")
-            self._world.on(node, down, link, "corosync warns")
+            if self._world.spec.links == 1:
+                link = partial(say, f"[KNET  ] link: host: {lost} link: 0 is down")
+                self._world.on(node, down, link, "corosync warns")
             active = partial(say, f"[KNET  ] host: host: {lost} has no active links")
             self._world.on(node, down, active, "corosync warns")
         warning = f"[TOTEM ] Token has not been received in {self.token * 750:.0f} ms"
@@ -180,10 +245,15 @@ class Corosync:
         self._world.log(node, "corosync", f"  {text}")
 
     def _up(self) -> list[Node]:
-        return sorted((n for n in self._world.nodes.values() if n.corosync_up), key=lambda n: n.nodeid)
+        """Those whose daemon runs and is not stopped in mid-work."""
+        return sorted((n for n in self._world.nodes.values() if n.corosync_up and not n.stopped("corosync")), key=_id)
 
     def _name(self, ids: frozenset[int]) -> str:
         return f"{min(ids):x}.{self._ring:x}"
+
+
+def _id(node: Node) -> int:
+    return node.nodeid
 
 
 def _ids(nodes: Iterable[Node]) -> frozenset[int]:

@@ -36,6 +36,8 @@ class Crm:
         self._soon = False
         self.pid = pid
         self.state = state
+        self.halted = False
+        """Whether the process stands still, or is gone."""
         self.last_online: dict[str, int] = {}
         """When this master last saw each node online (ns); it remembers only what it saw itself."""
 
@@ -47,6 +49,8 @@ class Crm:
 
     def round(self) -> None:
         """One round of the daemon; it plans the next one."""
+        if self.halted:
+            return
         believed = self._world.members(self._node)
         if self._node.syncing:
             self._node.stalled.append(lambda: self._work(believed))
@@ -69,6 +73,8 @@ class Crm:
         self._say("server stopped")
 
     def _work(self, believed: frozenset[str]) -> None:
+        if self.halted:
+            return
         if not self._world.quorate(self._node):
             self._without_quorum()
         elif self.state == "master":

@@ -38,6 +38,8 @@ class Lrm:
         self._queue: list[tuple[str, Callable[[], None]]] = []
         self.pid = pid
         self.state = state
+        self.halted = False
+        """Whether the process stands still, or is gone."""
         self.mode = "active"
         self.timestamp = 0
         self.results: Facts = {}
@@ -54,6 +56,8 @@ class Lrm:
 
     def round(self) -> None:
         """One round of the daemon; it plans the next one."""
+        if self.halted:
+            return
         if self._node.syncing:
             # it goes on a moment after the CRM: its own loop looks once more first
             pause = self._rng.uniform(0.0, 0.15)
@@ -75,7 +79,7 @@ class Lrm:
         self._work()
 
     def _work(self) -> None:
-        if self.mode == "shutdown":
+        if self.halted or self.mode == "shutdown":
             return
         quorate = self._world.quorate(self._node)
         if self.state == "active":
@@ -183,6 +187,8 @@ class Lrm:
             self._world.on(self._node, self._rng.uniform(0.01, 0.03), act, f"lrm worker for {sid}")
 
     def _finish(self, sid: str, uid: str, state: str, code: int) -> None:
+        if self.halted:
+            return
         self._busy.discard(sid)
         self._done(sid, uid, state, code)
         if self._world.quorate(self._node) and not self._node.syncing:

@@ -24,12 +24,14 @@ class Refused(Exception):
 
 @dataclass(slots=True)
 class UnitState:
-    """A systemd unit on a node: whether it is active, its main pid (0 when it is not), and since when (ns)."""
+    """A daemon's unit on a node: whether it is active, its main pid (0 when it is not), and since when (ns)."""
 
     name: str
     active: bool = False
     pid: int = 0
     since: int = 0
+    failed: bool = False
+    """Whether its main process ended otherwise than by a stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +139,8 @@ class Node:
     corosync_up: bool = False
     link_up: bool = True
     """The corosync network's cable."""
+    halted: set[str] = field(default_factory=set)
+    """Units whose main process was sent SIGSTOP, and not yet SIGCONT."""
     members: frozenset[int] = frozenset()
     ring_id: str = ""
     syncing: bool = False
@@ -148,6 +152,10 @@ class Node:
     """The cluster file system as this node last saw it with quorum; None while it has quorum."""
     crm: Crm | None = None
     lrm: Lrm | None = None
+
+    def stopped(self, unit: str) -> bool:
+        """Whether that unit's main process stands still, though it is there."""
+        return unit in self.halted
 
     @property
     def crm_state(self) -> str:

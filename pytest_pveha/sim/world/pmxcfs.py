@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pytest_pveha.clock import SECOND
+from pytest_pveha.sim.world.files import Entry
 from pytest_pveha.sim.world.model import Facts, Node, Report
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class Snapshot:
     resources: dict[str, Facts]
     config_nodes: dict[int, str]
     reports: dict[int, Report]
+    files: dict[str, Entry] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -58,6 +60,8 @@ class Store:
     commands: list[str] = field(default_factory=list)
     """What the CRM is asked to do, one command a line, such as ``migrate vm:101 pve2``."""
     locks: dict[str, Lock] = field(default_factory=dict)
+    files: dict[str, Entry] = field(default_factory=dict)
+    """What somebody wrote below /etc/pve, by its whole path."""
 
 
 class Pmxcfs:
@@ -76,6 +80,7 @@ class Pmxcfs:
             deepcopy(store.resources),
             {guest.vmid: guest.config_node for guest in self._world.guests.values()},
             dict(store.reports),
+            dict(store.files),
         )
 
     def read(self, node: Node) -> Snapshot:

@@ -8,6 +8,7 @@ reads as before. After power-on the userland is up when firmware and kernel are 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -57,6 +58,13 @@ class Power:
         self._world = world
         self._rng = world.rng("power")
         self._busy_until: dict[str, int] = {}
+        self.starters: dict[str, Callable[[Node], None]] = {
+            "pve-cluster": self._restart_pmxcfs,
+            "corosync": self._start_corosync,
+            "pve-ha-crm": self._start_crm,
+            "pve-ha-lrm": self._start_lrm,
+        }
+        """How the daemons start that do more than be there."""
 
     def chassis(self, name: str, command: str) -> None:
         """The BMC has accepted the command and carries it out after those before it."""
@@ -120,6 +128,10 @@ class Power:
         node.life += 1
         was_running = node.running
         self._silence(node)
+        world.systemd.forget(node)
+        world.network.forget(node)
+        world.files[node.name].disk.lose_power()
+        world.files[node.name].boot()
         for guest in world.guests.values():
             world.guest_acts.gone(guest, node.name, f"node dead: {why}")
         for task in node.tasks:
@@ -136,9 +148,10 @@ class Power:
         node.cfs_started = node.booted_at = None
         node.crm = node.lrm = None
         node.watchdog.forget()
+        node.halted.clear()
         self._world.corosync.forget(node)
         for unit in node.units.values():
-            unit.active, unit.pid, unit.since = False, 0, self._world.timeline.now
+            unit.active, unit.pid, unit.since, unit.failed = False, 0, self._world.timeline.now, False
 
     def _soft(self, node: Node) -> None:
         """An ACPI power button: guests stop, the HA daemons leave in good order, the chassis goes off."""
@@ -173,6 +186,7 @@ class Power:
     def _off_softly(self, node: Node) -> None:
         node.chassis_on = False
         self._world.truth("power_off", {"node": node.name})
+        self._world.files[node.name].disk.sync_all()
         self.die(node, "shutdown")
 
     # boot
@@ -186,21 +200,23 @@ class Power:
         self.new_boot(node, world.timeline.now)
         world.log(node, "kernel", "Linux version 6.17.2-1-pve", 0)
         for name in UNITS:
-            if name not in _LATER and name != "pve-cluster":
-                self._up(node, name)
+            if name not in _LATER and name != "pve-cluster" and world.systemd.starts_at_boot(node, name):
+                self.up(node, name)
         node.running = True
         world.truth("booted", {"node": node.name, "boot_id": node.boot_id})
         world.log(node, "watchdog-mux", "Watchdog driver 'Software Watchdog', version 0")
         steps = (
-            (uniform(0.5, 1.2), self._start_pmxcfs),
-            (uniform(3.8, 4.2), self._start_corosync),
-            (uniform(7.8, 8.4), self._start_crm),
-            (uniform(9.5, 10.5), self._start_api),
-            (uniform(11.3, 11.9), self._start_lrm),
-            (uniform(12.0, 13.0), world.guest_acts.start_all),
+            (uniform(0.5, 1.2), "pve-cluster", self._start_pmxcfs),
+            (uniform(3.8, 4.2), "corosync", self._start_corosync),
+            (uniform(7.8, 8.4), "pve-ha-crm", self._start_crm),
+            (uniform(9.5, 10.5), "", self._start_api),
+            (uniform(11.3, 11.9), "pve-ha-lrm", self._start_lrm),
+            (uniform(12.0, 13.0), "", world.guest_acts.start_all),
         )
-        for after, step in steps:
-            world.on(node, after, partial(step, node), f"{node.name} boots")
+        for after, unit, step in steps:
+            if world.systemd.starts_at_boot(node, unit):
+                world.on(node, after, partial(step, node), f"{node.name} boots")
+        world.systemd.boot(node)
 
     def new_boot(self, node: Node, when: int) -> None:
         """The node has a new boot id, and pids are small again."""
@@ -209,11 +225,12 @@ class Power:
         node.booted_at = when
         node.next_pid = rng.randint(600, 800)
 
-    def _up(self, node: Node, name: str) -> None:
+    def up(self, node: Node, name: str) -> None:
+        """That unit's daemon runs, with a new pid."""
         node.units[name] = UnitState(name, True, self._world.new_pid(node), self._world.timeline.now)
 
     def _start_pmxcfs(self, node: Node) -> None:
-        self._up(node, "pve-cluster")
+        self.up(node, "pve-cluster")
         node.cfs_started = self._world.timeline.now
         for text in (
             "[quorum] crit: quorum_initialize failed: CS_ERR_LIBRARY (failed to connect to corosync)",
@@ -221,21 +238,30 @@ class Power:
         ):
             self._world.log(node, "pmxcfs", text)
 
+    def _restart_pmxcfs(self, node: Node) -> None:
+        """Started by hand on a running node: it joins as soon as it has found corosync."""
+        self._start_pmxcfs(node)
+        if node.corosync_up:
+            after = self._rng.uniform(0.5, 2.0)
+            self._world.on(node, after, lambda: self._join_pmxcfs(node), f"{node.name}: pmxcfs joins")
+
     def _start_corosync(self, node: Node) -> None:
-        self._up(node, "corosync")
+        self.up(node, "corosync")
         self._world.corosync.start(node)
         # pmxcfs looks for corosync every few seconds; measured 4.95 and 5.00 s
         after = self._rng.uniform(4.8, 5.1)
         self._world.on(node, after, lambda: self._join_pmxcfs(node), f"{node.name}: pmxcfs joins")
 
     def _join_pmxcfs(self, node: Node) -> None:
+        if not node.corosync_up or node.cfs_started is None or node.cfs_joined:
+            return
         if node.syncing:
             node.stalled.append(lambda: self._join_pmxcfs(node))
             return
         self._world.join_pmxcfs(node)
 
     def _start_crm(self, node: Node) -> None:
-        self._up(node, "pve-ha-crm")
+        self.up(node, "pve-ha-crm")
         node.crm = Crm(self._world, node, node.units["pve-ha-crm"].pid)
         self._world.log(node, "pve-ha-crm", "starting server")
         self._world.log(node, "pve-ha-crm", "status change startup => wait_for_quorum")
@@ -243,8 +269,9 @@ class Power:
 
     def _start_api(self, node: Node) -> None:
         for name in ("pvedaemon", "pveproxy", "spiceproxy", "pvestatd", "pvescheduler"):
-            self._up(node, name)
-        node.api_up = True
+            if self._world.systemd.starts_at_boot(node, name):
+                self.up(node, name)
+        node.api_up = node.units["pveproxy"].active
         # the first numbers come 8 to 16 s after the boot
         self.statd(node, self._rng.uniform(0.5, 5.5))
 
@@ -252,14 +279,14 @@ class Power:
         """The node's pvestatd tells the cluster about its guests, then and every ten seconds."""
 
         def tell() -> None:
-            if not node.syncing and self._world.quorate(node):
+            if not node.syncing and self._world.quorate(node) and node.units["pvestatd"].active:
                 self._world.guest_acts.report(node)
             self.statd(node, 10.0)
 
         self._world.on(node, seconds, tell, f"{node.name}: pvestatd")
 
     def _start_lrm(self, node: Node) -> None:
-        self._up(node, "pve-ha-lrm")
+        self.up(node, "pve-ha-lrm")
         node.lrm = Lrm(self._world, node, node.units["pve-ha-lrm"].pid)
         self._world.log(node, "pve-ha-lrm", "starting server")
         self._world.log(node, "pve-ha-lrm", "status change startup => wait_for_agent_lock")

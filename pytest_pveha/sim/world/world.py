@@ -16,8 +16,10 @@ from pytest_pveha.clock import SECOND
 from pytest_pveha.sim.defects import check_known
 from pytest_pveha.sim.spec import SiteSpec
 from pytest_pveha.sim.timeline import Event, Timeline
+from pytest_pveha.sim.world.bmcs import BmcLogin
 from pytest_pveha.sim.world.corosync import Corosync
 from pytest_pveha.sim.world.crm import Crm
+from pytest_pveha.sim.world.files import NodeFiles
 from pytest_pveha.sim.world.guests import GuestActs
 from pytest_pveha.sim.world.journal import UNIT_OF
 from pytest_pveha.sim.world.lrm import Lrm
@@ -31,17 +33,22 @@ from pytest_pveha.sim.world.model import (
     Task,
     UnitState,
 )
+from pytest_pveha.sim.world.network import Network
 from pytest_pveha.sim.world.pmxcfs import MANAGER_LOCK, Lock, Pmxcfs, agent_lock
 from pytest_pveha.sim.world.power import UNITS, Power
+from pytest_pveha.sim.world.systemd import Exec, Systemd
 from pytest_pveha.sim.world.watchdog import Watchdog
 
 Truth = Callable[[str, dict[str, Any]], None]
 
 
 class World:
-    """A site that has been up for days, from now on."""
+    """A site that has been up for days, from now on.
 
-    def __init__(self, spec: SiteSpec, timeline: Timeline, truth: Truth) -> None:
+    ``run`` runs the commands of units; without it they fail.
+    """
+
+    def __init__(self, spec: SiteSpec, timeline: Timeline, truth: Truth, run: Exec | None = None) -> None:
         self.spec = spec
         self.timeline = timeline
         self.truth = truth
@@ -55,6 +62,11 @@ class World:
         for guest in spec.guests:
             self.guests[guest.vmid] = Guest(guest.vmid, guest.name, guest.kind, guest, guest.node)
         self.pmxcfs = Pmxcfs(self)
+        self.files = {name: NodeFiles(self, name) for name in self.nodes}
+        self.network = Network(self)
+        self.systemd = Systemd(self, run)
+        self.bmcs: dict[tuple[str, int], BmcLogin] = {}
+        """Which BMC answers at which host and port; the servers say so once they have ports."""
         self.corosync = Corosync(self)
         self.guest_acts = GuestActs(self)
         self.power = Power(self)
@@ -76,7 +88,7 @@ class World:
 
     def ssh_reachable(self, node: str) -> bool:
         """Whether SSH answers there."""
-        return self.nodes[node].running
+        return self.nodes[node].running and self.nodes[node].units["sshd"].active
 
     def api_reachable(self, node: str) -> bool:
         """Whether pveproxy answers there."""

@@ -1,0 +1,29 @@
+"""The commands of a simulated node: the few that this product, testinfra and curious people use. A module a subject."""
+
+from pytest_pveha.sim.servers.commands import (
+    bmc,
+    cluster,
+    files,
+    filters,
+    guests,
+    journal,
+    packages,
+    processes,
+    system,
+    units,
+)
+from pytest_pveha.sim.servers.commands.registry import COMMANDS
+
+__all__ = [
+    "COMMANDS",
+    "bmc",
+    "cluster",
+    "files",
+    "filters",
+    "guests",
+    "journal",
+    "packages",
+    "processes",
+    "system",
+    "units",
+]

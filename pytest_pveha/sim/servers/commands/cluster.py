@@ -1,0 +1,152 @@
+"""The cluster's tools: pvecm, corosync's, ha-manager, pveversion. Outputs as recorded on a PVE 9.1.9 control plane."""
+
+from __future__ import annotations
+
+import json
+
+from pytest_pveha.sim.servers.commands.acts import attempt
+from pytest_pveha.sim.servers.commands.registry import command
+from pytest_pveha.sim.servers.facts import KERNEL, Facts, date_text
+from pytest_pveha.sim.servers.shell import Invocation, Result
+from pytest_pveha.sim.world.files import Stalled
+from pytest_pveha.sim.world.model import Node
+
+
+def _quorum_text(facts: Facts, *, hexadecimal: bool) -> str:
+    view, node = facts.view, facts.node
+    votes = len(view.members)
+    member = "".join(
+        f"{f'0x{each.nodeid:08x}' if hexadecimal else f'{each.nodeid:10d}'}          1 "
+        f"{facts.address(each) if hexadecimal else each.name}{' (local)' if each is node else ''}\n"
+        for each in facts.members
+    )
+    blocked = " " if view.quorate else "Activity blocked"
+    return (
+        "Quorum information\n------------------\n"
+        f"Date:             {date_text(facts.now)}\n"
+        "Quorum provider:  corosync_votequorum\n"
+        f"Nodes:            {votes}\n"
+        f"Node ID:          {f'0x{node.nodeid:08x}' if hexadecimal else node.nodeid}\n"
+        f"Ring ID:          {view.ring_id}\n"
+        f"Quorate:          {'Yes' if view.quorate else 'No'}\n\n"
+        "Votequorum information\n----------------------\n"
+        f"Expected votes:   {view.expected_votes}\n"
+        f"Highest expected: {view.expected_votes}\n"
+        f"Total votes:      {votes}\n"
+        f"Quorum:           {view.quorum} {blocked}\n"
+        f"Flags:            {'Quorate ' if view.quorate else ''}\n\n"
+        f"{_membership_title()}{member}"
+    )
+
+
+def _membership_title() -> str:
+    return "Membership information\n----------------------\n    Nodeid      Votes Name\n"
+
+
+@command("pvecm")
+def _pvecm(call: Invocation) -> Result:
+    facts = call.facts
+    if not facts.node.corosync_up:
+        return Result(1, err="Cannot initialize CMAP service\n")
+    match call.args:
+        case ["status"]:
+            spec = facts.world.spec
+            head = (
+                "Cluster information\n-------------------\n"
+                f"Name:             {spec.cluster}\nConfig Version:   {len(spec.nodes)}\n"
+                "Transport:        knet\nSecure auth:      on\n\n"
+            )
+            return Result(out=head + _quorum_text(facts, hexadecimal=True))
+        case ["nodes"]:
+            rows = "".join(
+                f"{node.nodeid:10d}          1 {node.name}{' (local)' if node is facts.node else ''}\n"
+                for node in facts.members
+            )
+            return Result(out=f"\n{_membership_title()}{rows}")
+        case _:
+            return Result(255, err="ERROR: unknown command 'pvecm " + " ".join(call.args) + "'\n")
+
+
+@command("corosync-quorumtool")
+def _quorumtool(call: Invocation) -> Result:
+    if not call.facts.node.corosync_up:
+        return Result(1, err="Cannot initialize QUORUM service\n")
+    return Result(0 if call.facts.view.quorate else 2, _quorum_text(call.facts, hexadecimal=False))
+
+
+@command("corosync-cfgtool")
+def _cfgtool(call: Invocation) -> Result:
+    facts = call.facts
+    if not facts.node.corosync_up:
+        return Result(1, err="Could not initialize corosync configuration API error CS_ERR_LIBRARY\n")
+    others = sorted(facts.world.nodes.values(), key=lambda node: node.nodeid)
+    text = f"Local node ID {facts.node.nodeid}, transport knet\n"
+    for link in range(facts.world.spec.links):
+        text += f"LINK ID {link} udp\n\taddr\t= {facts.address(facts.node, link)}\n\tstatus:\n"
+        for node in others:
+            word = "localhost" if node is facts.node else "connected" if _sees(facts, node, link) else "disconnected"
+            text += f"\t\tnodeid: {node.nodeid:10d}:\t{word}\n"
+    return Result(out=text)
+
+
+def _sees(facts: Facts, node: Node, link: int) -> bool:
+    """Whether knet calls that link up; with one link, as the membership has it."""
+    if facts.world.spec.links == 1:
+        return node.nodeid in facts.view.members
+    return node.corosync_up and facts.world.network.link_up(facts.node, node, link)
+
+
+@command("ha-manager")
+def _ha_manager(call: Invocation) -> Result:
+    match call.args:
+        case ["status", *options]:
+            text = _ha_text(call.facts)
+            if any(option.lstrip("-") == "verbose" for option in options):
+                document = json.dumps(call.facts.ha_status, indent=3, sort_keys=True, separators=(",", " : "))
+                text += f"full cluster state:\n{document}\n"
+            return Result(out=text)
+        case ["config"]:
+            return Result(
+                out="\n".join(f"{each['sid']}\n\tstate {each['state']}\n" for each in call.facts.ha_resources)
+            )
+        case ["migrate" | "relocate", sid, target]:
+            if target not in call.facts.world.nodes:
+                return Result(255, err=f"no such cluster node '{target}'\n")
+            if sid not in (resource["sid"] for resource in call.facts.ha_resources):
+                return Result(255, err=f"no such resource '{sid}'\n")
+            return attempt(lambda: call.facts.world.migrate_guest(int(sid.partition(":")[2]), target))
+        case ["crm-command", *words]:
+            return _crm_command(call.facts, words)
+        case _:
+            return Result(255, err="ERROR: unknown command 'ha-manager " + " ".join(call.args) + "'\n")
+
+
+def _crm_command(facts: Facts, words: list[str]) -> Result:
+    """What the master is asked to do, as a line for it to read in its next round."""
+    match words:
+        case ["node-maintenance", ("enable" | "disable") as verb, name]:
+            if name not in facts.world.nodes:
+                return Result(255, err=f"no such cluster node '{name}'\n")
+            line = f"{verb}-node-maintenance {name}"
+        case ["disarm-ha", ("freeze" | "ignore") as mode]:
+            line = f"disarm-ha {mode}"
+        case ["arm-ha"]:
+            line = "arm-ha"
+        case _:
+            return Result(255, err="ERROR: unknown command 'ha-manager crm-command " + " ".join(words) + "'\n")
+    if facts.node.syncing:
+        raise Stalled
+    if not facts.view.quorate:
+        return Result(255, err="cluster not ready - no quorum?\n")
+    facts.world.pmxcfs.store.commands.append(line)
+    return Result()
+
+
+def _ha_text(facts: Facts) -> str:
+    names = {"quorum": "quorum", "master": "master", "fencing": "fencing", "lrm": "lrm", "service": "service"}
+    return "".join(f"{names[entry['type']]} {entry['status']}\n" for entry in facts.ha_current)
+
+
+@command("pveversion")
+def _pveversion(call: Invocation) -> Result:
+    return Result(out=f"{call.facts.pveversion} (running kernel: {KERNEL})\n")

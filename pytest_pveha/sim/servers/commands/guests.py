@@ -1,0 +1,50 @@
+"""qm and pct."""
+
+from __future__ import annotations
+
+from pytest_pveha.sim.servers.commands.acts import attempt
+from pytest_pveha.sim.servers.commands.registry import command
+from pytest_pveha.sim.servers.facts import Facts
+from pytest_pveha.sim.servers.shell import Invocation, Result
+from pytest_pveha.sim.world.model import Guest
+
+
+@command("qm", "pct")
+def _qm(call: Invocation) -> Result:
+    facts = call.facts
+    here = [guest for guest in facts.world.guests.values() if facts.view.config_nodes[guest.vmid] == facts.node.name]
+    match call.args:
+        case ["list"]:
+            return Result(out=_guest_table(facts, [guest for guest in here if guest.kind == "vm"]))
+        case ["status", vmid]:
+            guest = next((guest for guest in here if str(guest.vmid) == vmid), None)
+            if guest is None:
+                return _no_such_guest(facts, vmid)
+            running = facts.node.name in guest.processes
+            return Result(out=f"status: {'running' if running else 'stopped'}\n")
+        case ["start" | "stop" as verb, vmid]:
+            guest = next((guest for guest in here if str(guest.vmid) == vmid), None)
+            if guest is None:
+                return _no_such_guest(facts, vmid)
+            world = facts.world
+            done = attempt(lambda: (world.start_guest if verb == "start" else world.stop_guest)(guest.vmid))
+            managed = facts.service_shown(guest.sid) is not None
+            said = f"Requesting HA {verb} for {guest.kind.upper()} {vmid}\n" if managed and done.status == 0 else ""
+            return Result(done.status, said, done.err)
+        case _:
+            return Result(255, err="ERROR: unknown command 'qm " + " ".join(call.args) + "'\n")
+
+
+def _no_such_guest(facts: Facts, vmid: str) -> Result:
+    path = f"nodes/{facts.node.name}/qemu-server/{vmid}.conf"
+    return Result(2, err=f"Configuration file '{path}' does not exist\n")
+
+
+def _guest_table(facts: Facts, guests: list[Guest]) -> str:
+    out = "      VMID NAME                 STATUS     MEM(MB)    BOOTDISK(GB) PID       \n"
+    for guest in sorted(guests, key=lambda guest: guest.vmid):
+        process = guest.processes.get(facts.node.name)
+        status, pid = ("running", process.pid) if process else ("stopped", 0)
+        memory = guest.spec.memory_bytes >> 20
+        out += f"{guest.vmid:10d} {guest.name:<20} {status:<10} {memory:<10d} {0:12.2f} {pid:<10d}\n"
+    return out if guests else ""

@@ -1,0 +1,86 @@
+"""The files of a simulated node that the world itself writes: /proc, the cluster's configuration, the system's name."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+
+from pytest_pveha.sim.servers.facts import KERNEL, KERNEL_BUILD, Facts, digest
+
+_OS_RELEASE = """PRETTY_NAME="Debian GNU/Linux 13 (trixie)"
+NAME="Debian GNU/Linux"
+VERSION_ID="13"
+VERSION="13 (trixie)"
+VERSION_CODENAME=trixie
+DEBIAN_VERSION_FULL=13.2
+ID=debian
+HOME_URL="https://www.debian.org/"
+SUPPORT_URL="https://www.debian.org/support"
+BUG_REPORT_URL="https://bugs.debian.org/"
+"""
+_FOLDERS = frozenset(
+    {"/", "/etc", "/etc/pve", "/etc/pve/ha", "/etc/corosync", "/proc", "/run", "/run/systemd/system", "/root", "/tmp"}
+)
+
+
+def content(facts: Facts, path: str) -> str | None:
+    """A file's text, or None if there is no such file."""
+    name = facts.node.name
+    if match := re.fullmatch(r"/etc/pve/(?:nodes/([^/]+)/|local/)?(qemu-server|lxc)/(\d+)\.conf", path):
+        guest = facts.world.guests.get(int(match[3]))
+        folder = "lxc" if guest is not None and guest.kind == "ct" else "qemu-server"
+        if guest is None or folder != match[2] or facts.view.config_nodes[guest.vmid] != (match[1] or name):
+            return None
+        return f"memory: {guest.spec.memory_bytes >> 20}\nname: {guest.name}\n"
+    files: dict[str, Callable[[], str]] = {
+        "/proc/sys/kernel/random/boot_id": lambda: f"{facts.node.boot_id}\n",
+        "/proc/uptime": lambda: f"{facts.uptime():.2f} {facts.uptime() * 8:.2f}\n",
+        "/proc/version": lambda: f"Linux version {KERNEL} {KERNEL_BUILD}\n",
+        "/proc/loadavg": lambda: "0.10 0.10 0.10 1/300 2000\n",
+        "/sys/class/dmi/id/product_uuid": lambda: f"{facts.node.spec.system_uuid}\n",
+        "/etc/hostname": lambda: f"{name}\n",
+        "/etc/machine-id": lambda: f"{digest('machine', name)[:32]}\n",
+        "/etc/os-release": lambda: _OS_RELEASE,
+        "/etc/debian_version": lambda: "13.2\n",
+        "/etc/pve/corosync.conf": lambda: _corosync_conf(facts),
+        "/etc/corosync/corosync.conf": lambda: _corosync_conf(facts),
+        "/etc/pve/ha/manager_status": lambda: json.dumps(facts.ha_status["manager_status"], sort_keys=True),
+        "/etc/pve/ha/resources.cfg": lambda: _resources_cfg(facts),
+        "/etc/default/pve-ha-manager": lambda: "# select watchdog module (default is softdog)\n#WATCHDOG_MODULE=\n",
+    }
+    return files[path]() if path in files else None
+
+
+def is_folder(facts: Facts, path: str) -> bool:
+    path = path.rstrip("/") or "/"
+    if path == "/run/watchdog-mux.active":
+        return facts.node.watchdog_active
+    nodes = {f"/etc/pve/nodes/{name}" for name in facts.world.nodes}
+    return path in _FOLDERS or path in nodes
+
+
+def _corosync_conf(facts: Facts) -> str:
+    spec = facts.world.spec
+    nodes = "".join(
+        f"  node {{\n    name: {node.name}\n    nodeid: {node.nodeid}\n    quorum_votes: 1\n"
+        + "".join(f"    ring{link}_addr: {facts.address(node, link)}\n" for link in range(spec.links))
+        + "  }\n"
+        for node in facts.world.nodes.values()
+    )
+    return (
+        "logging {\n  debug: off\n  to_syslog: yes\n}\n\n"
+        f"nodelist {{\n{nodes}}}\n\n"
+        "quorum {\n  provider: corosync_votequorum\n}\n\n"
+        f"totem {{\n  cluster_name: {spec.cluster}\n  config_version: {len(spec.nodes)}\n"
+        + "".join(f"  interface {{\n    linknumber: {link}\n  }}\n" for link in range(spec.links))
+        + "  ip_version: ipv4-6\n  link_mode: passive\n  secauth: on\n"
+        f"  token_coefficient: {spec.token_coefficient}\n  version: 2\n}}\n\n"
+    )
+
+
+def _resources_cfg(facts: Facts) -> str:
+    return "\n".join(
+        f"{resource['type']}: {resource['sid'].partition(':')[2]}\n\tstate {resource['state']}\n"
+        for resource in facts.ha_resources
+    )
