@@ -94,6 +94,8 @@ def known_names(inventory: Inventory) -> Iterator[Finding]:
     if inventory.simulator:
         for index, played in enumerate(inventory.simulator.guests):
             yield from _known(("simulator", "guests", index, "node"), played.node, nodes, "node", "nodes")
+        for index, special in enumerate(inventory.simulator.nodes):
+            yield from _known(("simulator", "nodes", index, "name"), special.name, nodes, "node", "nodes")
 
 
 def _known(where: Where, name: str | None, known: list[str], kind: str, block: str) -> Iterator[Finding]:
@@ -277,6 +279,10 @@ def numbers_make_sense(inventory: Inventory) -> Iterator[Finding]:
         yield from _twice(
             (("simulator", "defects", index), name, f"{name} is listed twice")
             for index, name in enumerate(inventory.simulator.defects)
+        )
+        yield from _twice(
+            (("simulator", "nodes", index, "name"), node.name, f"{node.name} is listed twice")
+            for index, node in enumerate(inventory.simulator.nodes)
         )
 
 

@@ -44,6 +44,15 @@ class SimulatedGuest(Block):
     """Its memory."""
 
 
+class SimulatedNode(Block):
+    """What the simulator plays differently on one node."""
+
+    name: NodeName
+    """One of `nodes`."""
+    missing_tools: tuple[Label, ...] = ()
+    """Commands that are not installed on it, besides those that no node has."""
+
+
 class Simulator(Block):
     """Present = the site is simulated by us, behind real protocols on this machine. Nothing real is touched."""
 
@@ -57,6 +66,10 @@ class Simulator(Block):
     """What the nodes' clocks say when the site starts; 2026-01-02T08:00:00Z unless said."""
     token_coefficient: Annotated[int, Field(ge=0, le=5000)] = 125
     """corosync's token_coefficient in ms: 125 on clusters made with pve-cluster 9.1 or later, 650 on older ones."""
+    links: Annotated[int, Field(ge=1, le=8)] = 1
+    """corosync links between the nodes, numbered from 0."""
+    missing_tools: tuple[Label, ...] = ()
+    """Commands that are not installed on any node, such as nft or ipmitool."""
     boot_seconds: Seconds = 210.0
     """From power on until a node's userland is up."""
     guest_boot_seconds: Seconds = 20.0
@@ -67,6 +80,8 @@ class Simulator(Block):
     """Memory of each guest."""
     defects: tuple[Slug, ...] = ()
     """Planted defects, by name; `pveha sim defects` lists them."""
+    nodes: tuple[SimulatedNode, ...] = ()
+    """Nodes that differ from the others."""
     guests: tuple[SimulatedGuest, ...] = ()
     """Guests that need more than the above."""
 
@@ -88,6 +103,7 @@ def simulator_spec(inventory: Inventory) -> dict[str, Any]:
     if simulator is None:
         raise ValueError("this inventory describes a real site")
     names = tuple(inventory.nodes)
+    missing = {node.name: node.missing_tools for node in simulator.nodes}
     played = {guest.id: guest for guest in simulator.guests}
     declared = {guest.id: guest for guest in inventory.guests}
     guests = []
@@ -115,6 +131,7 @@ def simulator_spec(inventory: Inventory) -> dict[str, Any]:
         "seed": simulator.seed,
         "epoch_utc": round(simulator.starts_at.timestamp()) if simulator.starts_at else DEFAULT_EPOCH,
         "token_coefficient": simulator.token_coefficient,
+        "links": simulator.links,
         "defects": list(simulator.defects),
         "nodes": [
             {
@@ -123,6 +140,7 @@ def simulator_spec(inventory: Inventory) -> dict[str, Any]:
                 "room": node.room or "",
                 "boot_seconds": simulator.boot_seconds,
                 "memory_bytes": simulator.node_memory,
+                "missing_tools": sorted({*simulator.missing_tools, *missing.get(name, ())}),
             }
             for number, (name, node) in enumerate(inventory.nodes.items(), 1)
         ],

@@ -16,7 +16,7 @@ import pytest
 
 from pytest_pveha.sim.servers.certs import Authority
 from pytest_pveha.sim.servers.https_api import ApiServer
-from tests.sim.servers_kit import PlayingGate, small_site
+from tests.sim.servers_kit import PlayingGate, small_site, told
 
 TOKEN, SECRET = "root@pam!pveha", "0f1e2d3c"
 
@@ -245,6 +245,18 @@ def test_without_quorum(site: Site) -> None:
     status, reason, _ = site.ask("/nodes/pve2/qemu/102/status/stop", at="pve2", method="POST", body="")
     assert (status, reason) == (500, "cluster not ready - no quorum?")
     assert [node["online"] for node in site.data("/cluster/status", at="pve2")[1:]] == [0, 1, 0]
+
+
+def test_a_filter_between_nodes_stops_the_proxy(site: Site) -> None:
+    """A node whose packets another drops is not reached through it: 595 after the proxy's own patience."""
+    rule = "ip saddr 10.99.0.13 tcp sport 8006 drop"
+    chain = f"chain i {{ type filter hook input priority -300; {rule}; }}"
+    told(site.gate, "nft -f -", "pve2", given=f"table inet x {{ {chain} }}")
+    status, reason, body = site.ask("/nodes/pve3/status", at="pve2")
+    assert (status, reason, body) == (595, "Connection timed out", "")
+    assert site.gate.parked == [30.0]
+    assert site.ask("/nodes/pve3/status", at="pve1")[0] == 200
+    assert site.ask("/nodes/pve3/status", at="pve3")[0] == 200
 
 
 def test_reads_may_hang_while_the_membership_changes(site: Site) -> None:

@@ -149,6 +149,8 @@ CASES: dict[str, str | bytes] = {
     "unknown tier in backup": REAL + "backup: {storage: pbs, tiers: [bronze]}\n",
     "unknown guest in replication": REAL + 'replication: {guests: ["vm:102"]}\n',
     "unknown node in the simulator": simulated("{seed: 1}", '{guests: [{id: "vm:101", node: pve9}]}'),
+    "another unknown node in the simulator": simulated("{seed: 1}", "{nodes: [{name: pve9}]}"),
+    "node played twice": simulated("{seed: 1}", "{nodes: [{name: pve1}, {name: pve1}]}"),
     "guest played as another kind": simulated("{seed: 1}", '{guests: [{id: "ct:101"}]}'),
     "guest played twice": simulated("{seed: 1}", '{guests: [{id: "vm:101"}, {id: "vm:101"}]}'),
     "defect twice": simulated("{seed: 1}", "{defects: [never-fences, never-fences]}"),

@@ -225,6 +225,16 @@ def test_spec_for_the_simulator() -> None:
     assert spec["guests"][0]["probes"] == 1
 
 
+def test_spec_says_what_a_node_lacks(tmp_path: Path) -> None:
+    """What no node has and what one node lacks besides are told together, node by node."""
+    text = SIMULATED.replace(
+        "{seed: 1}", "{links: 2, missing_tools: [nft], nodes: [{name: pve2, missing_tools: [ipmitool, nft]}]}"
+    )
+    spec = simulator_spec(site_of(tmp_path, text).model)
+    assert spec["links"] == 2
+    assert [node["missing_tools"] for node in spec["nodes"]] == [["nft"], ["ipmitool", "nft"]]
+
+
 def test_spec_places_guests_in_turn(tmp_path: Path) -> None:
     """A guest with neither a place nor a preferred node is placed by its turn; the simulator block wins."""
     text = SIMULATED.replace(
