@@ -46,7 +46,7 @@ def unique_names(inventory: Inventory) -> Iterator[Finding]:
     yield from _twice(
         (
             ("nodes", name, "bmc", "address"),
-            f"{bmc.address} {bmc.effective_port}",
+            f"{bmc.address} {bmc.effective_port} {bmc.system or ''}",
             f"BMC address {bmc.address} is used twice",
         )
         for name, bmc in _bmcs(inventory)
@@ -121,13 +121,15 @@ def one_of_each(inventory: Inventory) -> Iterator[Finding]:
         if node.ssh.known_hosts and node.ssh.host_key:
             yield Finding(("nodes", name, "ssh"), "has both known_hosts and host_key; expected one of them")
     for name, bmc in _bmcs(inventory):
-        foreign = ("ca_file", "fingerprint") if bmc.driver == "ipmi" else ("cipher",)
+        foreign = ("ca_file", "fingerprint", "system") if bmc.driver == "ipmi" else ("cipher",)
         other = "redfish" if bmc.driver == "ipmi" else "ipmi"
         for key in foreign:
             if getattr(bmc, key) is not None:
                 yield Finding(
                     ("nodes", name, "bmc", key), f"is for driver {other}, and the driver is {bmc.driver}; remove it"
                 )
+        if bmc.driver == "redfish" and bmc.ca_file and bmc.fingerprint:
+            yield Finding(("nodes", name, "bmc"), "has both ca_file and fingerprint; expected one of them")
     if inventory.evidence.signing_key and not inventory.evidence.signer:
         yield Finding(
             ("evidence",), "has a signing_key and no signer; expected signer: who signs, usually an e-mail address"

@@ -21,10 +21,12 @@ class Trust:
             ``/etc/pve/pve-root-ca.pem``.
         fingerprints: SHA-256, 64 hexadecimal digits with or without colons, as ``pvenode cert info`` and the GUI print
             them; any one may match.
+        shown_by: where the peer's owner reads the fingerprint of a renewed certificate.
     """
 
     ca_file: Path | None = None
     fingerprints: tuple[str, ...] = ()
+    shown_by: str = "`pvenode cert info` there"
 
     def __post_init__(self) -> None:
         if (self.ca_file is None) == (not self.fingerprints):
@@ -61,7 +63,7 @@ class Trust:
             raise AuthRefused(
                 f"certificate of {who} is not the one in the inventory: it shows SHA-256 {_colons(shown)}, the "
                 f"inventory has {' or '.join(_colons(pin) for pin in self.fingerprints)}. Nothing was sent to it. "
-                f"If the certificate was renewed, compare with `pvenode cert info` there, then change the inventory."
+                f"If the certificate was renewed, compare with {self.shown_by}, then change the inventory."
             )
 
 
