@@ -94,6 +94,8 @@ def known_names(inventory: Inventory) -> Iterator[Finding]:
     if inventory.simulator:
         for index, played in enumerate(inventory.simulator.guests):
             yield from _known(("simulator", "guests", index, "node"), played.node, nodes, "node", "nodes")
+        for index, bmc in enumerate(inventory.simulator.bmcs):
+            yield from _known(("simulator", "bmcs", index, "node"), bmc.node, nodes, "node", "nodes")
 
 
 def _known(where: Where, name: str | None, known: list[str], kind: str, block: str) -> Iterator[Finding]:
@@ -270,6 +272,10 @@ def numbers_make_sense(inventory: Inventory) -> Iterator[Finding]:
                 yield Finding(
                     ("simulator", "guests", index, "id"), f"{played.id} is {declared} in guests; expected the same kind"
                 )
+        yield from _twice(
+            (("simulator", "bmcs", index), bmc.node or "", f"{bmc.node or 'every other node'} is listed twice")
+            for index, bmc in enumerate(inventory.simulator.bmcs)
+        )
         yield from _twice(
             (("simulator", "defects", index), name, f"{name} is listed twice")
             for index, name in enumerate(inventory.simulator.defects)

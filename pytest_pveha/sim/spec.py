@@ -11,7 +11,50 @@ from pytest_pveha.sim.defects import check_known
 
 GIB = 1 << 30
 
-_Spec = TypeVar("_Spec", "NodeSpec", "GuestSpec", "SiteSpec")
+_Spec = TypeVar("_Spec", "BmcSpec", "NodeSpec", "GuestSpec", "SiteSpec")
+
+
+BMC_DRIVERS = ("ipmi", "redfish")
+BMC_VENDORS = ("generic", "idrac", "ilo", "supermicro")
+BMC_PRIVILEGES = ("USER", "OPERATOR", "ADMINISTRATOR")
+BMC_STATES = ("answering", "hung", "unreachable")
+BMC_IDENTITIES = ("own", "wrong", "blank")
+
+
+@dataclass(frozen=True, slots=True)
+class BmcSpec:
+    """How a node's management controller behaves."""
+
+    driver: str = "ipmi"
+    vendor: str = "generic"
+    """Whose ways its Redfish service has."""
+    power_seconds: float = 3.0
+    """The longest from a power command to its effect; the command's answer comes before."""
+    answer_seconds: float = 0.0
+    """From a request until its answer."""
+    privilege: str = "ADMINISTRATOR"
+    """The highest level of the one user."""
+    sessions: int = 4
+    """Sessions at one time."""
+    cipher_zero: bool = False
+    """Whether IPMI lets anybody in without a password."""
+    state: str = "answering"
+    """hung: takes what is sent to it and never answers."""
+    identity: str = "own"
+    """Whose MAC address and UUID it shows."""
+    owns_watchdog: bool = False
+    """Whether the watchdog that resets the node is the BMC's own, and so stands in its log."""
+
+    def __post_init__(self) -> None:
+        for key, known in (
+            ("driver", BMC_DRIVERS),
+            ("vendor", BMC_VENDORS),
+            ("privilege", BMC_PRIVILEGES),
+            ("state", BMC_STATES),
+            ("identity", BMC_IDENTITIES),
+        ):
+            if getattr(self, key) not in known:
+                raise ValueError(f"BMC: {key} {getattr(self, key)!r}; known: {', '.join(known)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +66,7 @@ class NodeSpec:
     room: str = ""
     boot_seconds: float = 210.0
     memory_bytes: int = 64 * GIB
+    bmc: BmcSpec = BmcSpec()
 
     @property
     def system_uuid(self) -> UUID:
@@ -86,7 +130,9 @@ class SiteSpec:
     def from_json(cls, data: Mapping[str, Any]) -> SiteSpec:
         """The spec in that JSON object. Unknown or missing keys, and unknown defects, are a ValueError."""
         plain = dict(data)
-        plain["nodes"] = tuple(_build(NodeSpec, node) for node in plain.get("nodes", ()))
+        plain["nodes"] = tuple(
+            _build(NodeSpec, {**node, "bmc": _build(BmcSpec, node.get("bmc", {}))}) for node in plain.get("nodes", ())
+        )
         plain["guests"] = tuple(_build(GuestSpec, guest) for guest in plain.get("guests", ()))
         plain["defects"] = tuple(plain.get("defects", ()))
         return _build(cls, plain)

@@ -306,7 +306,7 @@ class _Service:
         spelt = {each.casefold(): each for each in allowed}
         for wanted in _RESETS[command]:
             if wanted.casefold() in spelt:
-                return spelt[wanted.casefold()]
+                return str(spelt[wanted.casefold()])
         raise ProtocolError(
             f"{self._bmc.who} has no {' or '.join(_RESETS[command])} ({command}); it knows "
             f"{', '.join(allowed) or 'nothing'}. Nothing was sent"
@@ -530,9 +530,11 @@ class _Service:
 
     def _text(self, document: _Document, key: str) -> str | None:
         value = document.get(key)
-        if value is not None and not isinstance(value, str):
+        if value is None:
+            return None
+        if not isinstance(value, str):
             raise self._strange(key, value)
-        return value
+        return str(value)
 
     def _strange(self, where: str, value: Any) -> ProtocolError:
         shown = redaction.scrub(repr(value))[:80]
@@ -569,7 +571,9 @@ class _Service:
     def _refusal(self, error: exceptions.HTTPError) -> SiteError:
         status = int(error.status_code)
         who, user = self._bmc.who, self._bmc.login.user
-        told = redaction.scrub(str(error.detail or "without a reason that Redfish knows"))[:300]
+        listed = [str(each["Message"]) for each in error.extended_info or () if each.get("Message")]
+        words = " ".join(listed) or str(error.detail or "without a reason in Redfish's form")
+        told = redaction.scrub(words)[:300]
         if status == 401:
             self._bmc.login.forget()
             return AuthRefused(
