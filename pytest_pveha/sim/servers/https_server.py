@@ -152,7 +152,7 @@ class _Handler(BaseHTTPRequestHandler):
         if length:
             body = self.rfile.read(length).decode("utf-8", "replace")
             if "json" in self.headers.get("Content-Type", ""):
-                with contextlib.suppress(ValueError):
+                with contextlib.suppress(ValueError, AttributeError):  # what is no object has no parameters
                     params |= {key: str(value) for key, value in json.loads(body).items()}
             else:
                 params |= dict(parse_qsl(body, keep_blank_values=True))

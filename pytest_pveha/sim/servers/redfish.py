@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import hmac
 import json
 import secrets
@@ -111,7 +112,7 @@ class RedfishServer:
     def answer(self, request: Request) -> Reply:
         """The reply to one request, after the time it takes."""
         if self._hung:
-            self._backend.pause(FOR_EVER)
+            self._pause(FOR_EVER, request)
             raise Gone
         with self._backend.acting(request.sock):
             try:
@@ -119,8 +120,18 @@ class RedfishServer:
             except _Refused as refusal:
                 reply = self._error(refusal)
         if self._answer_seconds:
-            self._backend.pause(self._answer_seconds)
+            self._pause(self._answer_seconds, request)
         return reply
+
+    def _pause(self, seconds: float, request: Request) -> None:
+        try:
+            self._backend.pause(seconds)
+        except Gone:
+            # the client gives up at this very moment: it must not see us hang up first
+            with contextlib.suppress(OSError):
+                while request.sock.recv(4096):
+                    pass
+            raise
 
     # --- who may ---------------------------------------------------------------------------------------------------
 
@@ -357,6 +368,7 @@ class RedfishServer:
         }
         for name in vendor.other_logs:
             found[f"{at}/{name}"] = self._log_service(name, typed=False)
+            found[f"{at}/{name}/Entries"] = _collection(f"{at}/{name}/Entries", [])
         for entry in self._listed():
             found[entry["@odata.id"]] = entry
         return found
