@@ -141,19 +141,7 @@ def _completed(inventory: Inventory, runtime: Path, described: dict[str, Any], *
                 "key_file": str(runtime / "id_ed25519"),
                 "host_key": described["host_keys"][name],
             },
-            **(
-                {
-                    "bmc": {
-                        "address": host,
-                        "port": ports["bmc"],
-                        "user": described["bmc_user"],
-                        "password": f"file:{runtime / 'bmc-password'}",
-                        "cipher": 3,
-                    }
-                }
-                if not (inventory.model.nodes[name].pdu or inventory.model.nodes[name].operator)
-                else {}
-            ),
+            **({"bmc": _bmc(inventory, name, ports["bmc"], described, runtime)} if _has_bmc(inventory, name) else {}),
         }
         for name, ports in described["nodes"].items()
     }
@@ -177,3 +165,21 @@ def _completed(inventory: Inventory, runtime: Path, described: dict[str, Any], *
     }
     supplied = inventory.supplied(extra)
     return Embedded(runtime, supplied, described["pid"], described["epoch_utc"], found, described["paced"])
+
+
+def _has_bmc(inventory: Inventory, node: str) -> bool:
+    block = inventory.model.nodes[node]
+    return block.bmc is not None or not (block.pdu or block.operator)
+
+
+def _bmc(inventory: Inventory, node: str, port: int, described: Mapping[str, Any], runtime: Path) -> dict[str, Any]:
+    """How that node's BMC is reached, by the protocol that the inventory names."""
+    block = inventory.model.nodes[node].bmc
+    redfish = block is not None and block.driver == "redfish"
+    return {
+        "address": "127.0.0.1",
+        "port": port,
+        "user": described["bmc_user"],
+        "password": f"file:{runtime / 'bmc-password'}",
+        **({"ca_file": str(runtime / "ca.pem")} if redfish else {"cipher": 3}),
+    }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from contextlib import closing
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -106,10 +107,10 @@ def warnings(site: Site) -> Iterator[str]:
             other = next((way for way in ("pdu", "operator") if getattr(node, way) is not None), None)
             what = f"power by {other} only, which this version does not use" if other else "no BMC"
             yield f"nodes.{name}: {what}: power tests on it will be not proven; add nodes.{name}.bmc"
-        elif node.bmc is not None and node.bmc.driver != "ipmi":
+        elif node.bmc is not None and node.bmc.driver == "redfish" and find_spec("sushy") is None:
             yield (
-                f"nodes.{name}.bmc.driver: {node.bmc.driver} is not spoken by this version: power tests on {name} will "
-                "be not proven; use ipmi where the board has it"
+                f"nodes.{name}.bmc.driver: redfish needs the package sushy, which is not installed here; "
+                "type: pip install 'pytest-pveha[redfish]'"
             )
     for index, guest in enumerate(site.model.guests):
         lacking = [probe.kind for probe in guest.probes if probe.kind != "tcp"]

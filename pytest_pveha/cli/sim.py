@@ -170,7 +170,13 @@ def _tell(site: Embedded, inventory: Site, speed: float) -> None:
             f"  ssh -i {_word(node.ssh.key_file)} -o UserKnownHostsFile={_word(known)} -o IdentitiesOnly=yes "
             f"-p {node.ssh.port} {node.ssh.user}@{node.address} pvecm status"
         )
-        if node.bmc is not None:
+        if node.bmc is not None and node.bmc.driver == "redfish":
+            say(
+                f"  curl --cacert {_word(site.runtime / 'ca.pem')} "
+                f'-u {node.bmc.user}:"$(cat {_word(site.runtime / "bmc-password")})" '
+                f"https://{node.bmc.address}:{node.bmc.port}/redfish/v1/Systems"
+            )
+        elif node.bmc is not None:
             say(
                 f"  ipmitool -I lanplus -H {node.bmc.address} -p {node.bmc.port} -U {node.bmc.user} "
                 f"-f {_word(site.runtime / 'bmc-password')} -C {node.bmc.cipher} -L {node.bmc.privilege} "

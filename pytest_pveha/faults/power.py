@@ -68,7 +68,7 @@ class PowerCut:
     def dead_man(self, observer: Observer, kept: str) -> DeadMan:
         """Two other nodes, in other failure domains where there are any, can switch the victim on again."""
         site = observer.site
-        command = _bmc(site.nodes[self.node]).from_a_node(f"{kept}.secret")
+        command = _bmc(site.nodes[self.node]).from_a_node(f"{kept}.secret", site.clock.deadline(BMC))
         own = site.nodes[self.node].room
         rooms: dict[str, int] = {}
         others = []

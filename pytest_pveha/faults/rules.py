@@ -102,7 +102,9 @@ def _ruleset(tag: str, traffic: Traffic) -> str:
         ]
         head = f"        type filter hook {hook} priority {EARLY}; policy accept;"
         chains.append("\n".join((f"    chain {name} {{", head, *rules, "    }")))
-    return "\n".join((f"table inet {_table(tag)} {{", *chains, "}", ""))
+    name = f"table inet {_table(tag)}"
+    # in one transaction: made if it is not there, and never twice in it (nft adds to a table that is; seen)
+    return "\n".join((name, f"delete {name}", f"{name} {{", *chains, "}", ""))
 
 
 def _chain(tag: str, traffic: Traffic) -> list[tuple[str, ...]]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Protocol
 
 from pytest_pveha.clock import Deadline, Instant
+from pytest_pveha.wire.bmc import BmcAccess, PowerCommand, SelEntry
 
-PowerCommand = Literal["on", "off", "cycle", "reset", "soft"]
+__all__ = ["Bmc", "BmcAccess", "PowerCommand", "PowerReading", "SelEntry"]
 
 
 class PowerReading(Protocol):
@@ -44,10 +45,16 @@ class Bmc(Protocol):
         """The command was accepted; its effect comes later and must be seen. Never sent twice by itself."""
 
     def identity(self, deadline: Deadline) -> dict[str, str]:
-        """Who it says it is: mac, guid and more; what it does not tell is left out."""
+        """Who it says it is: mac, guid (its own) or uuid (the system's) and more; what it does not tell is left out."""
 
-    def from_a_node(self, secret: str) -> NodeCommands:
+    def sel(self, deadline: Deadline) -> tuple[SelEntry, ...]:
+        """The system event log, oldest first; its times are by the BMC's own clock."""
+
+    def access(self, deadline: Deadline) -> BmcAccess:
+        """What our user may do there, and who else may log in."""
+
+    def from_a_node(self, secret: str, deadline: Deadline) -> NodeCommands:
         """The commands for a node's own shell; ``secret`` is the file there, for root alone, that they read it from."""
 
     def close(self) -> None:
-        """Its processes have ended."""
+        """Nothing of it is open, and its processes have ended."""

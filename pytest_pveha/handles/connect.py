@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pytest_pveha.clock import Clock
-from pytest_pveha.errors import InventoryError
+from pytest_pveha.errors import InventoryError, UsageError
 from pytest_pveha.handles.bmc import Bmc
 from pytest_pveha.handles.ceph import Ceph
 from pytest_pveha.handles.cluster import Cluster
@@ -13,13 +13,13 @@ from pytest_pveha.handles.guest import Guest, Guests, Nodes, TcpProbe
 from pytest_pveha.handles.node import BmcIdentity, Node
 from pytest_pveha.handles.site import Site
 from pytest_pveha.inventory import Site as Inventory
+from pytest_pveha.inventory.hardware import Bmc as BmcBlock
 from pytest_pveha.inventory.hardware import Node as NodeBlock
 from pytest_pveha.wire.ipmi import IpmiBmc
 from pytest_pveha.wire.pve_api import Endpoint, PveApi, Trust
 from pytest_pveha.wire.ssh import Ssh, SshTarget
 
 API_PORT = 8006
-IPMI_PORT = 623
 
 
 def connect(inventory: Inventory, clock: Clock) -> Site:
@@ -85,7 +85,7 @@ def _node(inventory: Inventory, name: str, block: NodeBlock, clock: Clock, endpo
         ports.append((split(block.address, 22)[0], block.ssh.port))
     declared = block.bmc.identity if block.bmc else None
     identity = BmcIdentity(declared.mac, declared.guid, declared.confirmed_by) if declared else None
-    return Node(name, ssh, _bmc(inventory, block, clock), clock, tuple(ports), identity, block.room or "")
+    return Node(name, ssh, _bmc(inventory, name, block, clock), clock, tuple(ports), identity, block.room or "")
 
 
 def _ssh(inventory: Inventory, name: str, block: NodeBlock, clock: Clock) -> Ssh | None:
@@ -121,19 +121,48 @@ def _ssh(inventory: Inventory, name: str, block: NodeBlock, clock: Clock) -> Ssh
     )
 
 
-def _bmc(inventory: Inventory, block: NodeBlock, clock: Clock) -> Bmc | None:
+def _bmc(inventory: Inventory, name: str, block: NodeBlock, clock: Clock) -> Bmc | None:
     bmc = block.bmc
-    if bmc is None or bmc.driver != "ipmi" or bmc.address is None or bmc.password is None:
+    if bmc is None or bmc.address is None or bmc.password is None:
         return None
+    if bmc.driver == "redfish":
+        return _redfish(inventory, name, bmc, clock)
     password = bmc.password
     return IpmiBmc(
         bmc.address,
-        bmc.port or IPMI_PORT,
+        bmc.effective_port,
         bmc.user or "",
         lambda: password.resolve(inventory.base),
         clock,
         cipher=bmc.cipher,
         privilege=bmc.privilege,
+    )
+
+
+def _redfish(inventory: Inventory, name: str, bmc: BmcBlock, clock: Clock) -> Bmc:
+    try:
+        from pytest_pveha.wire.redfish import RedfishBmc
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"{inventory.path}: nodes.{name}.bmc.driver: redfish needs the package {error.name}, which is not "
+            "installed here; type: pip install 'pytest-pveha[redfish]'"
+        ) from None
+    assert bmc.address is not None
+    assert bmc.password is not None
+    trust = Trust(
+        ca_file=inventory.file(bmc.ca_file) if bmc.ca_file else None,
+        fingerprints=(bmc.fingerprint,) if bmc.fingerprint else (),
+        shown_by="what the BMC's own web page shows",
+    )
+    password = bmc.password
+    return RedfishBmc(
+        bmc.address,
+        bmc.effective_port,
+        bmc.user or "",
+        lambda: password.resolve(inventory.base),
+        trust,
+        clock,
+        system=bmc.system,
     )
 
 

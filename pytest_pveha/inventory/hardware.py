@@ -76,6 +76,8 @@ class Bmc(Block):
     """Redfish: CA certificate of the BMC's own; or fingerprint."""
     fingerprint: Fingerprint | None = None
     """Redfish: SHA-256 fingerprint of the BMC's certificate."""
+    system: Label | None = None
+    """Redfish: id of the node's system (the last word of its path), where the service has several."""
     identity: Identity | None = None
     """How to know that it is this node's BMC."""
 

@@ -46,7 +46,7 @@ def unique_names(inventory: Inventory) -> Iterator[Finding]:
     yield from _twice(
         (
             ("nodes", name, "bmc", "address"),
-            f"{bmc.address} {bmc.effective_port}",
+            f"{bmc.address} {bmc.effective_port} {bmc.system or ''}",
             f"BMC address {bmc.address} is used twice",
         )
         for name, bmc in _bmcs(inventory)
@@ -96,6 +96,8 @@ def known_names(inventory: Inventory) -> Iterator[Finding]:
             yield from _known(("simulator", "guests", index, "node"), played.node, nodes, "node", "nodes")
         for index, special in enumerate(inventory.simulator.nodes):
             yield from _known(("simulator", "nodes", index, "name"), special.name, nodes, "node", "nodes")
+        for index, bmc in enumerate(inventory.simulator.bmcs):
+            yield from _known(("simulator", "bmcs", index, "node"), bmc.node, nodes, "node", "nodes")
 
 
 def _known(where: Where, name: str | None, known: list[str], kind: str, block: str) -> Iterator[Finding]:
@@ -123,13 +125,15 @@ def one_of_each(inventory: Inventory) -> Iterator[Finding]:
         if node.ssh.known_hosts and node.ssh.host_key:
             yield Finding(("nodes", name, "ssh"), "has both known_hosts and host_key; expected one of them")
     for name, bmc in _bmcs(inventory):
-        foreign = ("ca_file", "fingerprint") if bmc.driver == "ipmi" else ("cipher",)
+        foreign = ("ca_file", "fingerprint", "system") if bmc.driver == "ipmi" else ("cipher",)
         other = "redfish" if bmc.driver == "ipmi" else "ipmi"
         for key in foreign:
             if getattr(bmc, key) is not None:
                 yield Finding(
                     ("nodes", name, "bmc", key), f"is for driver {other}, and the driver is {bmc.driver}; remove it"
                 )
+        if bmc.driver == "redfish" and bmc.ca_file and bmc.fingerprint:
+            yield Finding(("nodes", name, "bmc"), "has both ca_file and fingerprint; expected one of them")
     if inventory.evidence.signing_key and not inventory.evidence.signer:
         yield Finding(
             ("evidence",), "has a signing_key and no signer; expected signer: who signs, usually an e-mail address"
@@ -276,6 +280,10 @@ def numbers_make_sense(inventory: Inventory) -> Iterator[Finding]:
                 yield Finding(
                     ("simulator", "guests", index, "id"), f"{played.id} is {declared} in guests; expected the same kind"
                 )
+        yield from _twice(
+            (("simulator", "bmcs", index), bmc.node or "", f"{bmc.node or 'every other node'} is listed twice")
+            for index, bmc in enumerate(inventory.simulator.bmcs)
+        )
         yield from _twice(
             (("simulator", "defects", index), name, f"{name} is listed twice")
             for index, name in enumerate(inventory.simulator.defects)

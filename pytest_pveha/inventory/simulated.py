@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
@@ -53,6 +53,31 @@ class SimulatedNode(Block):
     """Commands that are not installed on it, besides those that no node has."""
 
 
+class SimulatedBmc(Block):
+    """How the simulator plays the BMC of one node, or of all nodes that have no entry of their own."""
+
+    node: NodeName | None = None
+    """Node whose BMC it is; none = every other node's."""
+    vendor: Literal["generic", "idrac", "ilo", "supermicro"] = "generic"
+    """Redfish: whose ways it has: names, allowed commands, spelling, content types, log."""
+    power_seconds: Annotated[float, Field(ge=3, le=10)] = 3.0
+    """The longest from a power command to its effect; the command is answered before."""
+    answer_seconds: Annotated[float, Field(ge=0, le=60)] = 0.0
+    """From a request until its answer."""
+    privilege: Literal["USER", "OPERATOR", "ADMINISTRATOR"] = "ADMINISTRATOR"
+    """The highest privilege of its user."""
+    sessions: Annotated[int, Field(ge=1, le=64)] = 4
+    """Sessions that it keeps at one time."""
+    cipher_zero: bool = False
+    """IPMI: true = cipher suite 0 lets anybody in without a password."""
+    state: Literal["answering", "hung", "unreachable"] = "answering"
+    """hung = takes what is sent to it and never answers."""
+    identity: Literal["own", "wrong", "blank"] = "own"
+    """Whose MAC address and UUID it shows."""
+    owns_watchdog: bool = False
+    """true = the watchdog that resets the node is the BMC's own, and its resets stand in the BMC's log."""
+
+
 class Simulator(Block):
     """Present = the site is simulated by us, behind real protocols on this machine. Nothing real is touched."""
 
@@ -84,6 +109,8 @@ class Simulator(Block):
     """Nodes that differ from the others."""
     guests: tuple[SimulatedGuest, ...] = ()
     """Guests that need more than the above."""
+    bmcs: tuple[SimulatedBmc, ...] = ()
+    """BMCs that need more than to obey within three seconds."""
 
 
 DEFAULT_EPOCH = 1_767_340_800
@@ -141,8 +168,16 @@ def simulator_spec(inventory: Inventory) -> dict[str, Any]:
                 "boot_seconds": simulator.boot_seconds,
                 "memory_bytes": simulator.node_memory,
                 "missing_tools": sorted({*simulator.missing_tools, *missing.get(name, ())}),
+                "bmc": {"driver": node.bmc.driver if node.bmc else "ipmi", **_bmc(simulator, name)},
             }
             for number, (name, node) in enumerate(inventory.nodes.items(), 1)
         ],
         "guests": guests,
     }
+
+
+def _bmc(simulator: Simulator, node: str) -> dict[str, Any]:
+    """How that node's BMC behaves: its own entry, else the one for all."""
+    entries = {entry.node: entry for entry in simulator.bmcs}
+    entry = entries.get(node) or entries.get(None) or SimulatedBmc()
+    return entry.model_dump(exclude={"node"})

@@ -40,8 +40,9 @@ def own_bmc(observer: Observer, node: Node) -> Answer:
     contradictions: list[str] = []
     for what, theirs, ours in (
         ("MAC address", told.get("mac"), declared.mac or seen.get("mac")),
-        ("GUID", told.get("guid"), declared.guid or seen.get("guid")),
-        ("system UUID", told.get("guid"), seen.get("uuid")),
+        # by Redfish the system's UUID alone is told, which need not be the BMC's own GUID
+        ("GUID", told.get("guid") or (told.get("uuid") if declared.guid else None), declared.guid or seen.get("guid")),
+        ("system UUID", told.get("uuid") or told.get("guid"), seen.get("uuid")),
     ):
         if not _usable(theirs) or not _usable(ours):
             continue

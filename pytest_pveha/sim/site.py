@@ -21,12 +21,15 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from pytest_pveha.sim.baton import Baton
+from pytest_pveha.sim.servers.bmc import NodeBmc
 from pytest_pveha.sim.servers.certs import Authority
 from pytest_pveha.sim.servers.guests import GuestPort
 from pytest_pveha.sim.servers.https_api import ApiServer
-from pytest_pveha.sim.servers.ipmi import BmcServer, SelEntry
+from pytest_pveha.sim.servers.ipmi import BmcServer
 from pytest_pveha.sim.servers.ports import State, TcpPort, UdpPort
 from pytest_pveha.sim.servers.programs import run_program
+from pytest_pveha.sim.servers.redfish import RedfishServer
+from pytest_pveha.sim.servers.redfish_vendors import VENDORS
 from pytest_pveha.sim.servers.ssh import SshServers
 from pytest_pveha.sim.spec import SiteSpec
 from pytest_pveha.sim.timeline import Timeline
@@ -70,34 +73,6 @@ class SiteGate:
         self._baton.park(seconds)
 
 
-class NodeBmc:
-    """The BMC of one node of the world; see ``ipmi.BmcBackend``."""
-
-    def __init__(self, node: str, gate: SiteGate) -> None:
-        self._gate = gate
-        self._machine = gate.world.behind_bmc(node)
-        self.mac = self._machine.spec.bmc_mac
-        self.guid = self._machine.spec.system_uuid
-        self.ip = "127.0.0.1"
-
-    @contextmanager
-    def acting(self) -> Iterator[None]:
-        with self._gate.acting():
-            yield
-
-    def chassis_on(self) -> bool:
-        return self._machine.chassis_on
-
-    def control(self, command: str) -> None:
-        self._gate.world.chassis(self._machine.name, command)
-
-    def now(self) -> float:
-        return self._gate.world.utc()
-
-    def sel(self) -> list[SelEntry]:
-        return []
-
-
 @dataclass(slots=True)
 class _Watched:
     """A port, and what the world says its state should be."""
@@ -127,10 +102,11 @@ class SimulatedSite:
         self.runtime = runtime
         timeline = Timeline()
         self._truth = Truth(runtime / "truth.jsonl", timeline)
-        self.world = World(spec, timeline, self._truth, run=run_program)
+        self._controllers: list[NodeBmc] = []
+        self.world = World(spec, timeline, self._happened, run=run_program)
         self._unplugged = False
         self._watched: dict[int, _Watched] = {}
-        self._bmcs: list[BmcServer] = []
+        self._bmcs: list[BmcServer | RedfishServer] = []
         self.baton = Baton(
             timeline,
             runtime / "baton",
@@ -159,7 +135,7 @@ class SimulatedSite:
         nodes: dict[str, Any] = {}
         ssh_ports = {}
         for name in self.world.nodes:
-            api_port, ssh_ports[name], bmc_port = TcpPort(), TcpPort(), UdpPort()
+            api_port, ssh_ports[name] = TcpPort(), TcpPort()
             host_keys[name] = Ed25519PrivateKey.generate()
             ApiServer(
                 name,
@@ -170,13 +146,11 @@ class SimulatedSite:
                 port=api_port,
                 fingerprints=fingerprints,
             ).start()
-            bmc = BmcServer(NodeBmc(name, self._gate), BMC_USER, self._bmc_password, bmc_port.sock)
-            bmc.start()
-            self._bmcs.append(bmc)
+            bmc_port, pin = self._bmc(name, authority)
             self._watch(api_port, self._api_state(name))
-            self.world.bmcs[bmc_port.address] = BmcLogin(name, BMC_USER, self._bmc_password)
+            self.world.bmcs[bmc_port.address] = BmcLogin(name, BMC_USER, self._bmc_password, pin)
             self._watch(ssh_ports[name], self._ssh_state(name), keep=True)
-            self._watch(bmc_port, self._open_or_silent(lambda name=name: self.world.bmc_reachable(name)))  # type: ignore[misc]
+            self._watch(bmc_port, self._bmc_state(name))
             nodes[name] = {"api": api_port.port, "ssh": ssh_ports[name].port, "bmc": bmc_port.port}
         SshServers(self._gate, ssh_ports, host_keys, login.public_key()).start()
         guests = {}
@@ -201,6 +175,43 @@ class SimulatedSite:
             "nodes": nodes,
             "guests": guests,
         }
+
+    def _bmc(self, name: str, authority: Authority) -> tuple[TcpPort | UdpPort, str]:
+        """The port of that node's management controller, served, and the pin of its TLS key where it has one."""
+        controller = NodeBmc(name, self._gate)
+        self._controllers.append(controller)
+        spec = controller.spec
+        if spec.driver == "redfish":
+            tcp, certificate = TcpPort(), authority.issue(f"{name}-bmc")
+            service = RedfishServer(
+                controller,
+                BMC_USER,
+                self._bmc_password,
+                certificate.server_context(self.runtime),
+                VENDORS[spec.vendor],
+                port=tcp,
+                privilege=spec.privilege,
+                sessions=spec.sessions,
+                answer_seconds=spec.answer_seconds,
+                hung=spec.state == "hung",
+            )
+            service.start()
+            self._bmcs.append(service)
+            return tcp, certificate.pin
+        udp = UdpPort()
+        bmc = BmcServer(
+            controller,
+            BMC_USER,
+            self._bmc_password,
+            udp.sock,
+            spec.sessions,
+            privilege=spec.privilege,
+            cipher_zero=spec.cipher_zero,
+            answer_seconds=spec.answer_seconds,
+        )
+        bmc.start()
+        self._bmcs.append(bmc)
+        return udp, ""
 
     def _write_secret(self, name: str, content: bytes) -> None:
         path = self.runtime / name
@@ -230,7 +241,18 @@ class SimulatedSite:
 
         return wanted
 
+    def _bmc_state(self, node: str) -> Callable[[], State]:
+        spec = self.world.nodes[node].spec.bmc
+        # over UDP nobody can tell a controller that hangs from one that is not there
+        mute = spec.state == "unreachable" or (spec.state == "hung" and spec.driver == "ipmi")
+        return self._open_or_silent(lambda: not mute and self.world.bmc_reachable(node))
+
     # --- living ------------------------------------------------------------------------------------------------
+
+    def _happened(self, kind: str, data: dict[str, Any]) -> None:
+        self._truth(kind, data)
+        for controller in self._controllers:
+            controller.hear(kind, data)
 
     def _silent(self, port: int) -> bool:
         watched = self._watched.get(port)
@@ -262,7 +284,8 @@ class SimulatedSite:
         finally:
             self.baton.close()
             for bmc in self._bmcs:
-                bmc.stop()
+                if isinstance(bmc, BmcServer):
+                    bmc.stop()
             for watched in self._watched.values():
                 watched.port.close()
             self._truth.close()

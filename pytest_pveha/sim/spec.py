@@ -11,7 +11,50 @@ from pytest_pveha.sim.defects import check_known
 
 GIB = 1 << 30
 
-_Spec = TypeVar("_Spec", "NodeSpec", "GuestSpec", "SiteSpec")
+_Spec = TypeVar("_Spec", "BmcSpec", "NodeSpec", "GuestSpec", "SiteSpec")
+
+
+BMC_DRIVERS = ("ipmi", "redfish")
+BMC_VENDORS = ("generic", "idrac", "ilo", "supermicro")
+BMC_PRIVILEGES = ("USER", "OPERATOR", "ADMINISTRATOR")
+BMC_STATES = ("answering", "hung", "unreachable")
+BMC_IDENTITIES = ("own", "wrong", "blank")
+
+
+@dataclass(frozen=True, slots=True)
+class BmcSpec:
+    """How a node's management controller behaves."""
+
+    driver: str = "ipmi"
+    vendor: str = "generic"
+    """Whose ways its Redfish service has."""
+    power_seconds: float = 3.0
+    """The longest from a power command to its effect; the command's answer comes before."""
+    answer_seconds: float = 0.0
+    """From a request until its answer."""
+    privilege: str = "ADMINISTRATOR"
+    """The highest level of the one user."""
+    sessions: int = 4
+    """Sessions at one time."""
+    cipher_zero: bool = False
+    """Whether IPMI lets anybody in without a password."""
+    state: str = "answering"
+    """hung: takes what is sent to it and never answers."""
+    identity: str = "own"
+    """Whose MAC address and UUID it shows."""
+    owns_watchdog: bool = False
+    """Whether the watchdog that resets the node is the BMC's own, and so stands in its log."""
+
+    def __post_init__(self) -> None:
+        for key, known in (
+            ("driver", BMC_DRIVERS),
+            ("vendor", BMC_VENDORS),
+            ("privilege", BMC_PRIVILEGES),
+            ("state", BMC_STATES),
+            ("identity", BMC_IDENTITIES),
+        ):
+            if getattr(self, key) not in known:
+                raise ValueError(f"BMC: {key} {getattr(self, key)!r}; known: {', '.join(known)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +70,7 @@ class NodeSpec:
     boot_seconds: float = 210.0
     memory_bytes: int = 64 * GIB
     missing_tools: tuple[str, ...] = ()
+    bmc: BmcSpec = BmcSpec()
 
     @property
     def system_uuid(self) -> UUID:
@@ -94,7 +138,14 @@ class SiteSpec:
         """The spec in that JSON object. Unknown or missing keys, and unknown defects, are a ValueError."""
         plain = dict(data)
         plain["nodes"] = tuple(
-            _build(NodeSpec, {**node, "missing_tools": tuple(node.get("missing_tools", ()))})
+            _build(
+                NodeSpec,
+                {
+                    **node,
+                    "missing_tools": tuple(node.get("missing_tools", ())),
+                    "bmc": _build(BmcSpec, node.get("bmc", {})),
+                },
+            )
             for node in plain.get("nodes", ())
         )
         plain["guests"] = tuple(_build(GuestSpec, guest) for guest in plain.get("guests", ()))

@@ -1,4 +1,4 @@
-"""IPMI 2.0 over LAN, as the run uses it: power state, power commands, identity.
+"""IPMI 2.0 over LAN, as the run uses it: power state, power commands, identity, event log, privilege.
 
 The session lives in a child process (``ipmi_child``); every call is bounded by ``clock.guard``, whose abort kills
 that child. ipmitool stands in when pyghmi cannot agree with a BMC.
@@ -19,17 +19,18 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 from pytest_pveha.clock import SECOND, Clock, Deadline, Instant
 from pytest_pveha.errors import AuthRefused, ProtocolError, SiteError, TimedOut, Unreachable
+from pytest_pveha.wire.bmc import BmcAccess, NodeCommands, PowerCommand, PowerReading, SelEntry
+from pytest_pveha.wire.ipmi_cipher import cipher_zero_opens
+from pytest_pveha.wire.ipmi_sel import FIRST, LAST, MOST_ENTRIES, RECORD_LENGTH, decoded
 
 _log = logging.getLogger(__name__)
-
-PowerCommand = Literal["off", "on", "cycle", "reset", "soft"]
 
 _T = TypeVar("_T")
 
@@ -42,7 +43,11 @@ FAREWELL_SECONDS = 5.0
 
 _CONTROL: dict[PowerCommand, int] = {"off": 0, "on": 1, "cycle": 2, "reset": 3, "soft": 5}
 _PRIVILEGES = {"USER": 2, "OPERATOR": 3, "ADMINISTRATOR": 4}
-_CHASSIS, _APPLICATION, _TRANSPORT = 0x00, 0x06, 0x0C
+_CHASSIS, _APPLICATION, _STORAGE, _TRANSPORT = 0x00, 0x06, 0x0A, 0x0C
+_NOT_PRESENT, _LACKING = 0xCB, 0xD4
+_DISABLED, _NO_ACCESS, _MESSAGING = 2, 0x0F, 0x10
+_Ask = Callable[..., list[int]]
+"""Gives the data of one command: network function, command, data bytes."""
 _PYGHMI_SUITES = (None, 3, 17)
 _ATTEMPTS = 3
 """Helper processes that may end by themselves before a call gives up."""
@@ -52,30 +57,12 @@ _COMPLETION = {
     0xC1: "invalid command",
     0xC3: "timed out inside the BMC",
     0xC9: "parameter out of range",
+    0xCB: "requested sensor, data or record not present",
     0xCC: "invalid data field",
     0xD4: "insufficient privilege level",
     0xD5: "command not supported in the present state",
     0xFF: "unspecified error",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class PowerReading:
-    """What a BMC said about its machine's power, and between which two moments it said so."""
-
-    on: bool
-    asked_at: Instant
-    answered_at: Instant
-    via: str
-
-
-@dataclass(frozen=True, slots=True)
-class NodeCommands:
-    """What a machine of the cluster types to reach this BMC, with each cipher suite that may be needed."""
-
-    on: tuple[tuple[str, ...], ...]
-    status: tuple[tuple[str, ...], ...]
-    secret: str
 
 
 class _Died(Exception):
@@ -278,8 +265,9 @@ class IpmiBmc:
     def __repr__(self) -> str:
         return f"IpmiBmc({self._address}:{self._port})"
 
-    def from_a_node(self, secret: str) -> NodeCommands:
+    def from_a_node(self, secret: str, deadline: Deadline) -> NodeCommands:
         """The commands for another machine's shell; ``secret`` is the file there that holds the password (``-f``)."""
+        del deadline  # all of it is known
         ciphers = (17, 3) if self._cipher is None else (self._cipher,)
 
         def typed(*words: str) -> tuple[tuple[str, ...], ...]:
@@ -323,6 +311,18 @@ class IpmiBmc:
                 lambda: self._on_session(call, _identity), lambda: self._tool_identity(call), call
             )
 
+    def sel(self, deadline: Deadline) -> tuple[SelEntry, ...]:
+        """The system event log, oldest first."""
+        return self._commands(deadline, _event_log)
+
+    def access(self, deadline: Deadline) -> BmcAccess:
+        """What our user may do here, and who else may log in."""
+        return self._commands(deadline, lambda ask: _access(ask, self._user, self._privilege))
+
+    def cipher_zero(self, deadline: Deadline) -> bool:
+        """Whether anybody who knows our user's name can log in without a password, by cipher suite 0."""
+        return cipher_zero_opens(self._address, self._port, self._user, self._clock, deadline)
+
     def close(self) -> None:
         """The session is closed at the BMC, if that still listens, and no process is left."""
         with self._lock:
@@ -333,6 +333,15 @@ class IpmiBmc:
         if child is not None:
             child.farewell()
         _nursery.leave()
+
+    def _commands(self, deadline: Deadline, use: Callable[[_Ask], _T]) -> _T:
+        """What ``use`` makes of commands that only read."""
+        with self._bounded(deadline) as call:
+            return self._first_or_tool(
+                lambda: self._on_session(call, lambda child: use(partial(_ask, child))),
+                lambda: use(partial(self._tool_ask, call)),
+                call,
+            )
 
     def _read(self, deadline: Deadline, *, fresh: bool) -> PowerReading:
         def chassis(child: _Child) -> tuple[bool, Instant, str]:
@@ -488,6 +497,13 @@ class IpmiBmc:
         call.sent = True
         self._tool(call, "chassis", "power", command)
 
+    def _tool_ask(self, call: _Call, netfn: int, command: int, *data: int) -> list[int]:
+        out = self._tool(call, "raw", *(f"{byte:#04x}" for byte in (netfn, command, *data)))
+        try:
+            return list(bytes.fromhex("".join(out.split())))
+        except ValueError:
+            raise _Refused("protocol", "ipmitool's answer to 'raw' is not hexadecimal") from None
+
     def _tool_identity(self, call: _Call) -> dict[str, str]:
         found: dict[str, str] = {}
         for words, key, pattern in (
@@ -588,31 +604,85 @@ def _ask(child: _Child, netfn: int, command: int, *data: int, once: bool = False
 
 
 def _identity(child: _Child) -> dict[str, str]:
-    device = _ask(child, _APPLICATION, 0x01)
+    ask = partial(_ask, child)
+    device = ask(_APPLICATION, 0x01)
     found = {}
     if len(device) >= 11:
         found["firmware"] = f"{device[2] & 0x7F}.{device[3]:02x}"
         found["manufacturer"] = str(int.from_bytes(device[6:9], "little"))
         found["product"] = str(int.from_bytes(device[9:11], "little"))
-    guid = _optional(child, _APPLICATION, 0x08) or _optional(child, _APPLICATION, 0x37)
+    guid = _optional(ask, _APPLICATION, 0x08) or _optional(ask, _APPLICATION, 0x37)
     if len(guid) == 16:
         found["guid"] = str(UUID(bytes=bytes(reversed(guid))))  # least significant byte first: IPMI 2.0 §20.8
     for channel in (0x0E, 0x01):  # this channel; not every BMC knows it by that name
-        mac = _optional(child, _TRANSPORT, 0x02, channel, 5, 0, 0)[1:]
+        mac = _optional(ask, _TRANSPORT, 0x02, channel, 5, 0, 0)[1:]
         if len(mac) == 6:
             found["mac"] = ":".join(f"{byte:02x}" for byte in mac)
-            found["ip"] = ".".join(str(byte) for byte in _optional(child, _TRANSPORT, 0x02, channel, 3, 0, 0)[1:])
+            found["ip"] = ".".join(str(byte) for byte in _optional(ask, _TRANSPORT, 0x02, channel, 3, 0, 0)[1:])
             break
     return found
 
 
-def _optional(child: _Child, netfn: int, command: int, *data: int) -> list[int]:
+def _optional(ask: _Ask, netfn: int, command: int, *data: int) -> list[int]:
     try:
-        return _ask(child, netfn, command, *data)
+        return ask(netfn, command, *data)
     except _Refused as refusal:
         if refusal.kind != "completion":
             raise
         return []
+
+
+def _event_log(ask: _Ask) -> tuple[SelEntry, ...]:
+    """Every entry, whole, each answer naming the next (IPMI 2.0 §31.6)."""
+    found: list[SelEntry] = []
+    number = FIRST
+    while number != LAST and len(found) < MOST_ENTRIES:
+        asked = number.to_bytes(2, "little")
+        try:
+            answer = ask(_STORAGE, 0x43, 0, 0, *asked, 0, 0xFF)
+        except _Refused as refusal:
+            if refusal.code == _NOT_PRESENT and not found:  # an empty log has no first entry
+                return ()
+            raise
+        if len(answer) < 2 + RECORD_LENGTH:
+            raise _Refused("protocol", f"a log entry of {len(answer)} bytes")
+        found.append(decoded(answer[2 : 2 + RECORD_LENGTH]))
+        number = answer[0] | answer[1] << 8
+    return tuple(found)
+
+
+def _access(ask: _Ask, user: str, privilege: str) -> BmcAccess:
+    """Our user's limit on this channel and who else may log in (IPMI 2.0 §22.27, §22.29).
+
+    Without the right to look, the session itself says that its privilege is granted.
+    """
+    granted = BmcAccess(user, privilege, _PRIVILEGES[privilege] >= _PRIVILEGES["OPERATOR"], None)
+    names = {number: name for name, number in _PRIVILEGES.items()}
+    others: list[str] = []
+    own = None
+    number, last = 1, 1
+    while number <= last:
+        try:
+            told = ask(_APPLICATION, 0x44, 0x0E, number)
+        except _Refused as refusal:
+            if refusal.kind == "completion" and refusal.code == _LACKING:
+                return granted
+            if refusal.kind != "completion" or number == 1:
+                raise
+            break  # it has fewer than it says
+        if len(told) < 4:
+            raise _Refused("protocol", f"user access in {len(told)} bytes")
+        last, limit = told[0] & 0x3F, told[3] & 0x0F
+        if told[1] >> 6 != _DISABLED and told[3] & _MESSAGING and limit != _NO_ACCESS:
+            name = bytes(_optional(ask, _APPLICATION, 0x46, number)).split(b"\x00")[0].decode("ascii", "replace")
+            if name == user:
+                own = limit
+            else:
+                others.append(name)
+        number += 1
+    if own is None:
+        return BmcAccess(user, granted.level, granted.may_switch, tuple(others))
+    return BmcAccess(user, names.get(own, f"level {own}"), own >= _PRIVILEGES["OPERATOR"], tuple(others))
 
 
 _TOOL_WORDS = (
@@ -637,6 +707,9 @@ _TOOL_WORDS = (
 
 def _tool_refusal(err: str) -> _Refused:
     """What ipmitool's words mean; its exit code says only that it failed."""
+    if seen := re.search(r"\brsp=0x([0-9a-fA-F]{2})\b", err):  # of a raw command
+        given = int(seen[1], 16)
+        return _Refused("completion", _COMPLETION.get(given, "completion code of the command or vendor"), given)
     for words, kind, text, code in _TOOL_WORDS:
         if words in err:
             return _Refused(kind, text, code)

@@ -8,32 +8,24 @@ from __future__ import annotations
 
 import json
 import re
-import ssl
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from http import HTTPStatus
-from http.client import HTTPException, IncompleteRead
-from io import BytesIO
 from itertools import chain
 from typing import Any
 from urllib.parse import quote
 
 import requests
-import requests.adapters
 import tenacity
-import urllib3
-import urllib3.connection
-import urllib3.connectionpool
-import urllib3.exceptions
 
 from pytest_pveha.clock import Clock, Deadline, Instant
 from pytest_pveha.errors import AuthRefused, ProtocolError, SiteError, TimedOut, Unreachable, UsageError
 from pytest_pveha.wire import redaction
-from pytest_pveha.wire.tcp import BACKSTOP, Address, Hold, reason
-from pytest_pveha.wire.tls import Trust, open_tls
+from pytest_pveha.wire.https import Adapter, Line, bracketed, hung_up, looks_like_page, protocol_error, root
+from pytest_pveha.wire.tcp import BACKSTOP, Address, reason
+from pytest_pveha.wire.tls import Trust
 
 with warnings.catch_warnings():  # importing the backend switches urllib3's warnings off for the whole process
     from proxmoxer.backends.https import Backend, ProxmoxHTTPApiTokenAuth
@@ -370,7 +362,7 @@ class _Serializer:
         try:
             body = json.loads(response.content)
         except ValueError:
-            return {"html": True} if _looks_like_page(response) else {}
+            return {"html": True} if looks_like_page(response) else {}
         return body if isinstance(body, dict) else {}
 
     def _no_reply(self, response: requests.Response, what: str) -> ProtocolError:
@@ -381,10 +373,6 @@ class _Serializer:
             f"{begins!r}. Is another web server or a reverse proxy listening there?",
             status=response.status_code,
         )
-
-
-def _looks_like_page(response: requests.Response) -> bool:
-    return "html" in response.headers.get("Content-Type", "") or response.content.lstrip()[:1] == b"<"
 
 
 class _Door:
@@ -398,16 +386,15 @@ class _Door:
         self.who = f"{endpoint.name} ({endpoint.host}:{endpoint.port})"
 
 
-class _Line:
+class _Line(Line):
     """One thread's session with one endpoint: one kept connection, one call at a time."""
 
     def __init__(self, door: _Door, token: _Token) -> None:
+        super().__init__(door.address, door.trust, door.context)
         self.door = door
         self.token = token
-        self._hold = Hold()
-        self._ready: ssl.SSLSocket | None = None
         backend = Backend(
-            _bracketed(door.endpoint.host),
+            bracketed(door.endpoint.host),
             port=door.endpoint.port,
             user=token.user,
             token_name=token.name,
@@ -419,35 +406,8 @@ class _Line:
         self._session.auth = _TokenAuth(token)
         self._session.trust_env = False  # no proxy, no .netrc, no REQUESTS_CA_BUNDLE
         self._session.headers["Accept-Encoding"] = "identity"
-        self._session.mount("https://", _Adapter(self))
+        self._session.mount("https://", Adapter(self, who=door.who, largest=LARGEST_REPLY, what="no PVE API"))
         self._serializer = _Serializer(door.who)
-
-    def begin(self) -> Callable[[], None]:
-        """A new call has begun; returns what breaks it."""
-        self._hold = Hold()
-        return self._hold.sever
-
-    def end(self) -> None:
-        """The call has ended. If it was broken, so is its connection."""
-        self._hold.let_go()
-        if self._hold.severed:
-            self.close()
-
-    def reopen(self) -> None:
-        """A fresh connection stands; the next ``call`` uses it."""
-        self.close()
-        self._ready = open_tls(self.door.address, self.door.trust, self.door.context, self._hold)
-
-    def connection(self) -> ssl.SSLSocket:
-        """The connection for the request now to be sent."""
-        ready, self._ready = self._ready, None
-        if ready is None:
-            return open_tls(self.door.address, self.door.trust, self.door.context, self._hold)
-        return ready
-
-    def sending(self, sock: ssl.SSLSocket) -> None:
-        """A request is about to be written to ``sock``: the deadline breaks that one."""
-        self._hold.take(sock)
 
     def call(self, method: str, path: str, params: Mapping[str, Any]) -> Any:
         """``data`` of the answer."""
@@ -472,81 +432,23 @@ class _Line:
             return error.with_traceback(None)
         if isinstance(error, TimedOut):
             return _Gone(f"{who} did not answer within the deadline")
-        root = _root(error)
-        if isinstance(root, IncompleteRead | urllib3.exceptions.IncompleteRead):
-            return ProtocolError(f"{who} cut its answer to {path} off: {root}")
-        if isinstance(root, ConnectionError | ssl.SSLEOFError | ssl.SSLZeroReturnError):
+        cause = root(error)
+        if told := protocol_error(who, path, cause):
+            return told
+        if hung_up(cause):
             return (
                 _Reset(f"{who} closed the connection without an answer")
-                if path and not isinstance(root, ConnectionRefusedError)
-                else _Gone(f"{who}: {reason(root)}")
+                if path and not isinstance(cause, ConnectionRefusedError)
+                else _Gone(f"{who}: {reason(cause)}")
             )
-        if isinstance(root, HTTPException | urllib3.exceptions.HTTPError | ssl.SSLError | requests.RequestException):
-            what = f"{type(root).__name__}: {redaction.scrub(str(root))[:200]}"
-            return ProtocolError(f"{who} answered something that is not HTTP as we know it ({what})")
-        if isinstance(root, OSError):
-            return _Gone(f"{who}: {reason(root)}")
+        if isinstance(cause, OSError):
+            return _Gone(f"{who}: {reason(cause)}")
         raise error
 
     def close(self) -> None:
         """No connection is open."""
         self._session.close()
-        if self._ready is not None:
-            self._ready.close()
-            self._ready = None
-
-
-class _Adapter(requests.adapters.HTTPAdapter):
-    """Connections are ours, answers are read whole and bounded, redirects are refused."""
-
-    def __init__(self, line: _Line) -> None:
-        self._line = line
-        super().__init__(pool_connections=1, pool_maxsize=1)
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        pools = {"https": partial(_Pool, line=self._line)}
-        self.poolmanager.pool_classes_by_scheme = pools
-
-    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
-        """Whom we trust is settled in ``open_tls``, not by requests' CA bundle."""
-
-    def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
-        response = super().build_response(req, resp)
-        who = self._line.door.who
-        if HTTPStatus.MULTIPLE_CHOICES <= response.status_code < HTTPStatus.BAD_REQUEST:
-            resp.close()
-            to = redaction.scrub(response.headers.get("Location", "nowhere"))
-            raise ProtocolError(f"{who} redirects to {to}: that is no PVE API", status=response.status_code)
-        body = resp.read(LARGEST_REPLY + 1, decode_content=True)
-        if len(body) > LARGEST_REPLY:
-            resp.close()
-            raise ProtocolError(f"{who} answers more than {LARGEST_REPLY >> 20} MiB", status=response.status_code)
-        resp.release_conn()
-        response.raw = BytesIO(body)
-        return response
-
-
-class _Pool(urllib3.connectionpool.HTTPSConnectionPool):
-    def __init__(self, *args: Any, line: _Line, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.ConnectionCls = partial(_Connection, line=line)  # type: ignore[assignment]
-
-
-class _Connection(urllib3.connection.HTTPSConnection):
-    """urllib3's, over a socket that we opened, checked, and can break."""
-
-    def __init__(self, *args: Any, line: _Line, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._line = line
-
-    def connect(self) -> None:
-        self.sock = self._line.connection()
-        self.is_verified = True
-
-    def request(self, *args: Any, **kwargs: Any) -> None:
-        self._line.sending(self.sock)  # type: ignore[arg-type]
-        super().request(*args, **kwargs)
+        super().close()
 
 
 def _refusal(who: str, token: _Token, path: str, status: int, text: str) -> SiteError:
@@ -583,25 +485,6 @@ def _words(phrase: str | None, body: Mapping[str, Any]) -> str:
     return " - ".join(word for word in words if word)
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """``error`` and what the libraries wrapped in it, outermost first."""
-    seen: list[BaseException] = []
-    queue = [error]
-    while queue:
-        here = queue.pop(0)
-        if any(here is known for known in seen):
-            continue
-        seen.append(here)
-        yield here
-        inner = [getattr(here, "reason", None), *here.args, here.__cause__]
-        queue.extend(each for each in inner if isinstance(each, BaseException))
-
-
-def _root(error: BaseException) -> BaseException:
-    *_, root = _causes(error)
-    return root
-
-
 def _plain(value: Any) -> Any:
     """PVE's forms know no True: booleans are 1 and 0."""
     if isinstance(value, bool):
@@ -609,10 +492,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple | set | frozenset):
         return [_plain(each) for each in value]
     return value
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host and not host.startswith("[") else host
 
 
 __all__ = ["Endpoint", "PveApi", "Reply", "Trust", "api_path"]

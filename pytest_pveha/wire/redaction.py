@@ -23,6 +23,8 @@ LOGGERS = (
     "urllib3.util.retry",
     "paramiko.transport",
     "paramiko.hostkeys",
+    "sushy.connector",
+    "sushy.exceptions",
     "testinfra",
     "pytest_pveha.wire.ssh.transport",
 )

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import re
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 
 from pytest_pveha.errors import AuthRefused, ProtocolError, UsageError
 from pytest_pveha.wire.tcp import Address, Hold
@@ -21,10 +25,12 @@ class Trust:
             ``/etc/pve/pve-root-ca.pem``.
         fingerprints: SHA-256, 64 hexadecimal digits with or without colons, as ``pvenode cert info`` and the GUI print
             them; any one may match.
+        shown_by: where the peer's owner reads the fingerprint of a renewed certificate.
     """
 
     ca_file: Path | None = None
     fingerprints: tuple[str, ...] = ()
+    shown_by: str = "`pvenode cert info` there"
 
     def __post_init__(self) -> None:
         if (self.ca_file is None) == (not self.fingerprints):
@@ -61,7 +67,7 @@ class Trust:
             raise AuthRefused(
                 f"certificate of {who} is not the one in the inventory: it shows SHA-256 {_colons(shown)}, the "
                 f"inventory has {' or '.join(_colons(pin) for pin in self.fingerprints)}. Nothing was sent to it. "
-                f"If the certificate was renewed, compare with `pvenode cert info` there, then change the inventory."
+                f"If the certificate was renewed, compare with {self.shown_by}, then change the inventory."
             )
 
 
@@ -106,6 +112,13 @@ def _told(who: str, error: BaseException) -> AuthRefused | ProtocolError | OSErr
             return ConnectionResetError(f"{who} hung up during the TLS handshake")
         return ProtocolError(f"{who} speaks no TLS that we accept: {error.reason or error}")
     return None
+
+
+def public_key_pin(certificate: bytes) -> str:
+    """SHA-256 of a certificate's public key, base64, as curl(1) pins it (RFC 7469 §2.4)."""
+    key = x509.load_der_x509_certificate(certificate).public_key()
+    info = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return base64.b64encode(hashlib.sha256(info).digest()).decode()
 
 
 def _plain(fingerprint: str) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from cli_kit import EXAMPLE, SIMULATED, Realish, Shell
 
+from pytest_pveha.cli import check
 from pytest_pveha.inventory import load, node_digest
 
 
@@ -21,12 +22,21 @@ def test_the_example_is_accepted_without_connecting(shell: Shell) -> None:
 
 
 def test_what_this_version_cannot_ask_is_named(shell: Shell) -> None:
-    """Probes and BMCs that are valid and not used yet are warnings, never silence."""
+    """Probes that are valid and not used yet are warnings, never silence."""
     warnings = "\n".join(shell.pveha("check", "--no-connect", EXAMPLE).starting("warning"))
     assert "vm:101: this version cannot ask http, icmp" in warnings
     assert "vm:102: this version cannot ask agent" in warnings
-    assert "nodes.pve3.bmc.driver: redfish" in warnings
     assert "ct:103" not in warnings
+
+
+def test_redfish_without_its_package_is_a_warning(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An inventory that asks for Redfish where sushy is not installed says what to type; where it is, nothing."""
+    said = "nodes.pve3.bmc.driver: redfish needs the package sushy"
+    assert said not in shell.pveha("check", "--no-connect", EXAMPLE).out
+    monkeypatch.setattr("pytest_pveha.cli.check.find_spec", lambda name: None)
+    text = "\n".join(check.warnings(load(EXAMPLE)))
+    assert said in text
+    assert "pip install 'pytest-pveha[redfish]'" in text
 
 
 def test_a_node_without_power_switch_is_a_warning(shell: Shell) -> None:

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import socket
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 from uuid import UUID
 
-from pytest_pveha.sim.gate import Gone
-from pytest_pveha.sim.servers.ipmi import BmcServer, SelEntry
+from pytest_pveha.sim.servers.bmc import SelEntry
+from pytest_pveha.sim.servers.certs import Authority
+from pytest_pveha.sim.servers.ipmi import BmcServer
+from pytest_pveha.sim.servers.ports import Silence
+from pytest_pveha.sim.servers.redfish import RedfishServer
+from pytest_pveha.sim.servers.redfish_vendors import VENDORS
 
 USER = "pveha"
 PASSWORD = "Tr0ub4dor&3 'x"
@@ -31,6 +38,10 @@ class Machine:
         self.dropped = 0
         """Datagrams that were not answered."""
         self.when_silent: Callable[[], None] = lambda: None
+        self.going = ""
+        """What the BMC believes to be under way: on, off or nothing."""
+        self.paused: list[float] = []
+        self.when_paused: Callable[[], None] = lambda: None
         self.log: list[SelEntry] = [
             SelEntry(1767340000.0, sensor_type=0x09, sensor=0x30, event_type=0x6F, data=b"\x00\xff\xff"),
             SelEntry(1767340100.0, sensor_type=0x23, sensor=0x71, event_type=0x6F, data=b"\x01\xff\xff"),
@@ -38,10 +49,10 @@ class Machine:
         self._lock = threading.Lock()
 
     @contextmanager
-    def acting(self) -> Iterator[None]:
+    def acting(self, sock: socket.socket | None = None) -> Iterator[None]:
         if self.silent_from == "now":
             self.dropped += 1
-            raise Gone
+            raise Silence
         with self._lock:
             yield
 
@@ -54,11 +65,18 @@ class Machine:
             self.silent_from = "now"
             self.dropped += 1
             self.when_silent()
-            raise Gone
+            raise Silence
         if command in ("on", "off"):
             self.on = command == "on"
         elif command == "soft":
             self.on = False
+
+    def under_way(self) -> str:
+        return self.going
+
+    def pause(self, seconds: float) -> None:
+        self.paused.append(seconds)
+        self.when_paused()
 
     def now(self) -> float:
         return self.time
@@ -67,18 +85,60 @@ class Machine:
         return self.log
 
 
+class RedfishBench:
+    """A running Redfish service, its machine and its port, and the CA that signed its certificate."""
+
+    def __init__(self, folder: Path, vendor: str = "generic", **more: Any) -> None:
+        self.machine = Machine()
+        self.machine.ip = "127.0.0.1"
+        authority = Authority("bench")
+        self.ca = folder / "ca.pem"
+        self.ca.write_bytes(authority.pem)
+        context = authority.issue("bmc").server_context(folder)
+        self.server = RedfishServer(self.machine, USER, PASSWORD, context, VENDORS[vendor], **more)
+        self.port = self.server.port.port
+        self.server.start()
+
+    def close(self) -> None:
+        self.server.port.close()
+
+
+@contextmanager
+def redfish(vendor: str = "generic", **more: Any) -> Iterator[RedfishBench]:
+    """A Redfish service that answers while open."""
+    with tempfile.TemporaryDirectory() as folder:
+        bench = RedfishBench(Path(folder), vendor, **more)
+        try:
+            yield bench
+        finally:
+            bench.close()
+
+
 class Bench:
     """A running BMC, its machine and its port."""
 
     def __init__(
-        self, machine: Machine, max_sessions: int = 4, *, privilege: str = "ADMINISTRATOR", cipher_zero: bool = False
+        self,
+        machine: Machine,
+        max_sessions: int = 4,
+        *,
+        privilege: str = "ADMINISTRATOR",
+        cipher_zero: bool = False,
+        answer_seconds: float = 0.0,
     ) -> None:
         self.machine = machine
         self._sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._sock.bind(("127.0.0.1", 0))
         self.port: int = self._sock.getsockname()[1]
         self.server = BmcServer(
-            machine, USER, PASSWORD, self._sock, max_sessions, privilege=privilege, cipher_zero=cipher_zero
+            machine,
+            USER,
+            PASSWORD,
+            self._sock,
+            max_sessions,
+            privilege=privilege,
+            cipher_zero=cipher_zero,
+            answer_seconds=answer_seconds,
         )
         self.server.start()
 
@@ -88,9 +148,9 @@ class Bench:
 
 
 @contextmanager
-def bmc(max_sessions: int = 4, *, privilege: str = "ADMINISTRATOR", cipher_zero: bool = False) -> Iterator[Bench]:
+def bmc(max_sessions: int = 4, **more: Any) -> Iterator[Bench]:
     """A BMC that answers while open."""
-    bench = Bench(Machine(), max_sessions, privilege=privilege, cipher_zero=cipher_zero)
+    bench = Bench(Machine(), max_sessions, **more)
     try:
         yield bench
     finally:

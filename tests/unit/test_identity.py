@@ -108,3 +108,12 @@ def test_a_declared_identity_is_compared_without_the_node() -> None:
     """What the inventory declares stands in for what the node cannot read."""
     assert asked({"mac": "02-00-00-00-00-01"}, BmcIdentity(mac="02:00:00:00:00:01")).verdict == "yes"
     assert asked({"mac": "02:00:00:00:00:02"}, BmcIdentity(mac="02:00:00:00:00:01")).verdict == "no"
+
+
+def test_by_redfish_the_system_is_told() -> None:
+    """The system's UUID is compared with the board's and with what is declared, never with the BMC's own GUID."""
+    assert asked({"uuid": GUID}, uuid=MIXED, guid="99999999-4455-6677-8899-aabbccddeeff").verdict == "yes"
+    assert asked({"uuid": GUID}, BmcIdentity(guid=GUID)).verdict == "yes"
+    assert asked({"uuid": GUID}, BmcIdentity(guid="99999999-4455-6677-8899-aabbccddeeff"), uuid=GUID).verdict == "no"
+    assert asked({"uuid": GUID}, uuid="99999999-4455-6677-8899-aabbccddeeff").verdict == "no"
+    assert asked({"uuid": BLANK}, uuid=GUID).verdict == "cant_tell"

@@ -19,6 +19,7 @@ from pytest_pveha.errors import InventoryError
 from pytest_pveha.inventory import Inventory, Site, document, load, parse_duration, simulator_spec
 from pytest_pveha.inventory.load import checked
 from pytest_pveha.inventory.values import host_port, joined
+from pytest_pveha.sim.spec import SiteSpec
 
 ROOT = Path(__file__).parents[2]
 SIM = ROOT / "inventories" / "sim-3node.yml"
@@ -233,6 +234,16 @@ def test_spec_says_what_a_node_lacks(tmp_path: Path) -> None:
     spec = simulator_spec(site_of(tmp_path, text).model)
     assert spec["links"] == 2
     assert [node["missing_tools"] for node in spec["nodes"]] == [["nft"], ["ipmitool", "nft"]]
+
+
+def test_spec_says_how_each_bmc_is_played(tmp_path: Path) -> None:
+    """A BMC is played as its own entry says, else as the entry for all; its protocol is its node's."""
+    bmcs = "{seed: 1, bmcs: [{vendor: ilo}, {node: pve2, state: hung, power_seconds: 8}]}"
+    text = SIMULATED.replace("pve1: {room: a}", "pve1: {bmc: {driver: redfish}}").replace("{seed: 1}", bmcs)
+    one, two = (node["bmc"] for node in simulator_spec(site_of(tmp_path, text).model)["nodes"])
+    assert (one["driver"], one["vendor"], one["state"], one["power_seconds"]) == ("redfish", "ilo", "answering", 3)
+    assert (two["driver"], two["vendor"], two["state"], two["power_seconds"]) == ("ipmi", "generic", "hung", 8)
+    assert SiteSpec.from_json(simulator_spec(site_of(tmp_path, text).model)).nodes[1].bmc.state == "hung"
 
 
 def test_spec_places_guests_in_turn(tmp_path: Path) -> None:

@@ -53,6 +53,8 @@ def test_nft_drops_both_ways_and_counts() -> None:
     rules.put(node, TAG, TRAFFIC, deadline())
     assert node.typed == [("nft", "-f", "-")]
     assert node.inputs == [
+        "table inet pveha_0a1b2c3d_partition_1\n"
+        "delete table inet pveha_0a1b2c3d_partition_1\n"
         "table inet pveha_0a1b2c3d_partition_1 {\n"
         "    chain from {\n"
         "        type filter hook input priority -300; policy accept;\n"

@@ -6,6 +6,8 @@ constraints), so that clients with VERIFY_X509_STRICT accept the chain.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import ipaddress
 import ssl
 from dataclasses import dataclass
@@ -32,6 +34,13 @@ class NodeCertificate:
     key_pem: bytes
     fingerprint: str
     """SHA-256, upper case, colons between bytes."""
+
+    @property
+    def pin(self) -> str:
+        """SHA-256 of its public key, base64, as curl pins it."""
+        key = x509.load_pem_x509_certificate(self.certificate_pem).public_key()
+        info = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+        return base64.b64encode(hashlib.sha256(info).digest()).decode()
 
     def server_context(self, folder: Path) -> ssl.SSLContext:
         """A server context with this certificate; its files are left in ``folder``, the key readable by us only."""

@@ -37,6 +37,8 @@ class Request:
     """Query and body together, as PVE treats them; of a repeated key the last."""
     authorization: str
     sock: socket.socket
+    token: str = ""
+    """The header X-Auth-Token, of a Redfish session."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +63,11 @@ Answer = Callable[[Request], Reply]
 class HttpsServer:
     """Serves ``answer`` on ``port`` until closed. Raising Silence in it leaves the client hanging, Gone hangs up."""
 
-    def __init__(self, name: str, port: TcpPort, tls: ssl.SSLContext, answer: Answer) -> None:
+    def __init__(
+        self, name: str, port: TcpPort, tls: ssl.SSLContext, answer: Answer, *, server: str = "pve-api-daemon/3.0"
+    ) -> None:
         self.name = name
+        self._server = server
         self.port = port
         self._tls = tls
         self._answer = answer
@@ -84,7 +89,7 @@ class HttpsServer:
             sock.settimeout(_HANDSHAKE_SECONDS)
             sock.do_handshake()
             sock.settimeout(None)
-            handler = _Handler(sock, self._answer)
+            handler = _Handler(sock, self._answer, self._server)
         except OSError as error:  # ssl.SSLError is one: a client that is gone, or speaks no TLS
             log.debug("%s: connection ended: %s", self.name, error)
         except Exception:
@@ -114,11 +119,11 @@ class _Handler(BaseHTTPRequestHandler):
     """One connection's requests, one after the other."""
 
     protocol_version = "HTTP/1.1"
-    server_version = "pve-api-daemon/3.0"
     sys_version = ""
     wbufsize = -1
 
-    def __init__(self, sock: ssl.SSLSocket, answer: Answer) -> None:
+    def __init__(self, sock: ssl.SSLSocket, answer: Answer, server: str) -> None:
+        self.server_version = server
         self._sock = sock
         self._answer = answer
         self.silenced = False
@@ -147,11 +152,12 @@ class _Handler(BaseHTTPRequestHandler):
         if length:
             body = self.rfile.read(length).decode("utf-8", "replace")
             if "json" in self.headers.get("Content-Type", ""):
-                with contextlib.suppress(ValueError):
+                with contextlib.suppress(ValueError, AttributeError):  # what is no object has no parameters
                     params |= {key: str(value) for key, value in json.loads(body).items()}
             else:
                 params |= dict(parse_qsl(body, keep_blank_values=True))
-        return Request(self.command, url.path, params, self.headers.get("Authorization", ""), self._sock)
+        token = self.headers.get("X-Auth-Token", "")
+        return Request(self.command, url.path, params, self.headers.get("Authorization", ""), self._sock, token)
 
     def _send(self, reply: Reply) -> None:
         self.send_response_only(reply.status, reply.reason)

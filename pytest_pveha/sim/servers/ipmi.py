@@ -13,7 +13,8 @@ import threading
 
 from pytest_pveha.sim.gate import Gone
 from pytest_pveha.sim.servers import ipmi_session as wire
-from pytest_pveha.sim.servers.ipmi_commands import BmcBackend, Commands, SelEntry, guid_bytes
+from pytest_pveha.sim.servers.bmc import BmcBackend, SelEntry
+from pytest_pveha.sim.servers.ipmi_commands import Commands, guid_bytes
 
 __all__ = ["BmcBackend", "BmcServer", "SelEntry"]
 
@@ -28,6 +29,7 @@ class BmcServer:
         max_sessions: established sessions at one time; one more is refused with "insufficient resources".
         privilege: the highest level of the one user (USER, OPERATOR or ADMINISTRATOR).
         cipher_zero: also offer suite 0, with which anybody logs in without a password.
+        answer_seconds: from a datagram until its answer, in the site's time.
     """
 
     def __init__(
@@ -40,10 +42,12 @@ class BmcServer:
         *,
         privilege: str = "ADMINISTRATOR",
         cipher_zero: bool = False,
+        answer_seconds: float = 0.0,
     ) -> None:
         suites = (*((wire.SUITE_0,) if cipher_zero else ()), wire.SUITE_3, wire.SUITE_17)
         level = wire.PRIVILEGES[privilege]
         self._backend = backend
+        self._answer_seconds = answer_seconds
         self._sock = sock
         # how often everything was dropped: asked for, and done by the serving thread. A counter and no lock, because
         # drop_sessions is called with the world held, and the serving thread waits for the world
@@ -101,8 +105,17 @@ class BmcServer:
             except OSError:  # thrown away meanwhile
                 continue
             reply = self._handle(data, drops)
-            if reply is not None:
+            if reply is not None and self._still_wanted():
                 self._reply(reply, peer)
+
+    def _still_wanted(self) -> bool:
+        """Whether somebody waits for the answer once this BMC has got round to it."""
+        if self._answer_seconds:
+            try:
+                self._backend.pause(self._answer_seconds)
+            except Gone:
+                return False
+        return True
 
     def _reply(self, reply: bytes, peer: tuple[str, int]) -> None:
         try:

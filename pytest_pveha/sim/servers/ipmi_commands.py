@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import ipaddress
 import struct
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 from uuid import UUID
 
+from pytest_pveha.sim.servers.bmc import BmcBackend
 from pytest_pveha.sim.servers.ipmi_session import ADMINISTRATOR, OPERATOR, USER, Request, Session, Suite
 
 CHASSIS, APPLICATION, STORAGE, TRANSPORT = 0x00, 0x06, 0x0A, 0x0C
@@ -33,45 +32,6 @@ CHANNEL = 1
 FIRMWARE = (2, 0x41)
 MANUFACTURER = 0
 PRODUCT = 0x0001
-
-
-@dataclass(frozen=True, slots=True)
-class SelEntry:
-    """One system event record (table 32-1)."""
-
-    at: float
-    """UTC, seconds since 1970, by the BMC's clock."""
-    sensor_type: int
-    sensor: int
-    event_type: int
-    data: bytes = b"\x00\xff\xff"
-    asserted: bool = True
-
-
-class BmcBackend(Protocol):
-    """The machine that a BMC belongs to. Everything but ``acting`` is only asked for inside it."""
-
-    @property
-    def mac(self) -> str: ...
-    @property
-    def ip(self) -> str: ...
-    @property
-    def guid(self) -> UUID: ...
-
-    def acting(self) -> AbstractContextManager[object]:
-        """The machine held still while open; raises Gone when the datagram is to be dropped unanswered."""
-
-    def chassis_on(self) -> bool:
-        """What the BMC says about the power."""
-
-    def control(self, command: str) -> None:
-        """Power command accepted (off, on, cycle, reset, diag, soft); its effect comes later."""
-
-    def now(self) -> float:
-        """UTC, seconds since 1970, by the site's time."""
-
-    def sel(self) -> Sequence[SelEntry]:
-        """The event log, oldest first."""
 
 
 Answer = tuple[int, bytes]

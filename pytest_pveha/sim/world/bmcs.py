@@ -12,3 +12,5 @@ class BmcLogin:
     node: str
     user: str
     password: str
+    pin: str = ""
+    """SHA-256 of its TLS public key, base64; empty where it speaks IPMI."""

@@ -3,6 +3,7 @@
 from pytest_pveha.sim.servers.commands import (
     bmc,
     cluster,
+    curl,
     files,
     filters,
     guests,
@@ -18,6 +19,7 @@ __all__ = [
     "COMMANDS",
     "bmc",
     "cluster",
+    "curl",
     "files",
     "filters",
     "guests",

@@ -47,7 +47,7 @@ def _ipmitool(call: Invocation) -> Result:
         return Result(1, err=f"{missing}\n")
     world = call.facts.world
     login = world.bmcs.get((asked.host, asked.port))
-    if login is None or not world.bmc_reachable(login.node):
+    if login is None or login.pin or not world.bmc_reachable(login.node):
         return Result(1, err=_NO_SESSION, wait=_DEAD_SECONDS)
     if (asked.user, asked.password) != (login.user, login.password):
         return Result(1, err=_NO_SESSION, wait=_ASKING_SECONDS)

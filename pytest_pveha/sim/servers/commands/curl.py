@@ -1,0 +1,68 @@
+"""curl, to a Redfish BMC on the management network: its power state, and switching it.
+
+Exit statuses: curl(1), 22 (HTTP error with --fail), 28 (timed out), 90 (public key does not match the pinned one).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from urllib.parse import urlsplit
+
+from pytest_pveha.sim.servers.commands.registry import command
+from pytest_pveha.sim.servers.shell import Invocation, Result
+from pytest_pveha.sim.world.files import FileTrouble
+
+_WITH_VALUE = frozenset({"--max-time", "--pinnedpubkey", "--config", "--header", "--data", "--request"})
+_USER = re.compile(r'^\s*user\s*=\s*"((?:[^"\\]|\\.)*)"\s*$', re.MULTILINE)
+_RESETS = {"On": "on", "ForceOff": "off", "ForceRestart": "reset", "PowerCycle": "cycle", "GracefulShutdown": "soft"}
+_ASKING_SECONDS = 0.2
+
+
+@command("curl")
+def _curl(call: Invocation) -> Result:
+    given, url = _parsed(call.args)
+    parts = urlsplit(url)
+    world = call.facts.world
+    login = world.bmcs.get((parts.hostname or "", parts.port or 443))
+    if login is None or not login.pin or not world.bmc_reachable(login.node):
+        seconds = float(given.get("--max-time", "300"))
+        return Result(
+            28, err=f"curl: (28) Connection timed out after {seconds * 1000:.0f} milliseconds\n", wait=seconds
+        )
+    if given.get("--pinnedpubkey", "") != f"sha256//{login.pin}":
+        return Result(90, err="curl: (90) SSL: public key does not match pinned public key\n", wait=_ASKING_SECONDS)
+    if _user(call, given.get("--config", "")) != f"{login.user}:{login.password}":
+        return Result(22, err="curl: (22) The requested URL returned error: 401\n", wait=_ASKING_SECONDS)
+    machine = world.behind_bmc(login.node)
+    if parts.path.endswith("/Actions/ComputerSystem.Reset") and "--data" in given:
+        wanted = str(json.loads(given["--data"]).get("ResetType"))
+        if wanted not in _RESETS:
+            return Result(22, err="curl: (22) The requested URL returned error: 400\n", wait=_ASKING_SECONDS)
+        world.chassis(machine.name, _RESETS[wanted])
+        return Result(wait=_ASKING_SECONDS)
+    if "/Systems/" in parts.path:
+        return Result(out=json.dumps({"PowerState": "On" if machine.chassis_on else "Off"}), wait=_ASKING_SECONDS)
+    return Result(22, err="curl: (22) The requested URL returned error: 404\n", wait=_ASKING_SECONDS)
+
+
+def _parsed(args: list[str]) -> tuple[dict[str, str], str]:
+    given: dict[str, str] = {}
+    url = ""
+    words = iter(args)
+    for word in words:
+        if word in _WITH_VALUE:
+            given[word] = next(words, "")
+        elif not word.startswith("-"):
+            url = word
+    return given, url
+
+
+def _user(call: Invocation, path: str) -> str:
+    """The user and password of a curl configuration file."""
+    try:
+        text = call.facts.world.files[call.facts.node.name].read(path)
+    except FileTrouble:
+        return ""
+    found = _USER.search(text)
+    return re.sub(r"\\(.)", r"\1", found[1]) if found else ""
