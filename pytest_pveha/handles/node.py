@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from testinfra.host import Host
 
 _PROCESS = re.compile(r"^\s*(?P<pid>\d+)\s+(?P<age>\d+)\s+(?P<args>.*)$")
-_VM = re.compile(r"(?:^|/)(?:kvm|qemu-system-\S+)\s(?:.*\s)?-id\s+(?P<id>\d+)(?:\s|$)")
-_CT = re.compile(r"(?:^|/)lxc-start\s(?:.*\s)?-n\s*(?P<id>\d+)(?:\s|$)")
+# from the first word on: a shell whose command speaks of `/usr/bin/kvm -id 102` is no guest
+_VM = re.compile(r"(?:\S*/)?(?:kvm|qemu-system-\S+)\s(?:.*\s)?-id\s+(?P<id>\d+)(?:\s|$)")
+_CT = re.compile(r"(?:\S*/)?lxc-start\s(?:.*\s)?-n\s*(?P<id>\d+)(?:\s|$)")
 _QUORUM = re.compile(
     r"^(?P<key>Nodes|Quorate|Expected votes|Total votes|Quorum|Flags):[ \t]+(?P<value>\S.*)$", re.MULTILINE
 )
@@ -127,7 +128,7 @@ class Node:
             if (process := _PROCESS.match(line)) is None:
                 continue
             for kind, pattern in (("vm", _VM), ("ct", _CT)):
-                if found := pattern.search(process["args"]):
+                if found := pattern.match(process["args"]):
                     ages[f"{kind}:{found['id']}"] = int(process["age"])
         return Processes(ages, result.asked_at, result.answered_at)
 

@@ -466,6 +466,28 @@ def test_ipmitool_for_other_suites() -> None:
         bmc_.power_state(LiveClock().deadline(AMPLE))
 
 
+@pytest.mark.parametrize(
+    ("stderr", "kind", "words"),
+    [
+        # ipmitool 1.8.19 against OpenIPMI's ipmi_sim 2.0.33: suite 17, 12 and 8, in this order
+        ("Error in open session response message : invalid authentication algorithm\n", "suite", "refused"),
+        ("ipmitool: lanplus.c:1839: ipmi_lanplus_build_v2x_msg: Assertion `0' failed.\n", "suite", "ipmitool itself"),
+        (
+            "Set Session Privilege Level to OPERATOR failed\n"
+            "Error: Unable to establish IPMI v2 / RMCP+ session\nClose Session command failed\n",
+            "refused",
+            "or the cipher suite",
+        ),
+    ],
+)
+def test_what_ipmitool_says_of_a_suite_that_does_not_work(stderr: str, kind: str, words: str) -> None:
+    """A cipher suite that fails at the BMC, or in ipmitool, is named as the cause to look for."""
+    refusal = ipmi._tool_refusal(stderr)
+
+    assert refusal.kind == kind
+    assert words in str(refusal)
+
+
 @needs_ipmitool
 def test_ipmitool_sends_a_command_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """A command whose answer never comes is sent by ipmitool once, and a BMC silent from the start is Unreachable."""

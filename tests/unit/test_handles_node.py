@@ -1,0 +1,57 @@
+"""What a node says of itself, read from replies captured on a control plane of three nodes (PVE 9.2, Debian 13)."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from pytest_pveha.clock import Deadline, LiveClock
+from pytest_pveha.handles.node import JournalLine, Node
+from pytest_pveha.wire.ssh import CommandResult, Ssh
+
+PS = """\
+     73     327 /usr/bin/pmxcfs
+    101     317 pve-ha-crm
+    112     312 pve-ha-lrm
+    159     256 /usr/bin/kvm -id 102 -name g102,debug-threads=on -no-shutdown -pidfile /var/run/qemu-server/102.pid
+    427       0 bash -c ps -eww -o pid=,etimes=,args= | grep pve-ha; true # /usr/bin/kvm -id 103 -name
+    430       0 grep -E kvm -id|pve-ha|pmxcfs
+"""
+
+JOURNAL = """\
+1795807645.546470 n2 systemd[1]: Started pve-ha-crm.service - PVE Cluster HA Resource Manager Daemon.
+-- Boot e90689d1dd0a427aa7ed62eb8394103f --
+1795808588.926276 n2 pve-ha-crm[101]: status change startup => wait_for_quorum
+"""
+
+
+class Shell:
+    """Answers every command with the same text."""
+
+    def __init__(self, stdout: str, exit_status: int = 0) -> None:
+        self._stdout = stdout
+        self._exit_status = exit_status
+
+    def run(self, command: str, *, deadline: Deadline) -> CommandResult:
+        now = LiveClock().now()
+        return CommandResult(self._exit_status, self._stdout.encode(), b"", now, now)
+
+
+def node(stdout: str, exit_status: int = 0) -> Node:
+    return Node("n2", cast("Ssh", Shell(stdout, exit_status)), None, LiveClock(), ())
+
+
+def test_a_guest_is_its_own_process_and_no_talk_of_it() -> None:
+    """A shell or a grep that names a guest's process is no guest that runs here."""
+    assert node(PS).processes(LiveClock().deadline(1)).ages == {"vm:102": 256}
+
+
+def test_a_boot_between_two_lines_of_the_journal_is_no_line() -> None:
+    """What journalctl says itself, between the boots, is left out."""
+    lines = node(JOURNAL).journal(0, ("pve-ha-crm",), LiveClock().deadline(1))
+
+    assert lines == [
+        JournalLine(
+            1795807645.546470, "systemd", "Started pve-ha-crm.service - PVE Cluster HA Resource Manager Daemon."
+        ),
+        JournalLine(1795808588.926276, "pve-ha-crm", "status change startup => wait_for_quorum"),
+    ]
