@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import tempfile
 import threading
 from collections.abc import Generator
 from pathlib import Path
@@ -15,33 +14,20 @@ from typing import Any
 import pytest
 
 from pytest_pveha import fixtures
-from pytest_pveha.approval import Approved, approved, needed
 from pytest_pveha.clock import LiveClock
-from pytest_pveha.closing import Papers, signing_key
-from pytest_pveha.errors import HealFailed, Interrupted, PvehaError, SiteError, UnsafeTarget, UsageError, WaitTimeout
+from pytest_pveha.closing import Papers
+from pytest_pveha.errors import HealFailed, Interrupted, PvehaError, SiteError, WaitTimeout
+from pytest_pveha.foresight import Foresight, declared_by
 from pytest_pveha.inventory import Site as Inventory
 from pytest_pveha.inventory import load
 from pytest_pveha.judge.verdict import Verdict
 from pytest_pveha.record.journal import read
 from pytest_pveha.report.junit import message, properties
-from pytest_pveha.report.plan import plan_lines
 from pytest_pveha.report.terminal import by_hand, summary_lines
 from pytest_pveha.report.words import clean, role
 from pytest_pveha.scenario.campaign import Campaign, Plan
-from pytest_pveha.scenario.declared import Declared
-from pytest_pveha.scenario.planning import (
-    Scene,
-    Subject,
-    canonical,
-    declared_scene,
-    digest,
-    found_scene,
-    live_scene,
-    plan,
-    refusals,
-)
+from pytest_pveha.scenario.planning import found_scene
 from pytest_pveha.scenario.run import Run
-from pytest_pveha.scenario.visit import visited
 from pytest_pveha.selection import (
     ROLES,
     asks_for,
@@ -209,7 +195,7 @@ class Hooks:
         items[:] = applying
         for item in items:
             if ours(item):
-                _declared(item)
+                declared_by(item)
         if (planning(config) or not config.option.collectonly) and any(
             item.get_closest_marker("flaky") for item in mine
         ):
@@ -231,72 +217,13 @@ class Hooks:
         finally:
             option.collectonly = option.collectonly or planning(self._config)
 
-    def _tell_plan(self, session: pytest.Session) -> None:
-        """What would be broken is told, and written where that was asked for; the exit code says whether it may be."""
-        assert self._inventory is not None
+    def _foretell(self, session: pytest.Session, foresight: Foresight) -> None:
         mine = [item for item in session.items if ours(item)]
-        try:
-            document = self._document(session, mine)
-        except SiteError as error:
-            pytest.exit(f"not planned: {error}; --pveha-no-connect plans from the inventory alone", returncode=6)
-        except PvehaError as error:
-            raise pytest.UsageError(str(error)) from None
-        raw = canonical(document)
-        if given := self._config.getoption("--pveha-plan-json"):
-            path = self._config.invocation_params.dir / str(given)
-            try:
-                path.write_bytes(raw)
-            except OSError as error:
-                raise pytest.UsageError(f"--pveha-plan-json {path}: {error.strerror}") from None
-        refused = refusals(document, self._inventory, LiveClock().utc())
-        approval = None
-        if needed(self._inventory):
-            try:
-                self._approval(document)
-                approval = ""
-            except UnsafeTarget as missing:
-                approval = str(missing)
+        lines, granted = foresight.tell(self._plan(session, mine), mine)
         self._progress.section("plan")
-        for line in plan_lines(document, refused, digest(raw), approval=approval):
+        for line in lines:
             self._progress.line(clean(line))
-        self._plan_code = FAILED if approval or any(refused.values()) else 0
-
-    def _approval(self, document: dict[str, Any]) -> Approved:
-        assert self._inventory is not None
-        inventory = self._inventory
-        with tempfile.TemporaryDirectory(prefix="pveha-") as place:
-            return approved(
-                inventory,
-                document["tests"],
-                now=LiveClock().utc(),
-                sealing_key=lambda: signing_key(self._config, inventory, Path(place)),
-            )
-
-    def _document(self, session: pytest.Session, mine: list[pytest.Item]) -> dict[str, Any]:
-        assert self._inventory is not None
-        if self._config.getoption("--pveha-no-connect"):
-            scene = declared_scene(self._inventory)
-        else:
-            with visited(self._inventory) as site:
-                scene = live_scene(site)
-            if scene.cluster != self._inventory.model.cluster.name:
-                raise UnsafeTarget(
-                    f"the API answers for cluster {scene.cluster!r}, the inventory is for "
-                    f"{self._inventory.model.cluster.name!r}: wrong endpoint, or wrong inventory"
-                )
-        return self._planned(self._plan(session, mine), mine, scene)
-
-    def _planned(self, asked: Plan, mine: list[pytest.Item], scene: Scene) -> dict[str, Any]:
-        assert self._inventory is not None
-        return plan(
-            self._inventory,
-            scene,
-            asked.scope,
-            [_subject(item) for item in mine],
-            not_selected=asked.not_selected,
-            not_applicable=asked.not_applicable,
-            waived=asked.waived,
-        )
+        self._plan_code = 0 if granted else FAILED
 
     # --- the run -----------------------------------------------------------------------------------------------
 
@@ -305,25 +232,25 @@ class Hooks:
         """The site is opened before the first test, if any of ours is selected."""
         mine = [item for item in session.items if ours(item)]
         broken = session.testsfailed and not session.config.option.continue_on_collection_errors
-        if planning(session.config) and not broken:
-            self._tell_plan(session)
+        if planning(session.config) and not broken and self._inventory is not None:
+            self._foretell(session, Foresight(self._config, self._inventory))
             session.items.clear()  # nothing is left to run for whoever has a loop of his own
             return (yield)
         if not mine or broken or session.config.option.collectonly or self._inventory is None or self._papers is None:
             return (yield)
         asked = self._plan(session, mine)
+        foresight = Foresight(self._config, self._inventory)
         campaign = Campaign(self._inventory, self._papers.root, self._tell)
         self._catch_signals()
         try:
-            if needed(self._inventory) and any(_declared(item) for item in mine):
-                self._papers.approved = self._approval(self._planned(asked, mine, declared_scene(self._inventory)))
+            self._papers.approved = foresight.approval(asked, mine)
             campaign.open(asked)
         except SiteError as error:
             pytest.exit(f"not proven: {error}", returncode=6)
         except PvehaError as error:
             raise pytest.UsageError(str(error)) from None
         self.campaign = campaign
-        self._papers.plan = self._planned(asked, mine, found_scene(self._inventory, campaign.found))
+        self._papers.plan = foresight.document(asked, mine, found_scene(self._inventory, campaign.found))
         if self._papers.approved is not None:
             self._papers.approved.store(campaign.folder)
         self._progress.line(f"site {self._inventory.name}: run {campaign.id}, evidence in {campaign.folder}")
@@ -446,7 +373,7 @@ class Hooks:
         campaign = self.campaign
         if campaign is None or not ours(item):
             return (yield)
-        declared = _declared(item)
+        declared = declared_by(item)
         expected = declared.expected if declared else 0.0
         self._ran.add(item.nodeid)
         campaign.begin(item.nodeid, title(item), expected)
@@ -600,32 +527,6 @@ class Hooks:
             for line in by_hand(read(campaign.folder / "journal.jsonl"), str(campaign.declared.path)):
                 self._progress.line(line, red=True, bold=True)
         self._progress.line(last, red=verdict.verdict == "dirty")
-
-
-def _subject(item: pytest.Item) -> Subject:
-    """The test as a plan has it."""
-    params = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
-    part = {
-        name: str(params[key])
-        for key, name in (("victim", "role"), ("node", "node"), ("guest", "guest"))
-        if key in params
-    }
-    return Subject(item.nodeid, title(item), _declared(item), **part)
-
-
-def _declared(item: pytest.Item) -> Declared | None:
-    """What a destructive test says that it breaks; None for one that only looks.
-
-    Raises:
-        pytest.UsageError: its mark cannot be understood.
-    """
-    if item.get_closest_marker("readiness") is not None:
-        return None
-    marker = item.get_closest_marker("destructive")
-    try:
-        return Declared.of(marker.kwargs if marker is not None else {})
-    except UsageError as error:
-        raise pytest.UsageError(f"{item.nodeid}: {error}") from None
 
 
 def _refuse_company(config: pytest.Config) -> None:

@@ -38,8 +38,9 @@ ALLOWED: dict[str, set[str]] = {
     "approval": {"inventory", "evidence", "scenario"},
     "selection": {"inventory"},
     "closing": {"inventory", "record", "judge", "evidence", "report", "scenario", "approval", "__init__"},
+    "foresight": {"inventory", "report", "scenario", "approval", "closing", "selection"},
     "fixtures": {"inventory", "handles", "scenario", "selection", "hooks"},
-    "hooks": {"inventory", "judge", "record", "report", "scenario", "selection", "approval", "closing", "fixtures"},
+    "hooks": {"inventory", "judge", "record", "report", "scenario", "selection", "foresight", "closing", "fixtures"},
     "plugin": {"hooks"},
     "sim": set(),
 }
