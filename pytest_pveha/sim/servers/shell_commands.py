@@ -212,7 +212,7 @@ def _content(facts: Facts, path: str) -> str | None:
         "/etc/os-release": lambda: _OS_RELEASE,
         "/etc/debian_version": lambda: "13.2\n",
         "/etc/pve/corosync.conf": lambda: _corosync_conf(facts),
-        "/etc/corosync/corosync.conf": lambda: _corosync_conf(facts),
+        "/etc/corosync/corosync.conf": lambda: _corosync_conf(facts, local=True),
         "/etc/pve/ha/manager_status": lambda: json.dumps(facts.ha_status["manager_status"], sort_keys=True),
         "/etc/pve/ha/resources.cfg": lambda: _resources_cfg(facts),
         "/etc/default/pve-ha-manager": lambda: "# select watchdog module (default is softdog)\n#WATCHDOG_MODULE=\n",
@@ -220,8 +220,10 @@ def _content(facts: Facts, path: str) -> str | None:
     return files[path]() if path in files else None
 
 
-def _corosync_conf(facts: Facts) -> str:
+def _corosync_conf(facts: Facts, *, local: bool = False) -> str:
     spec = facts.world.spec
+    names = list(facts.world.nodes)
+    behind = local and facts.world.planted("corosync-config-differs") and facts.node.name == names[-1]
     nodes = "".join(
         f"  node {{\n    name: {node.name}\n    nodeid: {node.nodeid}\n    quorum_votes: 1\n"
         f"    ring0_addr: {facts.address(node)}\n  }}\n"
@@ -231,7 +233,7 @@ def _corosync_conf(facts: Facts) -> str:
         "logging {\n  debug: off\n  to_syslog: yes\n}\n\n"
         f"nodelist {{\n{nodes}}}\n\n"
         "quorum {\n  provider: corosync_votequorum\n}\n\n"
-        f"totem {{\n  cluster_name: {spec.cluster}\n  config_version: {len(spec.nodes)}\n"
+        f"totem {{\n  cluster_name: {spec.cluster}\n  config_version: {len(spec.nodes) - behind}\n"
         "  interface {\n    linknumber: 0\n  }\n  ip_version: ipv4-6\n  link_mode: passive\n  secauth: on\n"
         f"  token_coefficient: {spec.token_coefficient}\n  version: 2\n}}\n\n"
     )

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from pytest_pveha.sim.gate import Gate, Gone
+from pytest_pveha.sim.servers.ceph_commands import CEPH_COMMANDS
 from pytest_pveha.sim.servers.ports import TcpPort
 from pytest_pveha.sim.servers.shell import Result, Shell
 from pytest_pveha.sim.servers.shell_commands import COMMANDS
@@ -121,7 +122,7 @@ class SshServers:
             process.stderr.write("This account runs commands only.\n")
             process.exit(1)
             return
-        shell = Shell(self._gate, name, COMMANDS, sock)
+        shell = Shell(self._gate, name, COMMANDS | CEPH_COMMANDS, sock)
         result = await self._in_thread(lambda: shell.run(line))
         if result is None:
             return  # nobody listens, or the node is dead: no exit status, no end
