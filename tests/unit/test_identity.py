@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from pytest_pveha.clock import Deadline, LiveClock
 from pytest_pveha.errors import ProtocolError
 from pytest_pveha.handles.node import BmcIdentity, Node
-from pytest_pveha.observe.identity import own_bmc
+from pytest_pveha.observe.identity import own_addresses, own_bmc, own_marks
 from pytest_pveha.observe.observer import Observer
 
 GUID = "00112233-4455-6677-8899-aabbccddeeff"
@@ -108,3 +109,23 @@ def test_a_declared_identity_is_compared_without_the_node() -> None:
     """What the inventory declares stands in for what the node cannot read."""
     assert asked({"mac": "02-00-00-00-00-01"}, BmcIdentity(mac="02:00:00:00:00:01")).verdict == "yes"
     assert asked({"mac": "02:00:00:00:00:02"}, BmcIdentity(mac="02:00:00:00:00:01")).verdict == "no"
+
+
+def test_we_know_ourselves_by_cards_and_board(tmp_path: Path) -> None:
+    """Every card's address and the board's UUID, in lower case; blank ones, such as the loopback's, are nobody's."""
+    for name, text in (
+        ("net/eth0/address", "02:FC:00:00:00:01\n"),
+        ("net/lo/address", "00:00:00:00:00:00\n"),
+        ("dmi/id/product_uuid", f"{GUID.upper()}\n"),
+    ):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+    assert own_marks(tmp_path) == {"02:fc:00:00:00:01", GUID}
+    assert own_marks(tmp_path / "nothing") == frozenset()
+
+
+def test_our_address_on_the_way_there() -> None:
+    """It follows from the routes, with nothing sent: to ourselves it is our own."""
+    assert own_addresses([("127.0.0.1", 8006), ("127.0.0.2", 22)]) == {"127.0.0.1"}
+    assert own_addresses([]) == frozenset()

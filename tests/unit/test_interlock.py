@@ -63,7 +63,6 @@ CEPH = CephState(
     in_quorum=frozenset({"n1", "n2", "n3"}),
 )
 EVENTFUL = {"active+clean": 120, "active+undersized+degraded": 8}
-DEVICE = replace(HEALTHY, device_votes=1, qdevice_connected=True)
 TWO = replace(
     HEALTHY,
     votes={"n1": 1, "n2": 1},
