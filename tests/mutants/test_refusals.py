@@ -107,6 +107,15 @@ def test_a_guest_that_its_node_does_not_start_is_started_again() -> None:
         assert len(starts) == 1
 
 
+def test_a_healthy_site_with_ceph_is_accepted() -> None:
+    """With Ceph in scope the fault is allowed, its degraded placement groups stop nothing, and all are clean again."""
+    with whole_run.place() as here:
+        outcome = whole_run.run(here.inventory({"ceph": {}}, boot_seconds=40), here, "-k", "other-1")
+        assert outcome.test("other-1")["verdict"] == "accepted", outcome.output
+        settings = left(outcome.journal)["settings"]
+        assert (settings["Ceph flags"], settings["Ceph placement groups"]) == ("nothing", "all active+clean")
+
+
 def left(journal: list[Line]) -> dict[str, Any]:
     """The site as it was left."""
     return dict(next(line.data["site"] for line in journal if line.kind == "snapshot" and line.data["as"] == "left"))

@@ -155,6 +155,7 @@ def test_a_healthy_site_may_lose_one_node() -> None:
         ),
         (replace(HEALTHY, unsettled={"vm:103": "migrate"}), "under way: vm:103 is in HA state migrate"),
         (replace(HEALTHY, clocks={}), "that of n1, n2, n3 could not be read"),
+        (replace(HEALTHY, clocks={**HEALTHY.clocks, "n2": ClockOffset(5.0, 6.0)}), "of n2 is known to ± 6.0 s only"),
         (
             replace(HEALTHY, clocks={**HEALTHY.clocks, "n2": ClockOffset(5.0, 0.1)}),
             "n2 is ahead of this machine by 4.9 s, more than 1 s",
