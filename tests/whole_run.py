@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -59,10 +59,11 @@ class Place:
         kept.update(PVEHA_STATE=str(self.state), PVEHA_RUNTIME=str(self.folder / "run"), PYTHONPATH=str(ROOT))
         return kept
 
-    def inventory(self, **simulator: Any) -> Path:
-        """A copy of the embedded default's inventory with these keys in its simulator block."""
+    def inventory(self, blocks: Mapping[str, Any] | None = None, **simulator: Any) -> Path:
+        """A copy of the embedded default's inventory with these blocks, and these keys in its simulator block."""
         yaml = YAML()
         content = yaml.load(TEMPLATE.read_text())
+        content.update(blocks or {})
         content["simulator"].update(simulator)
         path = self.folder / "site.yml"
         with path.open("w") as file:

@@ -309,6 +309,9 @@ def _clocks(state: State, reach: Reach) -> str | None:
     unread = sorted(state.online - state.clocks.keys())
     if unread:
         return f"clocks: that of {', '.join(unread)} could not be read; repair SSH to it"
+    if vague := sorted(node for node, clock in state.clocks.items() if clock.error > CLOCKS):
+        worst = max(state.clocks[node].error for node in vague)
+        return f"clocks: that of {', '.join(vague)} is known to ± {worst:.1f} s only; SSH to it is too slow to tell"
     bounds = {"this machine": (0.0, 0.0)} | {
         node: (clock.offset - clock.error, clock.offset + clock.error) for node, clock in state.clocks.items()
     }

@@ -38,6 +38,8 @@ class SimulatedGuest(Block):
     """Node it starts on; none = its preferred node, else in turn."""
     ha: bool = True
     """false = not under HA."""
+    onboot: bool = True
+    """false = its node's boot does not start it (without HA)."""
     boot_seconds: Seconds | None = None
     """From the start of its process until the application answers."""
     memory: Size | None = None
@@ -146,6 +148,7 @@ def simulator_spec(inventory: Inventory) -> dict[str, Any]:
                 "name": (guest and guest.name) or play.name or f"{kind_}{number}",
                 "node": play.node or preferred or names[index % len(names)],
                 "ha": play.ha,
+                "onboot": play.onboot,
                 "boot_seconds": play.boot_seconds or simulator.guest_boot_seconds,
                 "memory_bytes": play.memory or simulator.guest_memory,
                 "probes": max(1, sum(probe.kind in ("tcp", "http") for probe in guest.probes)) if guest else 1,
@@ -160,6 +163,7 @@ def simulator_spec(inventory: Inventory) -> dict[str, Any]:
         "token_coefficient": simulator.token_coefficient,
         "links": simulator.links,
         "defects": list(simulator.defects),
+        "ceph": inventory.ceph is not None,
         "nodes": [
             {
                 "name": name,

@@ -45,8 +45,10 @@ def of_the_cluster(observer: Observer) -> dict[str, str]:
     if site.has_ceph:
         try:
             found["Ceph flags"] = _list(site.ceph.flags(deadline(READ)))
+            clean = site.ceph.status(deadline(READ)).clean
+            found["Ceph placement groups"] = "all active+clean" if clean else "not all active+clean"
         except SiteError:
-            found["Ceph flags"] = UNKNOWN
+            found |= {"Ceph flags": UNKNOWN, "Ceph placement groups": UNKNOWN}
     return found
 
 

@@ -95,6 +95,8 @@ class GuestSpec:
     boot_seconds: float = 20.0
     memory_bytes: int = 2 * GIB
     probes: int = 1
+    onboot: bool = True
+    """Whether its node's boot starts it; one under HA is HA's business."""
 
     @property
     def sid(self) -> str:
@@ -116,6 +118,7 @@ class SiteSpec:
     defects: tuple[str, ...] = ()
     token_coefficient: int = 125
     links: int = 1
+    ceph: bool = False
 
     def __post_init__(self) -> None:
         names = [node.name for node in self.nodes]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from pytest_pveha.clock import Deadline, LiveClock
 from pytest_pveha.errors import ProtocolError
 from pytest_pveha.handles.node import BmcIdentity, Node
-from pytest_pveha.observe.identity import own_bmc
+from pytest_pveha.observe.identity import own_addresses, own_bmc, own_marks
 from pytest_pveha.observe.observer import Observer
 
 GUID = "00112233-4455-6677-8899-aabbccddeeff"
@@ -117,3 +118,23 @@ def test_by_redfish_the_system_is_told() -> None:
     assert asked({"uuid": GUID}, BmcIdentity(guid="99999999-4455-6677-8899-aabbccddeeff"), uuid=GUID).verdict == "no"
     assert asked({"uuid": GUID}, uuid="99999999-4455-6677-8899-aabbccddeeff").verdict == "no"
     assert asked({"uuid": BLANK}, uuid=GUID).verdict == "cant_tell"
+
+
+def test_we_know_ourselves_by_cards_and_board(tmp_path: Path) -> None:
+    """Every card's address and the board's UUID, in lower case; blank ones, such as the loopback's, are nobody's."""
+    for name, text in (
+        ("net/eth0/address", "02:FC:00:00:00:01\n"),
+        ("net/lo/address", "00:00:00:00:00:00\n"),
+        ("dmi/id/product_uuid", f"{GUID.upper()}\n"),
+    ):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+    assert own_marks(tmp_path) == {"02:fc:00:00:00:01", GUID}
+    assert own_marks(tmp_path / "nothing") == frozenset()
+
+
+def test_our_address_on_the_way_there() -> None:
+    """It follows from the routes, with nothing sent: to ourselves it is our own."""
+    assert own_addresses([("127.0.0.1", 8006), ("127.0.0.2", 22)]) == {"127.0.0.1"}
+    assert own_addresses([]) == frozenset()

@@ -63,7 +63,6 @@ CEPH = CephState(
     in_quorum=frozenset({"n1", "n2", "n3"}),
 )
 EVENTFUL = {"active+clean": 120, "active+undersized+degraded": 8}
-DEVICE = replace(HEALTHY, device_votes=1, qdevice_connected=True)
 TWO = replace(
     HEALTHY,
     votes={"n1": 1, "n2": 1},
@@ -156,6 +155,7 @@ def test_a_healthy_site_may_lose_one_node() -> None:
         ),
         (replace(HEALTHY, unsettled={"vm:103": "migrate"}), "under way: vm:103 is in HA state migrate"),
         (replace(HEALTHY, clocks={}), "that of n1, n2, n3 could not be read"),
+        (replace(HEALTHY, clocks={**HEALTHY.clocks, "n2": ClockOffset(5.0, 6.0)}), "of n2 is known to ± 6.0 s only"),
         (
             replace(HEALTHY, clocks={**HEALTHY.clocks, "n2": ClockOffset(5.0, 0.1)}),
             "n2 is ahead of this machine by 4.9 s, more than 1 s",

@@ -122,3 +122,12 @@ def test_moments_in_words(text: str | None, said: str) -> None:
 def test_lengths_in_words() -> None:
     """Long durations are said in hours, minutes and seconds."""
     assert [words.length(value) for value in (0, 59.6, 61, 7200)] == ["0 s", "1 min", "1 min 1 s", "2 h"]
+
+
+def test_what_was_not_left_as_found_is_shown() -> None:
+    """Each difference has a row of its own; a verdict without the comparison has none."""
+    verdict, _, _ = samples.run()
+    assert any(
+        line.split(maxsplit=2)[:2] == ["AS", "LEFT"] and "HA rule pin" in line for line in summary_lines(verdict)
+    )
+    assert not any("AS LEFT" in line for line in summary_lines({key: verdict[key] for key in verdict if key != "left"}))

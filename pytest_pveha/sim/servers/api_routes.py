@@ -21,6 +21,7 @@ from pytest_pveha.sim.servers.facts import (
     digest,
     stable_uuid,
 )
+from pytest_pveha.sim.world.ceph import Ceph
 from pytest_pveha.sim.world.model import Guest, Node, Refused, Task
 
 PARAMETERS = "Parameter verification failed."
@@ -185,6 +186,11 @@ def _guest_resource(facts: Facts, guest: Guest) -> dict[str, Any]:
         "uptime": int(uptime),
         "vmid": guest.vmid,
     }
+    mishaps = facts.world.mishaps
+    if running and guest.vmid in mishaps.paused:
+        entry["status"] = "paused"
+    if lock := mishaps.locks.get(guest.vmid):
+        entry["lock"] = lock
     shown = facts.service_shown(guest.sid)
     return entry if shown is None else {**entry, "hastate": shown}
 
@@ -354,6 +360,67 @@ def ha_groups(call: Call) -> None:
     raise ApiError(500, "cannot index groups: ha groups have been migrated to rules")
 
 
+# --- Ceph -------------------------------------------------------------------------------------------------------------
+
+
+@_route("GET", "/cluster/ceph/status")
+@_route("GET", "/nodes/{node}/ceph/status")
+def ceph_status(call: Call, **_: str) -> dict[str, Any]:
+    """What ``ceph -s`` says; without a quorum of mons nobody answers."""
+    return _ceph(call).status()
+
+
+@_route("GET", "/cluster/ceph/flags")
+def ceph_flags(call: Call) -> list[dict[str, Any]]:
+    """Every flag that can be set, and whether it is."""
+    ceph = _ceph(call)
+    names = ("nobackfill", "nodeep-scrub", "nodown", "noin", "noout", "norebalance", "norecover", "noscrub", "noup")
+    return [{"name": name, "description": f"The {name} flag.", "value": int(name in ceph.flags)} for name in names]
+
+
+@_route("GET", "/nodes/{node}/ceph/osd")
+def ceph_osds(call: Call, node: str) -> dict[str, Any]:
+    """The CRUSH tree: a root, its hosts, their OSDs."""
+    ceph = _ceph(call)
+    up = ceph.up()
+    hosts = [
+        {
+            "id": str(-2 - number),
+            "name": each.name,
+            "type": "host",
+            "children": [
+                {"id": str(osd), "name": f"osd.{osd}", "type": "osd", "status": "up" if osd in up else "down", "in": 1}
+                for osd in ceph.osds(each)
+            ],
+        }
+        for number, each in enumerate(call.facts.world.nodes.values())
+    ]
+    return {
+        "flags": "sortbitwise",
+        "root": {"leaf": 0, "children": [{"id": "-1", "name": "default", "type": "root", "children": hosts}]},
+    }
+
+
+@_route("GET", "/nodes/{node}/ceph/mon")
+def ceph_mons(call: Call, node: str) -> list[dict[str, Any]]:
+    """The mons, each called like its host."""
+    ceph = _ceph(call)
+    alive = ceph.in_quorum()
+    return [
+        {"name": each.name, "host": each.name, "rank": rank, "quorum": int(each.name in alive)}
+        for rank, each in enumerate(ceph.mons())
+    ]
+
+
+def _ceph(call: Call) -> Ceph:
+    ceph = call.facts.world.ceph
+    if not ceph.there:
+        raise ApiError(500, "binary not installed: /usr/bin/ceph-mon")
+    if not ceph.in_quorum():
+        raise ApiError(500, "got timeout")
+    return ceph
+
+
 # --- /nodes -----------------------------------------------------------------------------------------------------------
 
 
@@ -468,7 +535,8 @@ def guest_status(call: Call, node: str, kind: str, vmid: str) -> dict[str, Any]:
     ha: dict[str, Any] = {"managed": 0} if shown is None else {"managed": 1, "state": shown}
     entry |= {"ha": ha}
     if kind == "qemu":
-        entry |= {"clipboard": None, "qmpstatus": entry["status"], "agent": 1}
+        paused = entry["status"] == "running" and guest.vmid in call.facts.world.mishaps.paused
+        entry |= {"clipboard": None, "qmpstatus": "paused" if paused else entry["status"], "agent": 1}
     return entry
 
 
@@ -480,6 +548,9 @@ def guest_config(call: Call, node: str, kind: str, vmid: str) -> dict[str, Any]:
     entry = {"digest": digest("config", vmid), "memory": memory}
     if kind == "lxc":
         return {**entry, "hostname": guest.name, "ostype": "debian", "arch": "amd64", "swap": 0}
+    own_mac = call.facts.world.mishaps.own_mac
+    if own_mac is not None and guest is next(iter(call.facts.world.guests.values())):
+        entry["net0"] = f"virtio={own_mac.upper()},bridge=vmbr0"
     return {
         **entry,
         "agent": "1",

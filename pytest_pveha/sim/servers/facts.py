@@ -211,6 +211,7 @@ class Facts:
         if self._old(written):
             word = "old timestamp - dead?"
         armed = word == "active"
+        state = "disarmed" if self.world.planted("ha-disarmed") else "armed" if armed else "standby"
         return [
             {
                 "id": "master",
@@ -220,10 +221,10 @@ class Facts:
                 "type": "master",
             },
             {
-                "armed-state": "armed" if armed else "standby",
+                "armed-state": state,
                 "id": "fencing",
                 "node": master,
-                "status": f"{'armed' if armed else 'standby'} (CRM watchdog {'active' if armed else 'standby'})",
+                "status": f"{state} (CRM watchdog {'active' if armed else 'standby'})",
                 "type": "fencing",
             },
         ]

@@ -44,7 +44,7 @@ def content(facts: Facts, path: str) -> str | None:
         "/etc/os-release": lambda: _OS_RELEASE,
         "/etc/debian_version": lambda: "13.2\n",
         "/etc/pve/corosync.conf": lambda: _corosync_conf(facts),
-        "/etc/corosync/corosync.conf": lambda: _corosync_conf(facts),
+        "/etc/corosync/corosync.conf": lambda: _corosync_conf(facts, local=True),
         "/etc/pve/ha/manager_status": lambda: json.dumps(facts.ha_status["manager_status"], sort_keys=True),
         "/etc/pve/ha/resources.cfg": lambda: _resources_cfg(facts),
         "/etc/default/pve-ha-manager": lambda: "# select watchdog module (default is softdog)\n#WATCHDOG_MODULE=\n",
@@ -60,8 +60,10 @@ def is_folder(facts: Facts, path: str) -> bool:
     return path in _FOLDERS or path in nodes
 
 
-def _corosync_conf(facts: Facts) -> str:
+def _corosync_conf(facts: Facts, *, local: bool = False) -> str:
     spec = facts.world.spec
+    last = list(facts.world.nodes)[-1]
+    behind = local and facts.world.planted("corosync-config-differs") and facts.node.name == last
     nodes = "".join(
         f"  node {{\n    name: {node.name}\n    nodeid: {node.nodeid}\n    quorum_votes: 1\n"
         + "".join(f"    ring{link}_addr: {facts.address(node, link)}\n" for link in range(spec.links))
@@ -72,7 +74,7 @@ def _corosync_conf(facts: Facts) -> str:
         "logging {\n  debug: off\n  to_syslog: yes\n}\n\n"
         f"nodelist {{\n{nodes}}}\n\n"
         "quorum {\n  provider: corosync_votequorum\n}\n\n"
-        f"totem {{\n  cluster_name: {spec.cluster}\n  config_version: {len(spec.nodes)}\n"
+        f"totem {{\n  cluster_name: {spec.cluster}\n  config_version: {len(spec.nodes) - behind}\n"
         + "".join(f"  interface {{\n    linknumber: {link}\n  }}\n" for link in range(spec.links))
         + "  ip_version: ipv4-6\n  link_mode: passive\n  secauth: on\n"
         f"  token_coefficient: {spec.token_coefficient}\n  version: 2\n}}\n\n"

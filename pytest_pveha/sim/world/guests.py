@@ -197,7 +197,11 @@ class GuestActs:
     def start_all(self, node: Node) -> None:
         """Guests without HA that ran before are started again, one after the other, as at every boot."""
         task = self._world.open_task(node, "startall", "", "root@pam")
-        waiting = [g for g in self._world.guests.values() if not g.spec.ha and g.wanted and g.config_node == node.name]
+        waiting = [
+            g
+            for g in self._world.guests.values()
+            if not g.spec.ha and g.wanted and g.spec.onboot and g.config_node == node.name
+        ]
         by = ("pve-guests", task.pid)
 
         def step(good: bool) -> None:

@@ -17,12 +17,14 @@ from pytest_pveha.sim.defects import check_known
 from pytest_pveha.sim.spec import SiteSpec
 from pytest_pveha.sim.timeline import Event, Timeline
 from pytest_pveha.sim.world.bmcs import BmcLogin
+from pytest_pveha.sim.world.ceph import Ceph
 from pytest_pveha.sim.world.corosync import Corosync
 from pytest_pveha.sim.world.crm import Crm
 from pytest_pveha.sim.world.files import NodeFiles
 from pytest_pveha.sim.world.guests import GuestActs
 from pytest_pveha.sim.world.journal import UNIT_OF
 from pytest_pveha.sim.world.lrm import Lrm
+from pytest_pveha.sim.world.mishaps import Mishaps
 from pytest_pveha.sim.world.model import (
     ClusterView,
     Facts,
@@ -70,7 +72,10 @@ class World:
         self.corosync = Corosync(self)
         self.guest_acts = GuestActs(self)
         self.power = Power(self)
+        self.ceph = Ceph(self)
+        self.mishaps = Mishaps(self)
         self._begin()
+        self.mishaps.begin()
 
     # what others ask
 
@@ -275,7 +280,9 @@ class World:
             self.follow_quorum(other, had=other is not node and self.quorate(other))
 
     def membership_lost(self, group: list[Node]) -> None:
-        """A ring has lost members. Only a planted defect acts on it at once."""
+        """A ring has lost members. Only a planted defect, and later Ceph, act on it."""
+        self.ceph.lost([node for node in self.nodes.values() if not node.running])
+        self.mishaps.lost(group)
         if self.planted("recovers-before-death"):
             first = min(group, key=lambda node: node.nodeid)
             # after the rounds that the old membership held up

@@ -2,6 +2,7 @@
 
 from pytest_pveha.sim.servers.commands import (
     bmc,
+    ceph,
     cluster,
     curl,
     files,
@@ -18,6 +19,7 @@ from pytest_pveha.sim.servers.commands.registry import COMMANDS
 __all__ = [
     "COMMANDS",
     "bmc",
+    "ceph",
     "cluster",
     "curl",
     "files",

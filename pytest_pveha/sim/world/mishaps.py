@@ -1,0 +1,74 @@
+"""What is wrong with a site from the beginning, and what goes wrong beside a fault: only where a defect is planted."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_pveha.sim.world.model import Guest, Node
+
+if TYPE_CHECKING:
+    from pytest_pveha.sim.world.world import World
+
+_CLOCK = 5.0
+_SOON = 5.0
+"""Seconds after a membership's loss at which something else breaks."""
+
+
+class Mishaps:
+    """The mishaps of one world."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.locks: dict[int, str] = {}
+        """Guests that something holds: vmid → ``backup`` and the like."""
+        self.paused: frozenset[int] = frozenset()
+        """Guests whose processor stands still."""
+        self.own_mac: str | None = None
+        """The address of this machine's network card, if the first guest is to have it."""
+        last = list(world.nodes.values())[-1]
+        if world.planted("clock-off"):
+            last.clock_offset += _CLOCK
+        if world.planted("expected-votes-lowered"):
+            world.corosync.expected_votes -= 1
+        if world.planted("ceph-degraded"):
+            world.ceph.failed.add(0)
+        if world.planted("ceph-flag-forgotten"):
+            world.ceph.flags.add("noout")
+        if world.planted("controller-is-a-guest"):
+            self.own_mac = _own_mac()
+
+    def begin(self) -> None:
+        """Everything runs by now."""
+        world = self._world
+        last = list(world.nodes.values())[-1]
+        guests = [guest for guest in world.guests.values() if guest.config_node == last.name]
+        if world.planted("backup-running"):
+            world.open_task(last, "vzdump", "", "root@pam").log.append("INFO: starting new backup job")
+            self.locks = {guest.vmid: "backup" for guest in guests[:1]}
+        if world.planted("guest-paused"):
+            self.paused = frozenset(guest.vmid for guest in guests if not guest.spec.ha)
+        if world.planted("maintenance-forgotten"):
+            world.pmxcfs.store.manager["node_request"] = {last.name: {"maintenance": 1}}
+
+    def lost(self, survivors: list[Node]) -> None:
+        """A ring has lost members; these are left."""
+        world = self._world
+        if world.planted("protected-guest-dies"):
+            for guest, node in self._strangers(survivors)[:1]:
+                world.on(node, _SOON, partial(world.kill_guest, guest.vmid, node.name), f"{guest.sid} dies")
+        if world.planted("osd-fails-too"):
+            fail = partial(world.ceph.failed.update, world.ceph.osds(survivors[0]))
+            world.timeline.after(_SOON, fail, "an OSD dies")
+
+    def _strangers(self, nodes: list[Node]) -> list[tuple[Guest, Node]]:
+        """Guests without HA that run there: nobody starts them again."""
+        guests = [guest for guest in self._world.guests.values() if not guest.spec.ha]
+        return [(guest, node) for guest in guests for node in nodes if node.name in guest.processes]
+
+
+def _own_mac() -> str | None:
+    """The address of one of this machine's network cards: the simulator stands where the run does."""
+    texts = (path.read_text().strip() for path in sorted(Path("/sys/class/net").glob("*/address")))
+    return next((text for text in texts if text.strip("0:")), None)
