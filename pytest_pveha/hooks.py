@@ -380,8 +380,9 @@ class Hooks:
         part = role(item.nodeid)
         self._progress.begin(campaign.clock.now().mono / 1e9, expected, f"{title(item)}{f' [{part}]' if part else ''}")
         try:
+            campaign.declare(declared)
             if declared is not None:
-                campaign.refuse_destructive(declared)
+                campaign.refuse_destructive()
             return (yield)
         except KeyboardInterrupt as error:  # pytest makes no report of it
             if (late := self._late(error)) is not None and late is not error:

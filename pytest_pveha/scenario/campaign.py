@@ -81,7 +81,7 @@ class Campaign:
         self._gate: list[Finding] | None = None
         self._supervisor: Any = None
         self._test: str | None = None
-        self._declared: Declared | None = None
+        self._declared: Declared | None = Declared()
         self._early: list[tuple[str, dict[str, Any]]] = []
         self._open = False
         self._broken = False
@@ -225,12 +225,18 @@ class Campaign:
                 f"the test only looks, by its mark readiness, so it may not inject a {fault.kind}; "
                 "take that mark away from it"
             )
+        self._said_something()
+        self._hold()
         if said.breaks and fault.kind not in said.breaks:
             raise UnsafeTarget(
                 f"the test says that it breaks {', '.join(said.breaks)}, and asks for a {fault.kind}, which nobody "
                 "agreed to; add it to breaks=(…) in its mark destructive"
             )
         self._consented(fault.family, target)
+
+    def _said_something(self) -> None:
+        if not (self._declared and self._declared.breaks) and not self.declared.simulated:
+            raise UnsafeTarget(f"{self.declared.path}: {UNSAID}")
 
     def _consented(self, family: str | None, target: str | None) -> None:
         refusal = consent_refusal(
@@ -257,19 +263,21 @@ class Campaign:
         terms = Terms(self.declared.permitted, self.declared.never_touch, device.algorithm if device else None)
         interlock(lambda reach: look(self.observer, terms, reach), reach)
 
-    def refuse_destructive(self, declared: Declared) -> None:
-        """Return only if a destructive test, which says that of itself, may begin.
+    def declare(self, declared: Declared | None) -> None:
+        """Until it ends, the present test is held to what it says that it breaks; None: it only looks."""
+        self._declared = declared
+
+    def refuse_destructive(self) -> None:
+        """Return only if a destructive test may begin.
 
         Raises:
             UnsafeTarget: no consent, or it does not say what for.
             SiteBusy, SiteDirty: another controller is on the cluster, or left something on its nodes.
             PreflightRefused: the gate is shut, or an earlier fault was not healed.
         """
-        self._declared = declared
-        for family in declared.families or (None,):
+        for family in (self._declared and self._declared.families) or (None,):
             self._consented(family, None)
-        if not declared.breaks and not self.declared.simulated:
-            raise UnsafeTarget(f"{self.declared.path}: {UNSAID}")
+        self._said_something()
         self._hold()
         if self._over:
             raise PreflightRefused(f"the campaign has ended before this test: {self._over}")
@@ -323,7 +331,7 @@ class Campaign:
         if self._test == test:
             self._write("test.close", {"outcome": outcome, "error": error, "reason": reason})
             self._test = None
-        self._declared = None
+        self._declared = Declared()
         if error == "HealFailed":
             self._broken = True
         if error in ("HarmSeen", "StopAsked"):

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import real_style
-from plugin_kit import INI, ROOT, SITE, Bench, Result
+from plugin_kit import CALM, INI, ROOT, SITE, Bench, Result
 
 from pytest_pveha.embedded import Embedded, start
 from pytest_pveha.evidence import sshsig
@@ -336,6 +336,36 @@ def test_a_slip_in_the_mark(bench: Bench, mark: str, message: str) -> None:
     assert result.code == pytest.ExitCode.USAGE_ERROR, result.text
     assert f"suites/test_it.py::test_it: {message}" in result.text
     assert bench.sites == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (),
+        ("-k", "one or looks"),
+        ("-m", "destructive"),
+        ("suites/test_it.py::test_two",),
+        ("--deselect=suites/test_it.py::test_one",),
+    ],
+    ids=lambda words: " ".join(words) or "bare",
+)
+def test_the_plan_is_of_what_would_run(bench: Bench, words: tuple[str, ...]) -> None:
+    """The same words select the same tests, in the same order; the plan runs none of them."""
+    looks = '@pytest.mark.readiness\ndef test_looks(run):\n    """Only looks."""\n    run.check(CHECKS[0])\n'
+    bench.suite(CALM.format("two") + CALM.format("one") + looks)
+    told = bench.armed("--pveha-plan", "--pveha-plan-json", "plan.json", *words)
+    assert told.code == 0, told.text
+    assert "does not say what it breaks" in told.out or "1 more only looks" in told.out
+    assert not told.reports.exists()
+    result = bench.armed(*words)
+    planned = json.loads((bench.project / "plan.json").read_text())
+    ran = json.loads((result.folder / "plan.json").read_text())
+    ids = [test["id"] for test in planned["tests"]]
+    assert ids == [test["id"] for test in ran["tests"]]
+    assert sorted(ids) == sorted(
+        row["id"] for row in result.verdict["tests"] if row["id"] not in ("gate", *result.left_out)
+    )
+    assert planned["not_selected"] == ran["not_selected"]
 
 
 def approvable(house: House, project: Bench) -> None:

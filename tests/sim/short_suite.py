@@ -6,7 +6,7 @@ from pytest_pveha.judge import downtime, recovery_time
 from pytest_pveha.observe import ha
 
 
-@pytest.mark.destructive(blast="one node and its guests", expected="8 min")
+@pytest.mark.destructive(blast="one node and its guests", expected="8 min", breaks=("power-cut",))
 @pytest.mark.roles("crm-master", "other")
 def test_power_loss_in_short(victim, residents, nodes, guests, faults, run, objectives):
     """The HA guests of a node that loses power answer again elsewhere within their RTO."""
