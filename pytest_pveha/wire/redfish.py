@@ -1,9 +1,9 @@
 """Redfish over sushy, as the run uses it: power state, power commands, identity, event log, privilege.
 
 Each call logs in with HTTP Basic and leaves nothing behind: a Redfish session of a killed run would hold one of the few
-that a BMC has, for half an hour, and keep the healing out (a service must take both, DSP0266 §13.3). Each call has
-connections of its own, for some BMCs choke on lasting ones. sushy's connector repeats what failed, commands too, and
-sleeps by itself; ``_Once`` takes both away.
+that a BMC has, for half an hour, and keep the healing out (services take both: DSP0266, "Authentication"). Each call
+has connections of its own, for some BMCs choke on lasting ones. sushy's connector repeats what failed, commands too,
+and sleeps by itself; ``_Once`` takes both away.
 
 Source: DSP0266 (the protocol), DSP2046 (ComputerSystem, Manager, LogEntry, AccountService).
 """
@@ -67,9 +67,11 @@ _MAY_LACK = (403, 404, 405, 501)
 """What a service answers for a resource that it does not have, or that this user may not see."""
 
 _SWITCHING = "ConfigureComponents"
-"""The privilege that a power command needs (DSP0266, privilege registry, ComputerSystem)."""
+"""The privilege that a power command needs (DMTF's privilege registry, ComputerSystem)."""
+_SWITCHING_TOO = {_SWITCHING, "OperateSystems", "AdministrateSystems"}
+"""Newer registries know narrower ones that suffice (DSP2046 2022.2, Privileges)."""
 _ROLES = {"administrator": True, "operator": True, "readonly": False}
-"""The roles that every service has (DSP0266 §13.4), and whether they have that privilege."""
+"""The roles that every service has (DSP0266, "Roles"), and whether they have that privilege."""
 
 _AFTER = "; the power command may have been carried out: read the power state before anything else"
 
@@ -255,7 +257,7 @@ class _Tidy(Adapter):
 
 
 def _is_error(body: bytes) -> bool:
-    """Whether it has the shape of an error response (DSP0266 §8.6)."""
+    """Whether it has the shape of an error response (DSP0266, "Error responses")."""
     try:
         error = json.loads(body)["error"]
         told = error.get("@Message.ExtendedInfo", [])
@@ -480,7 +482,7 @@ class _Service:
         link = self._link(self._part(account, "Links"), "Role")
         role = self._optional(link) if link else None
         if role is not None and "AssignedPrivileges" in role:
-            return _SWITCHING in self._list(role, "AssignedPrivileges")
+            return any(each in _SWITCHING_TOO for each in self._list(role, "AssignedPrivileges"))
         return _ROLES.get(level.casefold())
 
     # --- documents -------------------------------------------------------------------------------------------------
@@ -514,7 +516,7 @@ class _Service:
         return document
 
     def _pages(self, path: str) -> Iterator[_Document]:
-        """A collection, page after page (DSP0266 §7.5.3)."""
+        """A collection, page after page (DSP0266, "Partial resource results")."""
         following: str | None = path
         for _ in range(MOST_PAGES):
             if following is None:

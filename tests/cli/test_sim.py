@@ -16,9 +16,11 @@ from pytest_pveha.sim.defects import DEFECTS
 
 
 @contextmanager
-def running(shell: Shell, *words: object) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
+def running(
+    shell: Shell, *words: object, inventory: Path = SIMULATED
+) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
     """``pveha sim`` in the foreground of another terminal, and what it printed."""
-    process = shell.begin("sim", *words, SIMULATED)
+    process = shell.begin("sim", *words, inventory)
     assert process.stdout is not None
     printed = []
     try:
@@ -52,6 +54,20 @@ def test_the_printed_lines_work(shell: Shell, tool: str, says: str) -> None:
         for line in lines:
             done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=BACKSTOP, check=False)
             assert says in done.stdout, done.stderr
+
+
+def test_a_redfish_bmc_is_asked_by_curl(shell: Shell, tmp_path: Path) -> None:
+    """For a node whose BMC speaks Redfish the line to paste is a curl command, and it answers."""
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not installed")
+    path = tmp_path / "site.yml"
+    text = SIMULATED.read_text(encoding="utf-8").replace("pve2: {room", "pve2: {bmc: {driver: redfish}, room")
+    path.write_text(text, encoding="utf-8")
+    with running(shell, inventory=path) as (_, printed):
+        assert len([line for line in printed if line.startswith("  ipmitool ")]) == 2
+        (line,) = [line.strip() for line in printed if "/redfish/v1/Systems" in line]
+        done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=BACKSTOP, check=False)
+        assert "Members@odata.count" in done.stdout, done.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

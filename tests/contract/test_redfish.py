@@ -375,6 +375,23 @@ def test_who_else_may_log_in(bench: Bench) -> None:
     assert (access.level, access.may_switch, access.others) == ("PowerUser", None, ("", "root"))
 
 
+@pytest.mark.parametrize(
+    ("privileges", "may"),
+    [(["Login"], False), (["ConfigureComponents"], True), (["OperateSystems"], True), ([7, "x"], False), ([], False)],
+)
+def test_privileges_decide(bench: Bench, privileges: list[object], may: bool) -> None:
+    """What a role's own list of privileges says wins over its name."""
+    at = "/redfish/v1/AccountService"
+    root = {**ROOT, "AccountService": {"@odata.id": at}}
+    account = {"UserName": USER, "RoleId": "Operator", "Links": {"Role": {"@odata.id": f"{at}/Roles/1"}}}
+    members = {"Members": [{"@odata.id": f"{at}/Accounts/1"}]}
+    accounts = {"Accounts": {"@odata.id": f"{at}/Accounts"}}
+    role = {"AssignedPrivileges": privileges}
+    answers = (ROOT, SYSTEMS, system(), root, accounts, members, account, role)
+    server = bench.server(*(ok(answer) for answer in answers))
+    assert bench.bmc(server).access(bench.clock.deadline(AMPLE)).may_switch is may
+
+
 def test_the_port_we_reached_is_the_identity(bench: Bench) -> None:
     """Of several network ports the one at our address tells the MAC; without it, a choice of several tells none."""
     manager = {"EthernetInterfaces": {"@odata.id": "/redfish/v1/Managers/1/EthernetInterfaces"}}

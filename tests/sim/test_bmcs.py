@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from pytest_pveha.handles.site import Site
 from pytest_pveha.inventory import load
 from pytest_pveha.observe.identity import own_bmc
 from pytest_pveha.observe.observer import Observer
+from pytest_pveha.record.volatile import canonical
 
 BOTH = ["ipmi", "redfish"]
 
@@ -154,21 +156,38 @@ def test_cipher_zero_of_a_site(monkeypatch: pytest.MonkeyPatch) -> None:
     assert said == [False, True, Unreachable]
 
 
+MIXED = [
+    {"node": "pve1", "vendor": "idrac", "power_seconds": 10},
+    {"node": "pve2", "vendor": "ilo", "answer_seconds": 2},
+    {"node": "pve3", "vendor": "supermicro", "privilege": "OPERATOR"},
+]
+
+
+def by_redfish(path: Path) -> Path:
+    """The inventory with BMCs that speak Redfish."""
+    text = path.read_text()
+    for name in ("pve1", "pve2", "pve3"):
+        text = text.replace(f"  {name}: {{room", f"  {name}: {{bmc: {{driver: redfish}}, room")
+    assert text.count("driver: redfish") == 3
+    path.write_text(text)
+    return path
+
+
+def test_the_same_seed_gives_the_same_journal_by_redfish() -> None:
+    """Two runs on a site whose BMCs speak Redfish, slow ones among them, differ in nothing that counts."""
+    journals = []
+    for _ in range(2):
+        with whole_run.place() as place:
+            path = by_redfish(place.inventory(bmcs=MIXED, boot_seconds=40))
+            outcome = whole_run.run(path, place, suites=Path(__file__).with_name("short_suite.py"))
+            assert len(outcome.journal) > 100
+            journals.append(canonical(outcome.journal).decode().splitlines())
+    assert journals[0] == journals[1]
+
+
 def test_power_loss_is_proven_by_redfish() -> None:
     """The suite accepts a site whose BMCs speak Redfish, each in another maker's way, one of them slow."""
     with whole_run.place() as place:
-        path = place.inventory(
-            bmcs=[
-                {"node": "pve1", "vendor": "idrac", "power_seconds": 10},
-                {"node": "pve2", "vendor": "ilo", "answer_seconds": 2},
-                {"node": "pve3", "vendor": "supermicro", "privilege": "OPERATOR"},
-            ]
-        )
-        text = path.read_text()
-        for name in ("pve1", "pve2", "pve3"):
-            text = text.replace(f"  {name}: {{room", f"  {name}: {{bmc: {{driver: redfish}}, room")
-        path.write_text(text)
-        assert text.count("driver: redfish") == 3
-        outcome = whole_run.run(path, place)
+        outcome = whole_run.run(by_redfish(place.inventory(bmcs=MIXED)), place)
     assert outcome.exit_code == 0, outcome.output
     assert {test["verdict"] for test in outcome.verdict["tests"]} == {"accepted"}

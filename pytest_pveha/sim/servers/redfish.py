@@ -1,7 +1,7 @@
 """A BMC's Redfish service on a TcpPort: service root, one system, its manager and chassis, sessions, accounts, log.
 
 Written from DSP0266 (protocol) and DSP2046 (properties); shares nothing with the client under test. Reading needs a
-login, the service root does not (DSP0266 §13.3.2); a power command needs ConfigureComponents.
+login, the service root does not (DSP0266, "Authentication"); a power command needs ConfigureComponents.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _Answer = Callable[["RedfishServer", Request], Reply]
 
 
 class _Refused(Exception):
-    """An error response (DSP0266 §8.6)."""
+    """An error response (DSP0266, "Error responses")."""
 
     def __init__(self, status: int, message_id: str, message: str) -> None:
         super().__init__(message)

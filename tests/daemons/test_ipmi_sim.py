@@ -1,0 +1,156 @@
+"""The IPMI client against OpenIPMI's ipmi_sim, a BMC that we did not write."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from pytest_pveha.clock import LiveClock
+from pytest_pveha.errors import AuthRefused, Unreachable
+from pytest_pveha.wire.ipmi import IpmiBmc
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("ipmi_sim") is None, reason="ipmi_sim is not installed: apt-get install openipmi"
+)
+
+USER, PASSWORD = "pveha", "a-pass-word"
+GUID = "a123456789abcdefa123456789abcdef"
+AMPLE = 60.0
+
+CHASSIS = """#!/bin/sh
+# called as: chassis MC get|set|check NAME [VALUE]
+shift
+case "$1" in
+  get) shift; for name; do case $name in power) echo "power:$(cat {state})";; *) echo "$name:0";; esac; done;;
+  set) shift; while [ $# -gt 0 ]; do [ "$1" = power ] && echo "$2" >{state}; shift 2; done;;
+esac
+"""
+LAN = """name "node"
+set_working_mc 0x20
+  startlan 1
+    addr 127.0.0.1 {port}
+    priv_limit admin
+    allowed_auths_callback none md2 md5 straight
+    allowed_auths_user none md2 md5 straight
+    allowed_auths_operator none md2 md5 straight
+    allowed_auths_admin none md2 md5 straight
+    guid {guid}
+  endlan
+  chassis_control "{chassis} 0x20"
+  user 1 true "" "test" user 10 none md2 md5 straight
+  user 2 true "{user}" "{password}" admin 10 none md2 md5 straight
+"""
+BOARD = """mc_setbmc 0x20
+mc_add 0x20 0 no-device-sdrs 0x23 9 8 0x9f 0x1291 0xf02 persist_sdr
+sel_enable 0x20 1000 0x0a
+mc_enable 0x20
+"""
+
+
+@dataclass(frozen=True)
+class Board:
+    """A running ipmi_sim, and the file that holds its power."""
+
+    port: int
+    power: Path
+    process: subprocess.Popen[bytes]
+
+    def client(self, password: str = PASSWORD, privilege: str = "OPERATOR") -> IpmiBmc:
+        """A client of it; ipmi_sim knows suite 3 and not 17."""
+        return IpmiBmc("127.0.0.1", self.port, USER, lambda: password, LiveClock(), cipher=3, privilege=privilege)
+
+
+@pytest.fixture
+def board(tmp_path: Path) -> Iterator[Board]:
+    """A board that is on."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+    power, chassis = tmp_path / "power", tmp_path / "chassis"
+    power.write_text("1\n")
+    chassis.write_text(CHASSIS.replace("{state}", str(power)))
+    chassis.chmod(0o755)
+    lan = LAN.format(port=port, guid=GUID, chassis=chassis, user=USER, password=PASSWORD)
+    (tmp_path / "lan.conf").write_text(lan)
+    (tmp_path / "board.emu").write_text(BOARD)
+    (tmp_path / "state").mkdir()
+    words = ["ipmi_sim", "-c", "lan.conf", "-f", "board.emu", "-s", "state", "-n"]
+    process = subprocess.Popen(
+        words, cwd=tmp_path, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        board = Board(port, power, process)
+        client = board.client()
+        client.power_state(LiveClock().deadline(AMPLE))  # up
+        client.close()
+        yield board
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_power_goes_off_and_on(board: Board) -> None:
+    """Power follows its command, by our reading, a fresh one, and what the board itself holds."""
+    bmc, clock = board.client(), LiveClock()
+    for command, on in (("off", False), ("on", True), ("cycle", True)):
+        bmc.set_power(command, clock.deadline(AMPLE))  # type: ignore[arg-type]
+        deadline = clock.deadline(AMPLE)
+        while bmc.fresh_power_state(clock.deadline(AMPLE)).on is not on:
+            assert not deadline.expired()
+        assert bmc.power_state(clock.deadline(AMPLE)).on is on
+        assert board.power.read_text().strip() == str(int(on))
+    bmc.close()
+
+
+def test_what_it_tells(board: Board) -> None:
+    """Identity, users and privilege are read; the anonymous user that may log in is found."""
+    bmc, clock = board.client(), LiveClock()
+    told = bmc.identity(clock.deadline(AMPLE))
+    assert told["guid"].replace("-", "") == bytes(reversed(bytes.fromhex(GUID))).hex()
+    assert told["firmware"] == "9.08"
+    access = bmc.access(clock.deadline(AMPLE))
+    assert (access.level, access.may_switch, access.others) == ("ADMINISTRATOR", True, ("",))
+    bmc.close()
+
+
+@pytest.mark.skipif(shutil.which("ipmitool") is None, reason="ipmitool is not installed: apt-get install ipmitool")
+@pytest.mark.parametrize("by_tool", [False, True])
+def test_its_log_is_read(board: Board, tmp_path: Path, by_tool: bool) -> None:
+    """Events that ipmitool put into the log come out as what they are, read by pyghmi and by ipmitool."""
+    bmc, clock = board.client(), LiveClock()
+    bmc._by_tool = by_tool
+    assert bmc.sel(clock.deadline(AMPLE)) == ()
+    events = tmp_path / "events"
+    events.write_text("0x04 0x09 0x01 0x6f 0x00 0xff 0xff\n0x04 0x23 0x71 0x6f 0x01 0xff 0xff\n")
+    words = ["ipmitool", "-I", "lanplus", "-C", "3", "-H", "127.0.0.1", "-p", str(board.port), "-U", USER]
+    subprocess.run([*words, "-P", PASSWORD, "sel", "add", str(events)], check=True, capture_output=True, timeout=AMPLE)
+    assert [entry.event for entry in bmc.sel(clock.deadline(AMPLE))] == ["power off", "watchdog reset"]
+    bmc.close()
+
+
+def test_its_hole_is_found(board: Board) -> None:
+    """ipmi_sim lets anybody in by cipher suite 0, and that is found with a wrong password."""
+    bmc = board.client(password="wrong")
+    assert bmc.cipher_zero(LiveClock().deadline(AMPLE)) is True
+    with pytest.raises(AuthRefused):
+        bmc.power_state(LiveClock().deadline(AMPLE))
+    bmc.close()
+
+
+def test_a_board_that_dies(board: Board) -> None:
+    """After its death a call by any session ends at its deadline, as Unreachable, and no command was sent."""
+    bmc, clock = board.client(), LiveClock()
+    bmc.power_state(clock.deadline(AMPLE))
+    board.process.kill()
+    board.process.wait()
+    for call in (bmc.power_state, bmc.fresh_power_state, bmc.sel, lambda deadline: bmc.set_power("off", deadline)):
+        with pytest.raises(Unreachable):
+            call(clock.deadline(1))
+    bmc.close()
+    assert board.power.read_text().strip() == "1"
