@@ -202,6 +202,9 @@ def test_two_nodes_may_lose_one_with_a_device_or_in_two_node_mode() -> None:
     assert objections(replace(TWO, device_votes=1, qdevice_connected=True, counted=votes), ONE) == []
     alone = all_say(Votes(True, 2, 2, 1, frozenset({"2Node"})), "n1", "n2")
     assert objections(replace(TWO, counted=alone), ONE) == []
+    cut = Reach(frozenset({"n1"}), networks=frozenset({"198.51.100.0/24"}))
+    (text,) = objections(replace(TWO, counted=alone), cut)
+    assert "in two-node mode each half stays quorate by itself" in text
 
 
 def test_our_own_way_is_not_cut() -> None:
