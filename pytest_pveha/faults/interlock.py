@@ -123,8 +123,8 @@ class State:
 def objections(state: State, reach: Reach) -> list[str]:
     """Why this fault may not be injected into this site now; none means it may."""
     rules: tuple[Callable[[State, Reach], str | None], ...] = (
-        _votes, _override, _config, _membership_time, _armed, _maintenance, _memory, _never_touch, _bystanders, _paused,
-        _busy, _clocks, _data, _flags, _stoppable, _mons, _controller, _sight, _way, _watchdog,
+        _votes, _two_halves, _override, _config, _membership_time, _armed, _maintenance, _memory, _never_touch,
+        _bystanders, _paused, _busy, _clocks, _data, _flags, _stoppable, _mons, _controller, _sight, _way, _watchdog,
     )  # fmt: skip
     return [text for rule in rules if (text := rule(state, reach)) is not None]
 
@@ -165,10 +165,23 @@ def _configured(state: State) -> int:
 
 def _needed(state: State) -> int:
     """The quorum: half of what is expected and one more; in two-node mode, one (votequorum(5))."""
-    if state.counted and all("2Node" in votes.flags for votes in state.counted.values()):
+    if _two_node(state):
         return 1
     told = [votes.quorum for votes in state.counted.values() if votes.quorum is not None]
     return max([_expected(state) // 2 + 1, *told])
+
+
+def _two_node(state: State) -> bool:
+    return bool(state.counted) and all("2Node" in votes.flags for votes in state.counted.values())
+
+
+def _two_halves(state: State, reach: Reach) -> str | None:
+    if not (_two_node(state) and reach.networks and reach.costs_membership):
+        return None
+    return (
+        "votes: in two-node mode each half stays quorate by itself when they are cut from each other, and both would "
+        "run the guests; give the cluster a quorum device instead"
+    )
 
 
 def _override(state: State, reach: Reach) -> str | None:

@@ -73,6 +73,9 @@ def _request(observer: Observer, found: Snapshot, now: Snapshot, asked: dict[str
         if managed and service == "started" and is_node != node:
             asked[sid] = present
             site.cluster.migrate(sid, node, site.clock.deadline(READ))
+        elif managed and service == "error" and found.services[sid].startswith("started@"):
+            asked[sid] = present  # the way out of it: disabled, and then started as any that is stopped
+            site.cluster.request(sid, "disabled", site.clock.deadline(READ))
         elif status == "running" and is_status == "stopped" and (service == "stopped" if managed else is_node == node):
             asked[sid] = present
             site.cluster.start(sid, is_node, site.clock.deadline(READ))

@@ -45,9 +45,9 @@ class Sentinel:
     running: dict[str, GuestRow] = field(default_factory=dict)
     in_error: frozenset[str] = frozenset()
     until: int | None = None
-    _guests_at: int = 0
-    _pgs_at: int = 0
-    _inactive_since: int | None = None
+    _guests_at: int = field(default=0, init=False)
+    _pgs_at: int = field(default=0, init=False)
+    _inactive_since: int | None = field(default=None, init=False)
 
     def __call__(self, view: View) -> None:
         """Return if all is as predicted. A part of the site that does not answer is no reason to stop: it may be meant.

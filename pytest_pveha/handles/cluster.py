@@ -314,6 +314,10 @@ class Cluster:
         """The HA manager has been asked to move the service; it only queues the request."""
         self._api.post(f"/cluster/ha/resources/{sid}/migrate", deadline=deadline, node=node)
 
+    def request(self, sid: str, state: str, deadline: Deadline) -> None:
+        """The HA manager has been asked to have the service ``started``, ``stopped`` or ``disabled``."""
+        self._api.put(f"/cluster/ha/resources/{sid}", deadline=deadline, state=state)
+
     def start(self, sid: str, node: str, deadline: Deadline) -> str:
         """A guest's start has been asked for; returns the task."""
         return str(self._api.post(f"{_guest_path(sid, node)}/status/start", deadline=deadline).value)

@@ -226,7 +226,6 @@ class Campaign:
                 "take that mark away from it"
             )
         self._said_something()
-        self._hold()
         if said.breaks and fault.kind not in said.breaks:
             raise UnsafeTarget(
                 f"the test says that it breaks {', '.join(said.breaks)}, and asks for a {fault.kind}, which nobody "

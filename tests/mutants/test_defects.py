@@ -110,6 +110,7 @@ CAUGHT = {
     "protected-guest-dies": Caught(
         (OTHER,), "rejected", f"vm:107 ran on pve3 and is stopped on pve3, while it was not to be touched{STOPPED}"
     ),
+    "guest-given-up": Caught((OTHER,), "rejected", rf"HA gave up vm:103 \(state error\){STOPPED}"),
     "osd-fails-too": Caught(
         (OTHER,), "rejected", rf"\d+ of 129 placement groups have served no data for 3\d s{STOPPED}", CEPH
     ),

@@ -202,6 +202,9 @@ def test_two_nodes_may_lose_one_with_a_device_or_in_two_node_mode() -> None:
     assert objections(replace(TWO, device_votes=1, qdevice_connected=True, counted=votes), ONE) == []
     alone = all_say(Votes(True, 2, 2, 1, frozenset({"2Node"})), "n1", "n2")
     assert objections(replace(TWO, counted=alone), ONE) == []
+    cut = Reach(frozenset({"n1"}), networks=frozenset({"198.51.100.0/24"}))
+    (text,) = objections(replace(TWO, counted=alone), cut)
+    assert "in two-node mode each half stays quorate by itself" in text
 
 
 def test_our_own_way_is_not_cut() -> None:
@@ -317,7 +320,8 @@ def sites(draw: st.DrawFn) -> tuple[State, Reach]:
         api_answered=draw(st.sets(st.sampled_from(names)).map(frozenset)) if not draw(rarely) else online,
         ssh_answered=online,
     )
-    return state, Reach(reached)
+    meant = draw(some) if not draw(rarely) else frozenset()
+    return state, Reach(reached, guests=meant, about_quorum=not draw(rarely))
 
 
 def would_harm(state: State, reach: Reach) -> list[str]:
@@ -329,12 +333,13 @@ def would_harm(state: State, reach: Reach) -> list[str]:
         ballots += ["device"] * state.device_votes
     of = sum(state.votes.values()) + state.device_votes
     two_node = any("2Node" in one.flags for one in state.counted.values())
-    if not (two_node and ballots) and len(ballots) <= of - len(ballots):
+    if not reach.about_quorum and not (two_node and ballots) and len(ballots) <= of - len(ballots):
         harm.append("quorum")
-    fallen = [one for one in state.guests.values() if one.node in reach.nodes and one.status != "stopped"]
+    hit = [one for one in state.guests.values() if one.node in reach.nodes or one.sid in reach.guests]
+    fallen = [one for one in hit if one.status != "stopped"]
     harm += [f"guest {one.sid}" for one in fallen if state.permitted is not None and one.sid not in state.permitted]
     harm += [f"never {one.sid}" for one in fallen if one.sid in state.never_touch]
-    if not _placeable(state, [one for one in fallen if one.sid in state.moving], left):
+    if not _placeable(state, [one for one in fallen if one.sid in state.moving and one.node in reach.nodes], left):
         harm.append("memory")
     if state.ceph is not None:
         mons = [mon for name, of_node in state.ceph.mons.items() for mon in of_node if name in left]

@@ -54,6 +54,9 @@ class Site:
     def migrate(self, sid: str, node: str, deadline: Deadline) -> None:
         self.asked.append(f"migrate {sid} {node}")
 
+    def request(self, sid: str, state: str, deadline: Deadline) -> None:
+        self.asked.append(f"{state} {sid}")
+
     def start(self, sid: str, node: str, deadline: Deadline) -> None:
         self.asked.append(f"start {sid} {node}")
 
@@ -75,7 +78,7 @@ class Eyes:
         ({"vm:101": "started@pve2"}, {"vm:101": "running@pve2"}, ["migrate vm:101 pve1"]),
         ({"vm:101": "stopped@pve1"}, {"vm:101": "stopped@pve1"}, ["start vm:101 pve1"]),
         ({"vm:101": "stopped@pve2"}, {"vm:101": "stopped@pve2"}, ["start vm:101 pve2"]),
-        ({"vm:101": "error@pve2"}, {"vm:101": "stopped@pve2"}, []),
+        ({"vm:101": "error@pve2"}, {"vm:101": "stopped@pve2"}, ["disabled vm:101"]),
     ],
 )
 def test_what_ran_is_asked_for_and_nothing_else(

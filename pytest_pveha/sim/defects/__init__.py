@@ -174,6 +174,13 @@ _ALL = (
         "rejected",
     ),
     Defect(
+        "guest-given-up",
+        "when a node is lost, a guest under HA on another one dies and cannot be started: its service goes to error",
+        "its storage was reached through the lost node, or its disk is damaged",
+        _POWER_LOSS,
+        "rejected",
+    ),
+    Defect(
         "osd-fails-too",
         "when a node is lost, another node's OSDs die, so data is not served (with a `ceph` block)",
         "the disks were worn alike, and recovery was the last straw",

@@ -327,6 +327,17 @@ def ha_resource(call: Call, sid: str) -> dict[str, Any]:
     return _managed(call, sid)
 
 
+@_route("PUT", "/cluster/ha/resources/{sid}")
+def ha_request(call: Call, sid: str) -> None:
+    """Another state is asked for; the master follows in its rounds."""
+    resource, wanted = _managed(call, sid), call.params.get("state", "")
+    if wanted not in ("started", "stopped", "disabled", "ignored"):
+        raise ApiError(400, PARAMETERS, {"state": f"value '{wanted}' does not have a value in the enumeration"})
+    if not call.facts.view.quorate:
+        raise ApiError(500, "cluster not ready - no quorum?")
+    call.facts.world.pmxcfs.store.resources[resource["sid"]]["state"] = wanted
+
+
 @_route("POST", "/cluster/ha/resources/{sid}/migrate")
 def ha_migrate(call: Call, sid: str) -> dict[str, Any]:
     """The migration is queued for the master; the answer says nothing of its success."""

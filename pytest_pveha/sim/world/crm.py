@@ -281,6 +281,8 @@ class Crm:
         asked = self._world.pmxcfs.store.resources[sid]["state"]
         if service["state"] == "started" and asked in ("stopped", "disabled"):
             self._service_state(status, sid, "request_stop")
+        elif service["state"] == "error" and asked == "disabled":
+            self._service_state(status, sid, "stopped")
         elif service["state"] == "stopped" and asked == "started":
             self._service_state(status, sid, "started", node=service["node"])
 

@@ -56,15 +56,25 @@ class Mishaps:
         """A ring has lost members; these are left."""
         world = self._world
         if world.planted("protected-guest-dies"):
-            for guest, node in self._strangers(survivors)[:1]:
+            strangers = [guest for guest in world.guests.values() if not guest.spec.ha]
+            for guest, node in self._on(survivors, strangers)[:1]:  # nobody starts it again
                 world.on(node, _SOON, partial(world.kill_guest, guest.vmid, node.name), f"{guest.sid} dies")
+        if world.planted("guest-given-up"):
+            managed = [guest for guest in world.guests.values() if guest.spec.ha]
+            for guest, node in self._on(survivors, managed)[:1]:
+                world.on(node, _SOON, partial(self._give_up, guest, node), f"{guest.sid} is given up")
         if world.planted("osd-fails-too"):
             fail = partial(world.ceph.failed.update, world.ceph.osds(survivors[0]))
             world.timeline.after(_SOON, fail, "an OSD dies")
 
-    def _strangers(self, nodes: list[Node]) -> list[tuple[Guest, Node]]:
-        """Guests without HA that run there: nobody starts them again."""
-        guests = [guest for guest in self._world.guests.values() if not guest.spec.ha]
+    def _give_up(self, guest: Guest, node: Node) -> None:
+        """The guest died, and no start of it succeeded any more: its service is in error until somebody disables it."""
+        self._world.kill_guest(guest.vmid, node.name)
+        services = self._world.pmxcfs.store.manager["service_status"]
+        services[guest.sid] = {"node": node.name, "state": "error", "uid": self._world.uid()}
+
+    def _on(self, nodes: list[Node], guests: list[Guest]) -> list[tuple[Guest, Node]]:
+        """Which of these guests run there, and where."""
         return [(guest, node) for guest in guests for node in nodes if node.name in guest.processes]
 
 
