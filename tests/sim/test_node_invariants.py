@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pytest_pveha.sim.world.network import IN, Chain, Rule, Table
@@ -60,6 +60,7 @@ def heal(checked: Checked) -> None:
 
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(seed=st.integers(1, 10_000), nodes=st.sampled_from([2, 3, 4, 5]), acts=ACTS)
+@example(seed=1, nodes=3, acts=[("stop corosync", 0, 0, "corosync", 118.0), ("STOP", 0, 0, "corosync", 0.0)])
 def test_no_guest_runs_twice_whatever_is_done_to_nodes(
     seed: int, nodes: int, acts: list[tuple[str, int, int, str, float]]
 ) -> None:
