@@ -76,7 +76,11 @@ class Units:
         timer = f"{about}\n[Timer]\nOnActiveSec={seconds:.0f}\n{_ACCURACY}\n\n[Install]\nWantedBy=timers.target\n"
         self._disk.write(f"{FOLDER}/{tag}.service", service, deadline)
         self._disk.write(f"{FOLDER}/{tag}.timer", timer, deadline)
-        steps = (quote("systemctl", "daemon-reload"), quote("systemctl", "enable", "--now", f"{tag}.timer"))
+        steps = (
+            quote("systemctl", "daemon-reload"),
+            quote("systemctl", "enable", "--now", f"{tag}.timer"),
+            quote("sync", f"{FOLDER}/timers.target.wants"),  # the link by which it comes back after a power cut
+        )
         self._run(deadline, " && ".join(steps))
 
     def disarm(self, tag: str, deadline: Deadline) -> None:

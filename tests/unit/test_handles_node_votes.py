@@ -53,9 +53,9 @@ def soon() -> Any:
 @pytest.mark.parametrize(
     ("said", "votes"),
     [
-        (("Yes", 3, 3, "2  ", "Quorate "), Votes(True, 3, 3, 2, frozenset({"Quorate"}))),
-        (("No", 3, 1, "2 Activity blocked", ""), Votes(False, 3, 1, 2)),
-        (("Yes", 2, 2, "1  ", "2Node Quorate "), Votes(True, 2, 2, 1, frozenset({"2Node", "Quorate"}))),
+        (("Yes", 3, 3, "2  ", "Quorate "), Votes(True, 3, 3, 2, frozenset({"Quorate"}), 3)),
+        (("No", 3, 1, "2 Activity blocked", ""), Votes(False, 3, 1, 2, nodes=3)),
+        (("Yes", 2, 2, "1  ", "2Node Quorate "), Votes(True, 2, 2, 1, frozenset({"2Node", "Quorate"}), 3)),
     ],
 )
 def test_votes_quorum_and_flags(said: tuple[Any, ...], votes: Votes) -> None:

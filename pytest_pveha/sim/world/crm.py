@@ -7,6 +7,7 @@ acknowledgement. Sources: pve-ha-manager 5.2 (CRM.pm, Manager.pm, NodeStatus.pm)
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pytest_pveha.clock import SECOND
@@ -64,13 +65,34 @@ class Crm:
             self._become_master()
         self.schedule(self._rng.uniform(1.0, 2.0))
 
-    def stop(self) -> None:
+    def stop(self, then: Callable[[], None] = lambda: None) -> None:
         """The daemon has ended in good order; the next master need not wait."""
         self._say("received signal TERM")
         self._say("server received shutdown request")
         if self.state == "master":
             self._world.pmxcfs.release(MANAGER_LOCK, self._node)
         self._say("server stopped")
+        self._gone()
+        then()
+
+    def kill(self) -> None:
+        """The daemon is gone without a word, as by SIGKILL: its locks stay, and nobody feeds its watchdog."""
+        self._gone()
+
+    def pause(self) -> None:
+        """The daemon stands still, as by SIGSTOP."""
+        self.halted = True
+
+    def resume(self) -> None:
+        """The daemon goes on where it stood."""
+        self.halted = False
+        self.schedule(0.01)
+
+    def _gone(self) -> None:
+        self.halted = True
+        self._node.crm = None
+        unit = self._node.units[_IDENT]
+        unit.active, unit.pid, unit.since = False, 0, self._world.timeline.now
 
     def _work(self, believed: frozenset[str]) -> None:
         if self.halted:
@@ -235,6 +257,9 @@ class Crm:
     def _take_commands(self, status: Facts, believed: frozenset[str]) -> None:
         commands, self._world.pmxcfs.store.commands = self._world.pmxcfs.store.commands, []
         for command in commands:
+            if len(command.split()) != 3:
+                self._say(f"unable to parse command: {command}")
+                continue
             verb, sid, target = command.split()
             service = status["service_status"].get(sid)
             self._say(f"got crm command: {command}")

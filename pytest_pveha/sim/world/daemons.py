@@ -9,16 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from pytest_pveha.clock import SECOND
-
 if TYPE_CHECKING:
+    from pytest_pveha.sim.world.crm import Crm
+    from pytest_pveha.sim.world.lrm import Lrm
     from pytest_pveha.sim.world.model import Node
     from pytest_pveha.sim.world.world import World
 
 Condition = Callable[[], bool]
-_FREEZE_PATIENCE = 30
-"""How long (s) a stopping LRM of ours waits for its services to be frozen: three rounds of the CRM."""
-_SETTLED = ("freeze", "stopped", "error", "recovery", "fence")
 _RESTARTED = {"pve-cluster": 1.0}
 """Units that systemd starts again when they were killed (Restart=on-failure), and how soon."""
 
@@ -60,13 +57,10 @@ class Daemons:
             return done
         if name in node.halted:
             self.signal(node, name, "CONT")  # systemd wakes what it stops
-        if name == "pve-ha-lrm" and node.lrm:
-            return self._stop_lrm(node)
-        if name == "pve-ha-crm" and node.crm:
-            crm, node.crm = node.crm, None
-            crm.stop()
-            crm.halted = True
-        elif name == "corosync":
+        if (daemon := self._ha(node, name)) is not None:
+            daemon.stop(lambda: self._down(node, name, failed=False))
+            return lambda: not unit.active
+        if name == "corosync":
             self._world.corosync.stop(node)
             self._without_cluster(node)
         elif name == "pve-cluster":
@@ -92,46 +86,16 @@ class Daemons:
         elif signal in ("TERM", "INT"):
             self.stop(node, name)
 
-    # the LRM
-
-    def _stop_lrm(self, node: Node) -> Condition:
-        """It asks the CRM to freeze its services, waits for that, and leaves the watchdog in good order."""
-        world, lrm = self._world, node.lrm
-        assert lrm is not None
-        if lrm.mode == "active":
-            lrm.mode = "restart"
-            world.log(node, "pve-ha-lrm", "received signal TERM")
-            world.log(node, "pve-ha-lrm", "restart LRM, freeze all services")
-            if world.quorate(node) and not node.syncing:
-                lrm.write_status()
-        latest = world.timeline.now + _FREEZE_PATIENCE * SECOND
-
-        def look() -> None:
-            if node.lrm is not lrm or lrm.halted:
-                return
-            services = world.pmxcfs.read(node).manager["service_status"].values()
-            held = any(s["node"] == node.name and s["state"] not in _SETTLED for s in services)
-            if held and world.timeline.now < latest:
-                world.on(node, 1.0, look, f"{node.name}: the LRM waits to be frozen")
-                return
-            lrm.stop()
-            lrm.halted = True
-            node.lrm = None
-            self._down(node, "pve-ha-lrm", failed=False)
-
-        look()
-        return lambda: node.lrm is not lrm
-
     # signals
 
     def _halt(self, node: Node, name: str) -> None:
         if name in node.halted:
             return
         node.halted.add(name)
-        if name == "pve-ha-lrm" and node.lrm:
-            node.lrm.halted = True
-        elif name == "pve-ha-crm" and node.crm:
-            node.crm.halted = True
+        if (daemon := self._ha(node, name)) is not None:
+            daemon.pause()
+            if name == "pve-ha-crm" and daemon.state == "master":
+                node.watchdog.neglect(daemon.pid, lambda: name in node.halted)
         elif name == "watchdog-mux":
             node.watchdog.halt()
         elif name == "corosync":
@@ -144,12 +108,8 @@ class Daemons:
         if name not in node.halted:
             return
         node.halted.discard(name)
-        if name == "pve-ha-lrm" and node.lrm:
-            node.lrm.halted = False
-            node.lrm.schedule(0.0)
-        elif name == "pve-ha-crm" and node.crm:
-            node.crm.halted = False
-            node.crm.schedule(0.0)
+        if (daemon := self._ha(node, name)) is not None:
+            daemon.resume()
         elif name == "watchdog-mux":
             node.watchdog.resume()
         elif name == "corosync":
@@ -160,19 +120,11 @@ class Daemons:
 
     def _kill(self, node: Node, name: str) -> None:
         node.halted.discard(name)
-        pid = node.units[name].pid
-        if name == "pve-ha-lrm" and node.lrm:
-            watched = node.watchdog.active
-            node.lrm.halted = True
-            node.lrm = None
+        if (daemon := self._ha(node, name)) is not None:
+            watched = node.watchdog.active if name == "pve-ha-lrm" else daemon.state == "master"
+            daemon.kill()
             if watched:
-                node.watchdog.broken(pid)
-        elif name == "pve-ha-crm" and node.crm:
-            master = node.crm.state == "master"
-            node.crm.halted = True
-            node.crm = None
-            if master:
-                node.watchdog.broken(pid)
+                node.watchdog.broken(daemon.pid)
         elif name == "watchdog-mux":
             node.watchdog.die()
         elif name == "corosync":
@@ -191,6 +143,10 @@ class Daemons:
     def _restart(self, node: Node, name: str) -> None:
         if node.units[name].failed:
             self.start(node, name)
+
+    @staticmethod
+    def _ha(node: Node, name: str) -> Lrm | Crm | None:
+        return node.lrm if name == "pve-ha-lrm" else node.crm if name == "pve-ha-crm" else None
 
     # the cluster file system
 

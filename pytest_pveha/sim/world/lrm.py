@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from pytest_pveha.clock import SECOND
 from pytest_pveha.sim.timeline import Event
 from pytest_pveha.sim.world.model import Facts, Node
 from pytest_pveha.sim.world.pmxcfs import agent_lock
@@ -20,6 +21,8 @@ IDLE_ROUNDS = 60
 MAX_WORKERS = 4
 _IDENT = "pve-ha-lrm"
 _TRIES = 6
+_FREEZE_PATIENCE = 30
+"""How long (s) it waits for its services to be frozen when it is stopped: three rounds of the CRM."""
 _WAIT = 5.0
 
 
@@ -270,12 +273,48 @@ class Lrm:
             "timestamp": self.timestamp,
         }
 
-    def stop(self) -> None:
-        """The daemon has ended in good order, its guests stopped: no watchdog, no lock."""
+    def stop(self, then: Callable[[], None] = lambda: None) -> None:
+        """The daemon ends in good order, once its services are stopped or frozen: no watchdog, no lock."""
+        if self.mode == "active":
+            self.mode = "restart"
+            self._say("received signal TERM")
+            self._say("restart LRM, freeze all services")
+            if self._world.quorate(self._node) and not self._node.syncing:
+                self.write_status()
+        self._leave(self._world.timeline.now + _FREEZE_PATIENCE * SECOND, then)
+
+    def _leave(self, latest: int, then: Callable[[], None]) -> None:
+        if self.halted:
+            return
+        waits = any(service["state"] != "freeze" for _, service in self._mine())
+        if self.mode == "restart" and waits and self._world.timeline.now < latest:
+            self._world.on(self._node, 1.0, lambda: self._leave(latest, then), "lrm waits to be frozen")
+            return
         self._node.watchdog.close()
         self._say("watchdog closed (disabled)")
         self._world.pmxcfs.release(agent_lock(self._node.name), self._node)
         self._say("server stopped")
+        self._gone()
+        then()
+
+    def kill(self) -> None:
+        """The daemon is gone without a word, as by SIGKILL: its locks stay, and nobody feeds its watchdog."""
+        self._gone()
+
+    def pause(self) -> None:
+        """The daemon stands still, as by SIGSTOP."""
+        self.halted = True
+
+    def resume(self) -> None:
+        """The daemon goes on where it stood."""
+        self.halted = False
+        self.schedule(0.01)
+
+    def _gone(self) -> None:
+        self.halted = True
+        self._node.lrm = None
+        unit = self._node.units[_IDENT]
+        unit.active, unit.pid, unit.since = False, 0, self._world.timeline.now
 
     def _change(self, state: str) -> None:
         self._say(f"status change {self.state} => {state}")

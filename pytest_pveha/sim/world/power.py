@@ -47,6 +47,8 @@ UNITS = (
 """The units a node runs, in the order in which they start."""
 _LATER = {"corosync", "pve-ha-crm", "pvedaemon", "pveproxy", "spiceproxy", "pvestatd", "pve-ha-lrm", "pvescheduler"}
 _COMMANDS = {"on": (0.5, 1.5), "off": (1.0, 3.0), "cycle": (1.0, 3.0), "reset": (0.3, 1.0), "soft": (0.2, 0.5)}
+_IN_GOOD_ORDER = ("shutdown", "reboot")
+"""Why a node is down when its system had the time to write everything to its disk."""
 _CYCLE_PAUSE = 5.0
 _WARM_BOOT = 27.0
 
@@ -130,6 +132,8 @@ class Power:
         self._silence(node)
         world.systemd.forget(node)
         world.network.forget(node)
+        if why in _IN_GOOD_ORDER:
+            world.files[node.name].disk.sync_all()
         world.files[node.name].disk.lose_power()
         world.files[node.name].boot()
         for guest in world.guests.values():
@@ -186,7 +190,6 @@ class Power:
     def _off_softly(self, node: Node) -> None:
         node.chassis_on = False
         self._world.truth("power_off", {"node": node.name})
-        self._world.files[node.name].disk.sync_all()
         self.die(node, "shutdown")
 
     # boot

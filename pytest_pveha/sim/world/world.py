@@ -32,6 +32,7 @@ from pytest_pveha.sim.world.model import (
     GuestProcess,
     JournalLine,
     Node,
+    Refused,
     Task,
     UnitState,
 )
@@ -166,6 +167,12 @@ class World:
     def chassis(self, node: str, command: str) -> None:
         """The node's BMC has accepted "on", "off", "cycle", "reset" or "soft"; the effect comes a little later."""
         self.power.chassis(node, command)
+
+    def crm_command(self, node: str, command: str) -> None:
+        """The command waits for the master's next round. Refused without quorum."""
+        if not self.quorate(self.nodes[node]):
+            raise Refused("cluster not ready - no quorum?")
+        self.pmxcfs.store.commands.append(command)
 
     def start_guest(self, vmid: int, user: str = "root@pam") -> str:
         """The guest is asked to start; the task's UPID. Refused carries PVE's words."""

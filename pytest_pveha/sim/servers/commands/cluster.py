@@ -136,10 +136,7 @@ def _crm_command(facts: Facts, words: list[str]) -> Result:
             return Result(255, err="ERROR: unknown command 'ha-manager crm-command " + " ".join(words) + "'\n")
     if facts.node.syncing:
         raise Stalled
-    if not facts.view.quorate:
-        return Result(255, err="cluster not ready - no quorum?\n")
-    facts.world.pmxcfs.store.commands.append(line)
-    return Result()
+    return attempt(lambda: facts.world.crm_command(facts.node.name, line))
 
 
 def _ha_text(facts: Facts) -> str:
