@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Generator
+from itertools import pairwise
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -238,6 +239,7 @@ class Hooks:
             return (yield)
         if not mine or broken or session.config.option.collectonly or self._inventory is None or self._papers is None:
             return (yield)
+        self._refuse_unsaid(mine)
         asked = self._plan(session, mine)
         foresight = Foresight(self._config, self._inventory)
         campaign = Campaign(self._inventory, self._papers.root, self._tell)
@@ -257,6 +259,24 @@ class Hooks:
         if passed_over := left_out(self._inventory, self.scope):
             self._progress.line(f"scope {self.scope} leaves out: {', '.join(passed_over)}")
         return (yield)
+
+    def _refuse_unsaid(self, mine: list[pytest.Item]) -> None:
+        """On a real site nothing is broken unless ``-m`` says so, typed and not left to a setting or an accident.
+
+        Raises:
+            pytest.UsageError: destructive tests are selected, and nobody asked for them by that word.
+        """
+        assert self._inventory is not None
+        words = [str(word) for word in self._config.invocation_params.args]
+        typed = [after for word, after in pairwise([*words, ""]) if word == "-m"]
+        typed += [word.removeprefix("-m") for word in words if word.startswith("-m")]
+        if self._inventory.simulated or any("destructive" in each for each in typed):
+            return
+        if any(item.get_closest_marker("readiness") is None for item in mine):
+            raise pytest.UsageError(
+                f"{self._inventory.path}: this is a real site, and tests that break things are selected without being "
+                f"asked for; nothing was touched. Type -m destructive to break things, or -m readiness only to look"
+            )
 
     def _plan(self, session: pytest.Session, mine: list[pytest.Item]) -> Plan:
         assert self._inventory is not None

@@ -119,33 +119,34 @@ def real(house: House, bench: Bench, **consent: Any) -> Described:
 
 
 GIVEN = ("--pveha-inventory", "real.yml")
+ARMED = (*GIVEN, "-m", "destructive or readiness")
 
 WAYS: dict[str, tuple[str, ...]] = {
     "inventory alone": GIVEN,
-    "everything": (*GIVEN, "--pveha-scope", "all"),
+    "everything": (*ARMED, "--pveha-scope", "all"),
     "-m destructive": (*GIVEN, "-m", "destructive"),
     "-m not destructive": (*GIVEN, "-m", "not destructive"),
     "-m readiness": (*GIVEN, "-m", "readiness"),
     "-m not readiness": (*GIVEN, "-m", "not readiness"),
     "-m of nothing": (*GIVEN, "-m", "proof"),
-    "-k": (*GIVEN, "-k", "cut"),
-    "-k not": (*GIVEN, "-k", "not looks"),
-    "id": (*GIVEN, "suites/test_it.py::test_cut"),
-    "last failed": (*GIVEN, "--lf"),
-    "stepwise": (*GIVEN, "--sw"),
-    "deselect": (*GIVEN, "--deselect", "suites/test_it.py::test_looks"),
+    "-k": (*ARMED, "-k", "cut"),
+    "-k not": (*ARMED, "-k", "not looks"),
+    "id": (*ARMED, "suites/test_it.py::test_cut"),
+    "last failed": (*ARMED, "--lf"),
+    "stepwise": (*ARMED, "--sw"),
+    "deselect": (*ARMED, "--deselect", "suites/test_it.py::test_looks"),
     "without our plug-in": ("-p", "no:pveha"),
     "without our hooks": (*GIVEN, "-p", "no:pveha-hooks"),
     "without our fixtures": (*GIVEN, "-p", "no:pveha-fixtures"),
-    "without a terminal": (*GIVEN, "-p", "no:terminal"),
-    "without strictness": (*GIVEN, "-o", "strict_markers=false", "-o", "addopts="),
-    "switched off": (*GIVEN, "-o", "pveha=false"),
-    "foreign root": (*GIVEN, "--rootdir", ".."),
-    "foreign settings": (*GIVEN, "-c", "other.ini", "suites"),
+    "without a terminal": (*ARMED, "-p", "no:terminal"),
+    "without strictness": (*ARMED, "-o", "strict_markers=false", "-o", "addopts="),
+    "switched off": (*ARMED, "-o", "pveha=false"),
+    "foreign root": (*ARMED, "--rootdir", ".."),
+    "foreign settings": (*ARMED, "-c", "other.ini", "suites"),
     "no settings": ("--inventory", "real.yml", "-c", "other.ini", "suites"),
-    "no conftest": (*GIVEN, "--noconftest"),
+    "no conftest": (*ARMED, "--noconftest"),
     "collect only": (*GIVEN, "--collect-only"),
-    "set-up only": (*GIVEN, "--setup-only"),
+    "set-up only": (*ARMED, "--setup-only"),
     "plan": (*GIVEN, "--pveha-plan"),
     "plan without hooks": (*GIVEN, "--pveha-plan", "-p", "no:pveha-hooks"),
     "plan with a wrong -m": (*GIVEN, "--pveha-plan", "-m", "not readiness"),
@@ -153,6 +154,8 @@ WAYS: dict[str, tuple[str, ...]] = {
 
 
 OTHERWISE = {
+    "inventory alone": 4,
+    "-m not readiness": 4,
     "-m of nothing": 4,
     "stepwise": 2,
     "without our plug-in": 2,
@@ -173,7 +176,7 @@ def test_without_consent(house: House, project: Bench, way: str) -> None:
     project.file("other.ini", "[pytest]\n")
     real(house, project)
     if way in ("last failed", "stepwise"):  # they go by what an earlier run left
-        project.pytest(*GIVEN, "-k", "unmarked")
+        project.pytest(*ARMED, "-k", "unmarked")
     before = len(house.lines())
     result = project.pytest(*WAYS[way])
     assert result.code == OTHERWISE.get(way, 6), result.text
@@ -199,9 +202,35 @@ def test_an_inventory_in_the_environment(house: House, project: Bench) -> None:
     """Without consent an exported inventory arms nothing either."""
     real(house, project)
     before = len(house.lines())
-    result = project.pytest(PVEHA_INVENTORY="real.yml")
+    result = project.pytest("-m", "destructive", PVEHA_INVENTORY="real.yml")
     assert result.code == 6, result.text
     assert house.since(before) == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (),
+        GIVEN,
+        (*GIVEN, "--pveha-scope", "all"),
+        (*GIVEN, "-m", "not readiness"),
+        (*GIVEN, "-k", "cut"),
+        (*GIVEN, "suites/test_it.py::test_cut"),
+        (*GIVEN, "--lf"),
+        (*GIVEN, "-o", "addopts=-m destructive"),
+        (*GIVEN, "--deselect", "suites/test_it.py::test_looks"),
+    ],
+    ids=" ".join,
+)
+def test_what_nobody_asked_for_by_its_name(house: House, project: Bench, words: tuple[str, ...]) -> None:
+    """With every consent, tests that break a real site are refused before it is touched unless -m names them."""
+    real(house, project, bystanders="all", site_reset=True)
+    before = len(house.lines())
+    result = project.pytest(*words, PVEHA_INVENTORY="real.yml")
+    assert result.code == pytest.ExitCode.USAGE_ERROR, result.text
+    assert "tests that break things are selected without being asked for; nothing was touched" in result.text
+    assert house.since(before) == []
+    assert list(project.root.rglob("journal.jsonl")) == []
 
 
 HARMLESS: dict[str, tuple[str, ...]] = {
@@ -209,14 +238,14 @@ HARMLESS: dict[str, tuple[str, ...]] = {
     "-m not destructive": (*GIVEN, "-m", "not destructive"),
     "-k": (*GIVEN, "-k", "looks or liar"),
     "id": (*GIVEN, "suites/test_it.py::test_looks"),
-    "deselect": (*GIVEN, *(f"--deselect=suites/test_it.py::test_{name}" for name in ("cut", "unmarked", "wide"))),
+    "deselect": (*ARMED, *(f"--deselect=suites/test_it.py::test_{name}" for name in ("cut", "unmarked", "wide"))),
     "without our hooks": (*GIVEN, "-p", "no:pveha-hooks"),
     "without our fixtures": (*GIVEN, "-p", "no:pveha-fixtures"),
     "without our plug-in": ("-p", "no:pveha"),
     "switched off": ("--inventory", "real.yml", "-o", "pveha=false"),
     "no settings": ("--inventory", "real.yml", "-c", "other.ini", "suites"),
     "collect only": (*GIVEN, "--collect-only"),
-    "set-up only": (*GIVEN, "--setup-only"),
+    "set-up only": (*ARMED, "--setup-only"),
     "plan": (*GIVEN, "--pveha-plan"),
     "plan without hooks": (*GIVEN, "--pveha-plan", "-p", "no:pveha-hooks"),
     "plan without a terminal": (*GIVEN, "--pveha-plan", "-p", "no:terminal"),
@@ -270,7 +299,7 @@ def test_each_refusal_of_the_consent(house: House, project: Bench) -> None:
     """Undeclared, too wide, or a liar: each says why, and what to do."""
     real(house, project, faults=["network"])
     before = len(house.lines())
-    result = project.pytest(*GIVEN, "--pveha-scope", "one-per-role")
+    result = project.pytest(*ARMED, "--pveha-scope", "one-per-role")
     assert result.code == 6, result.text
     assert "consent.faults: power (a node's power, by BMC, PDU or hand) is not granted" in refused(result, "test_cut")
     assert refused(result, "test_unmarked").endswith(
@@ -285,7 +314,7 @@ def test_more_than_the_victim_needs_a_leave_of_its_own(house: House, project: Be
     """site_reset in the mark and not in the consent: refused."""
     real(house, project, bystanders="all")
     before = len(house.lines())
-    result = project.pytest(*GIVEN, "-k", "wide", "--pveha-scope", "one-per-role")
+    result = project.pytest(*ARMED, "-k", "wide", "--pveha-scope", "one-per-role")
     assert result.code == 6, result.text
     assert "consent.site_reset: is false, and this test may reset more than its victim" in refused(result, "wide")
     assert house.since(before) == []
@@ -295,8 +324,10 @@ def test_a_guest_never_to_be_touched_keeps_its_node(house: House, project: Bench
     """It would go down with its node, so the node's power stays on, although bystanders are permitted."""
     real(house, project, bystanders="all", never_touch={"guests": ["vm:102"]})
     before = len(house.lines())
-    result = project.pytest(*GIVEN, "suites/test_it.py::test_cut")
-    assert "consent.never_touch: vm:102 on pve2 would go down" in refused(result, "test_cut"), result.text
+    result = project.pytest(*ARMED, "suites/test_it.py::test_cut")
+    assert "never_touch: vm:102 would be reached, and `consent.never_touch` names it" in refused(result, "test_cut"), (
+        result.text
+    )
     assert house.since(before) == []
 
 
@@ -313,7 +344,7 @@ def test_a_fault_that_was_not_declared(bench: Bench) -> None:
         "@pytest.mark.roles('other')\n"
         "def test_it(victim, run):\n"
         '    """Breaks more than it says."""\n'
-        "    with run.break_with(Other(victim.name), (victim.name,)):\n"
+        "    with run.break_with(lambda tag: Other(victim.name), Other.kind, (victim.name,), 60.0):\n"
         "        pass\n"
     )
     result = bench.armed()
@@ -383,7 +414,7 @@ def approve(project: Bench, *selection: str, key: str = "boss") -> None:
     from pytest_pveha.approval import approve as sign
 
     plan = project.project / "plan.json"
-    project.pytest(*GIVEN, "--pveha-plan", "--pveha-plan-json", "plan.json", "--pveha-no-connect", *selection)
+    project.pytest(*ARMED, "--pveha-plan", "--pveha-plan-json", "plan.json", "--pveha-no-connect", *selection)
     _, line = sign(plan, project.project / key, "boss@example.org")
     (project.project / "approvers").write_text(line)
 
@@ -418,7 +449,7 @@ def test_without_a_second_signature(
     approvable(house, project)
     prepare(project)
     before = len(house.lines())
-    result = project.pytest(*GIVEN, "-k", "test_cut")
+    result = project.pytest(*ARMED, "-k", "test_cut")
     assert result.code == pytest.ExitCode.USAGE_ERROR, result.text
     (told,) = [line for line in result.text.splitlines() if line.startswith("ERROR: ")]
     assert "real.yml: consent.approval: " in told
@@ -430,7 +461,7 @@ def test_without_a_second_signature(
 def test_looking_needs_no_second_signature(house: House, project: Bench) -> None:
     """Tests that only look run without it."""
     approvable(house, project)
-    result = project.pytest(*GIVEN, "-k", "looks")
+    result = project.pytest(*ARMED, "-k", "looks")
     assert result.test("looks")["verdict"] == "accepted", result.text
 
 
@@ -443,7 +474,7 @@ def test_what_was_approved_and_selected_is_all_that_is_broken(house: House, proj
     approvable(house, project)
     approve(project, "-k", "test_cut")
     before = len(house.lines())
-    result = project.pytest(*GIVEN, "suites/test_it.py::test_cut")
+    result = project.pytest(*ARMED, "suites/test_it.py::test_cut")
     assert "fault.inject" in result.kinds(), result.text
     done = house.since(before)
     assert {line["node"] for line in done if line["kind"] in ("bmc_command", "dead", "power_off")} == {"pve2"}
