@@ -76,7 +76,8 @@ CAUGHT = {
 
 PATIENT = [{"id": f"vm:{vmid}", "max_restart": 1000} for vmid in range(101, 107)]
 """Guests whose start is tried again and again: in error, which is where they end else, they need an administrator."""
-PLAYED = {"guest-does-not-restart": {"guests": [*PATIENT, {"id": "vm:107", "node": "pve3", "ha": False}]}}
+OUTSIDE = {"id": "vm:107", "name": "build-box", "node": "pve3", "ha": False}
+PLAYED = {"guest-does-not-restart": {"guests": [*PATIENT, OUTSIDE]}}
 """What else the simulated site of a defect has."""
 
 

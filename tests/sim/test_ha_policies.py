@@ -165,7 +165,7 @@ def test_a_container_is_relocated_away() -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_restart_lrm(seed: int) -> None:
+def test_re_start_lrm(seed: int) -> None:
     """A restart of the LRM freezes its services until it is back; no guest stops and no watchdog bites."""
     site = Site(*GUESTS, seed=seed)
     node, start = site.world.nodes["pve3"], site.now
@@ -177,7 +177,7 @@ def test_restart_lrm(seed: int) -> None:
     assert node.lrm is None
     assert not node.watchdog_active
     assert site.states(start, "vm:103") == ["freeze"]
-    site.world.power.start_lrm(node)
+    site.world.power._start_lrm(node)
     site.play(40)
     assert site.states(start, "vm:103") == ["freeze", "started"]
     site.play(20)

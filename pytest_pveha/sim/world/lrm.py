@@ -214,7 +214,8 @@ class Lrm(Daemon):
         return True
 
     def _workers_idle(self) -> None:
-        if self.stopping and self.state == "active" and not self.ended and self._left():
+        settled = self.stopping and self.state == "active" and not self.ended and not self.halted
+        if settled and self._left():
             return
         self._write_if_possible()
 
@@ -325,7 +326,7 @@ class Lrm(Daemon):
         return fenced or fenced_count(manager["service_status"], self._node.name) > 0
 
     def _write_if_possible(self) -> None:
-        if not self.ended and self._world.quorate(self._node) and not self._node.syncing:
+        if not self.ended and not self.halted and self._world.quorate(self._node) and not self._node.syncing:
             self.write_status()
 
     def write_status(self) -> None:

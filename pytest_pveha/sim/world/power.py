@@ -171,7 +171,7 @@ class Power:
             (uniform(3.8, 4.2), self._start_corosync),
             (uniform(7.8, 8.4), self._start_crm),
             (uniform(9.5, 10.5), self._start_api),
-            (uniform(11.3, 11.9), self.start_lrm),
+            (uniform(11.3, 11.9), self._start_lrm),
             (uniform(12.0, 13.0), world.guest_acts.start_all),
         )
         for after, step in steps:
@@ -233,7 +233,7 @@ class Power:
 
         self._world.on(node, seconds, tell, f"{node.name}: pvestatd")
 
-    def start_lrm(self, node: Node) -> None:
+    def _start_lrm(self, node: Node) -> None:
         self._up(node, "pve-ha-lrm")
         node.lrm = Lrm(self._world, node, node.units["pve-ha-lrm"].pid)
         self._world.log(node, "pve-ha-lrm", "starting server")
