@@ -96,10 +96,15 @@ class Checked:
             assert node.chassis_on or not node.running
 
     def repair(self) -> None:
+        # who is told to go down while he does so goes down all the same: the switch is pressed more than once
+        for _ in range(3):
+            for name in self.world.nodes:
+                self.world.chassis(name, "on")
+            self.play(100)
         for name, node in self.world.nodes.items():
-            self.world.chassis(name, "on")
             if not node.link_up:
                 self.world.restore_network(name)
+        self.world.pmxcfs.store.commands.clear()
         for guest in self.world.guests.values():
             self.world.pmxcfs.store.resources[guest.sid]["state"] = "started"
 

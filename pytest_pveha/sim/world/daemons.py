@@ -1,7 +1,7 @@
 """What systemctl does to the daemons of a node, and what that means for the cluster.
 
-A clean stop of the LRM closes the watchdog, a killed one does not; a node without corosync or cluster file system is as
-if isolated. Sources: pve-ha-manager 5.2 (LRM.pm, CRM.pm, watchdog-mux.c), corosync(8), pmxcfs(8).
+The two HA daemons know themselves how they end, stand still and die; a node without corosync or cluster file system is
+as if isolated. Sources: pve-ha-manager 5.2 (LRM.pm, CRM.pm, watchdog-mux.c), corosync(8), pmxcfs(8).
 """
 
 from __future__ import annotations
@@ -9,16 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from pytest_pveha.clock import SECOND
+from pytest_pveha.sim.world.daemon import Daemon, Then
 
 if TYPE_CHECKING:
     from pytest_pveha.sim.world.model import Node
     from pytest_pveha.sim.world.world import World
 
 Condition = Callable[[], bool]
-_FREEZE_PATIENCE = 30
-"""How long (s) a stopping LRM of ours waits for its services to be frozen: three rounds of the CRM."""
-_SETTLED = ("freeze", "stopped", "error", "recovery", "fence")
 _RESTARTED = {"pve-cluster": 1.0}
 """Units that systemd starts again when they were killed (Restart=on-failure), and how soon."""
 
@@ -52,21 +49,17 @@ class Daemons:
             node.api_up = True
         return True
 
-    def stop(self, node: Node, name: str) -> Condition:
-        """The daemon has been told to end; it has when the condition holds."""
+    def stop(self, node: Node, name: str, then: Then = lambda: None) -> Condition:
+        """The daemon has been told to end; it has when the condition holds, and then ``then`` is called."""
         unit = node.units[name]
         if not unit.active:
             unit.failed = False
+            then()
             return done
-        if name in node.halted:
-            self.signal(node, name, "CONT")  # systemd wakes what it stops
-        if name == "pve-ha-lrm" and node.lrm:
-            return self._stop_lrm(node)
-        if name == "pve-ha-crm" and node.crm:
-            crm, node.crm = node.crm, None
-            crm.stop()
-            crm.halted = True
-        elif name == "corosync":
+        self._resume(node, name)  # systemd wakes what it stops
+        if (ha := _ha(node, name)) is not None:
+            return self._stop_ha(node, ha, then)
+        if name == "corosync":
             self._world.corosync.stop(node)
             self._without_cluster(node)
         elif name == "pve-cluster":
@@ -76,7 +69,20 @@ class Daemons:
         elif name == "pveproxy":
             node.api_up = False
         self._down(node, name, failed=False)
+        then()
         return done
+
+    def _stop_ha(self, node: Node, daemon: Daemon, then: Then) -> Condition:
+        """An HA daemon takes its time: the LRM until its services are frozen or stopped, a master until its round."""
+        unit = node.units[daemon.ident]
+
+        def ended() -> None:
+            if unit.active:
+                self._down(node, unit.name, failed=False)
+            then()
+
+        daemon.stop(ended)
+        return lambda: not unit.active
 
     def signal(self, node: Node, name: str, signal: str) -> None:
         """The daemon's main process has been sent KILL, STOP, CONT or another signal, and did what that makes it do."""
@@ -92,87 +98,37 @@ class Daemons:
         elif signal in ("TERM", "INT"):
             self.stop(node, name)
 
-    # the LRM
-
-    def _stop_lrm(self, node: Node) -> Condition:
-        """It asks the CRM to freeze its services, waits for that, and leaves the watchdog in good order."""
-        world, lrm = self._world, node.lrm
-        assert lrm is not None
-        if lrm.mode == "active":
-            lrm.mode = "restart"
-            world.log(node, "pve-ha-lrm", "received signal TERM")
-            world.log(node, "pve-ha-lrm", "restart LRM, freeze all services")
-            if world.quorate(node) and not node.syncing:
-                lrm.write_status()
-        latest = world.timeline.now + _FREEZE_PATIENCE * SECOND
-
-        def look() -> None:
-            if node.lrm is not lrm or lrm.halted:
-                return
-            services = world.pmxcfs.read(node).manager["service_status"].values()
-            held = any(s["node"] == node.name and s["state"] not in _SETTLED for s in services)
-            if held and world.timeline.now < latest:
-                world.on(node, 1.0, look, f"{node.name}: the LRM waits to be frozen")
-                return
-            lrm.stop()
-            lrm.halted = True
-            node.lrm = None
-            self._down(node, "pve-ha-lrm", failed=False)
-
-        look()
-        return lambda: node.lrm is not lrm
-
     # signals
 
     def _halt(self, node: Node, name: str) -> None:
         if name in node.halted:
             return
         node.halted.add(name)
-        if name == "pve-ha-lrm" and node.lrm:
-            node.lrm.halted = True
-        elif name == "pve-ha-crm" and node.crm:
-            node.crm.halted = True
+        if (ha := _ha(node, name)) is not None:
+            ha.pause()
         elif name == "watchdog-mux":
             node.watchdog.halt()
         elif name == "corosync":
             node.syncing = True  # whoever writes waits for it
             self._world.corosync.disturbed()
-        elif name == "pveproxy":
-            node.api_up = False
 
     def _resume(self, node: Node, name: str) -> None:
         if name not in node.halted:
             return
         node.halted.discard(name)
-        if name == "pve-ha-lrm" and node.lrm:
-            node.lrm.halted = False
-            node.lrm.schedule(0.0)
-        elif name == "pve-ha-crm" and node.crm:
-            node.crm.halted = False
-            node.crm.schedule(0.0)
+        if (ha := _ha(node, name)) is not None:
+            ha.resume()
         elif name == "watchdog-mux":
             node.watchdog.resume()
         elif name == "corosync":
             self._world.log(node, "corosync", "  [TOTEM ] Process pause detected, flushing membership messages.")
             self._world.corosync.woken(node)
-        elif name == "pveproxy":
-            node.api_up = True
 
     def _kill(self, node: Node, name: str) -> None:
         node.halted.discard(name)
-        pid = node.units[name].pid
-        if name == "pve-ha-lrm" and node.lrm:
-            watched = node.watchdog.active
-            node.lrm.halted = True
-            node.lrm = None
-            if watched:
-                node.watchdog.broken(pid)
-        elif name == "pve-ha-crm" and node.crm:
-            master = node.crm.state == "master"
-            node.crm.halted = True
-            node.crm = None
-            if master:
-                node.watchdog.broken(pid)
+        self._down(node, name, failed=True)
+        if (ha := _ha(node, name)) is not None:
+            ha.kill()
         elif name == "watchdog-mux":
             node.watchdog.die()
         elif name == "corosync":
@@ -183,7 +139,6 @@ class Daemons:
             self._unmount(node)
         elif name == "pveproxy":
             node.api_up = False
-        self._down(node, name, failed=True)
         if name in _RESTARTED:
             again = f"{node.name}: systemd restarts {name}"
             self._world.on(node, _RESTARTED[name], lambda: self._restart(node, name), again)
@@ -211,3 +166,8 @@ class Daemons:
         unit = node.units[name]
         unit.active, unit.pid, unit.since, unit.failed = False, 0, self._world.timeline.now, failed
         self._world.truth("unit", {"node": node.name, "unit": name, "state": "failed" if failed else "inactive"})
+
+
+def _ha(node: Node, name: str) -> Daemon | None:
+    """The HA daemon that unit runs, None for the others."""
+    return {"pve-ha-lrm": node.lrm, "pve-ha-crm": node.crm}.get(name)

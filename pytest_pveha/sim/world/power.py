@@ -154,40 +154,14 @@ class Power:
             unit.active, unit.pid, unit.since, unit.failed = False, 0, self._world.timeline.now, False
 
     def _soft(self, node: Node) -> None:
-        """An ACPI power button: guests stop, the HA daemons leave in good order, the chassis goes off."""
+        """An ACPI power button: the system shuts down in good order, then the chassis goes off."""
         if not node.chassis_on:
             return
         if not node.running:
             self._off(node)
             return
-        world = self._world
-        world.log(node, "systemd-logind", "Power key pressed short.", 1)
-        if node.lrm:
-            node.lrm.mode = "shutdown"
-            world.log(node, "pve-ha-lrm", "received signal TERM")
-            world.log(node, "pve-ha-lrm", "got shutdown request with shutdown policy 'conditional'")
-            world.log(node, "pve-ha-lrm", "shutdown LRM, stop all services")
-            if world.quorate(node) and not node.syncing:
-                node.lrm.write_status()
-        world.on(node, self._rng.uniform(3.0, 8.0), lambda: self._leave(node), f"{node.name} stops its guests")
-
-    def _leave(self, node: Node) -> None:
-        world = self._world
-        for guest in world.guests.values():
-            world.guest_acts.gone(guest, node.name, "shutdown")
-        if node.lrm:
-            node.lrm.stop()
-        if node.crm:
-            node.crm.stop()
-        node.api_up = False
-        world.corosync.stop(node)
-        world.on(node, self._rng.uniform(2.0, 4.0), lambda: self._off_softly(node), f"{node.name} powers off")
-
-    def _off_softly(self, node: Node) -> None:
-        node.chassis_on = False
-        self._world.truth("power_off", {"node": node.name})
-        self._world.files[node.name].disk.sync_all()
-        self.die(node, "shutdown")
+        self._world.log(node, "systemd-logind", "Power key pressed short.", 1)
+        self._world.shutdown(node.name, reboot=False)
 
     # boot
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 
 from pytest_pveha.clock import SECOND
+from pytest_pveha.sim.servers.commands.going_down import go_down
 from pytest_pveha.sim.servers.commands.registry import command, options
 from pytest_pveha.sim.servers.facts import DESCRIPTIONS, Facts
 from pytest_pveha.sim.servers.facts import Unit as Shown
@@ -337,6 +338,8 @@ _ACTS: dict[str, Callable[[Facts, list[str]], Result]] = {
     "reset-failed": _reset_failed,
     # unit files are read anew whenever a unit is not loaded
     "daemon-reload": lambda facts, rest: Result(),
+    "reboot": lambda facts, rest: go_down(facts, rest, reboot=True),
+    "poweroff": lambda facts, rest: go_down(facts, rest, reboot=False),
 }
 
 
