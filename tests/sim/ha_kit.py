@@ -18,14 +18,22 @@ def guest(vmid: int, node: str, **more: Any) -> dict[str, Any]:
 class Site:
     """A world that has been watched since it began: three nodes unless said."""
 
-    def __init__(self, *guests: dict[str, Any], seed: int = 1, nodes: int = 3, boot_seconds: float = 20.0, **more: Any):
+    def __init__(
+        self,
+        *guests: dict[str, Any],
+        seed: int = 1,
+        nodes: int = 3,
+        boot_seconds: float = 20.0,
+        prefix: str = "pve",
+        **more: Any,
+    ):
         self.truth: list[tuple[float, str, dict[str, Any]]] = []
         self.timeline = Timeline()
         spec = {
             "name": "lab",
             "cluster": "lab",
             "seed": seed,
-            "nodes": [{"name": f"pve{i}", "nodeid": i, "boot_seconds": boot_seconds} for i in range(1, nodes + 1)],
+            "nodes": [{"name": f"{prefix}{i}", "nodeid": i, "boot_seconds": boot_seconds} for i in range(1, nodes + 1)],
             "guests": list(guests),
             **more,
         }

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pytest_pveha.sim.servers import api_routes
-from pytest_pveha.sim.servers.api_registry import ApiError, Call, find
+from pytest_pveha.sim.servers.api_routes import ApiError, Call, find
 from pytest_pveha.sim.servers.facts import Facts
 from pytest_pveha.sim.world import World
 from tests.sim.ha_kit import Site, guest

@@ -38,6 +38,7 @@ def node_status(call: Call, node: str) -> dict[str, Any]:
             "model": "Simulated Processor",
             "sockets": 1,
             "user_hz": 100,
+            "vendor": "Simulated",
         },
         "current-kernel": {"machine": "x86_64", "release": KERNEL, "sysname": "Linux", "version": KERNEL_BUILD},
         "idle": 0,

@@ -152,7 +152,7 @@ class ApiServer:
         if target.name != self.node_name:
             if target.running and target.api_hung:
                 return _Verdict(_unreachable("Connection timed out", 596), HANG_SECONDS)
-            if not target.running:
+            if not target.running or not (world.nodes[self.node_name].link_up and target.link_up):
                 return _Verdict(_unreachable("No route to host"), self._random.uniform(*NO_ROUTE_SECONDS))
             if not world.network.talks(world.nodes[self.node_name], target, API_PORT):
                 return _Verdict(_unreachable("Connection timed out"), DROPPED_SECONDS)
