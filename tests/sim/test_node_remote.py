@@ -114,6 +114,18 @@ def test_the_cable_is_out_until_it_is_in(remote: Remote) -> None:
     assert remote.run("hostname").stdout == b"pve1\n"
 
 
+def test_a_stopped_sshd(remote: Remote) -> None:
+    """Whoever is logged in stays so and can start it again; nobody else comes in meanwhile."""
+    assert remote.run("systemctl stop sshd", node="pve2").exit_status == 0
+    assert remote.run("systemctl is-active sshd", node="pve2").stdout == b"inactive\n"
+    newcomer = connect(remote.embedded.inventory, remote.clock)
+    with pytest.raises(Unreachable, match="refused"):
+        newcomer.nodes["pve2"].ssh.run("hostname", deadline=remote.clock.deadline(10))
+    newcomer.close()
+    assert remote.run("systemctl start sshd", node="pve2").exit_status == 0
+    assert remote.run("hostname", node="pve2").stdout == b"pve2\n"
+
+
 def test_nobody_there_to_unplug(remote: Remote) -> None:
     """Without a site at that address whoever pulls the cable is told."""
     nowhere = remote.address.with_name("nowhere")

@@ -234,6 +234,15 @@ def test_what_a_node_survives(gate: PlayingGate, line: str) -> None:
     assert resets_after(gate, "pve3", 150) is None
 
 
+def test_a_restarted_lrm_serves_again(gate: PlayingGate) -> None:
+    """Stopped and started, the LRM takes its lock again and its guest has never stopped."""
+    gate.play(7)
+    process = gate.world.guests[103].processes["pve3"]
+    told(gate, "systemctl restart pve-ha-lrm", "pve3")
+    gate.until(lambda: gate.world.nodes["pve3"].lrm_state == "active", 60)
+    assert gate.world.guests[103].processes["pve3"] is process
+
+
 def test_an_idle_node_survives_without_corosync(gate: PlayingGate) -> None:
     """A node without HA guests does not reset itself; started again, corosync joins the others."""
     gate.play(10)
@@ -301,6 +310,44 @@ def test_a_stopped_master_is_followed_soon(gate: PlayingGate) -> None:
     told(gate, "systemctl start pve-ha-crm", master)
     gate.play(20)
     assert gate.world.nodes[master].crm_state == "slave"
+
+
+def test_a_master_that_stands_still_costs_its_node(gate: PlayingGate) -> None:
+    """A master is watched too: a minute without feeding and its node resets, unless it goes on in time."""
+    gate.play(7)
+    (master,) = (name for name, node in gate.world.nodes.items() if node.crm_state == "master")
+    told(gate, "systemctl kill -s STOP --kill-whom=main pve-ha-crm", master)
+    gate.play(40)
+    told(gate, "systemctl kill -s CONT --kill-whom=main pve-ha-crm", master)
+    assert resets_after(gate, master, 60) is None
+    gate.play(60)
+    (master,) = (name for name, node in gate.world.nodes.items() if node.crm_state == "master")
+    told(gate, "systemctl kill -s STOP --kill-whom=main pve-ha-crm", master)
+    seconds = resets_after(gate, master, 100)
+    assert seconds is not None
+    assert 60 <= seconds <= 72
+
+
+@pytest.mark.parametrize(
+    ("line", "queued"),
+    [
+        ("ha-manager crm-command node-maintenance enable pve2", "enable-node-maintenance pve2"),
+        ("ha-manager crm-command node-maintenance disable pve2", "disable-node-maintenance pve2"),
+        ("ha-manager crm-command disarm-ha freeze", "disarm-ha freeze"),
+        ("ha-manager crm-command arm-ha", "arm-ha"),
+    ],
+)
+def test_what_the_master_is_asked_to_do(gate: PlayingGate, line: str, queued: str) -> None:
+    """The HA manager's commands are a line for the master, refused without quorum and for nodes that are none."""
+    told(gate, line)
+    assert gate.world.pmxcfs.store.commands == [queued]
+    gate.play(12)
+    assert gate.world.pmxcfs.store.commands == []
+    assert shell(gate, "ha-manager crm-command node-maintenance enable pve9").status == 255
+    gate.world.cut_network("pve3")
+    gate.play(10)
+    refused = shell(gate, line, "pve3")
+    assert (refused.status, refused.err) == (255, "cluster not ready - no quorum?\n")
 
 
 def test_a_masked_unit_does_not_start(gate: PlayingGate) -> None:

@@ -94,6 +94,10 @@ class Corosync:
             self._go_on(node)
 
     def _go_on(self, node: Node) -> None:
+        """It need not wait for a new ring, if all that it hears are still in the one it was in."""
+        group = self.reachable(node)
+        if any(other.members != _ids(group) for other in group):
+            return
         node.syncing = False
         waiting, node.stalled = node.stalled, []
         for act in waiting:
@@ -141,7 +145,7 @@ class Corosync:
     def woken(self, node: Node) -> None:
         """The daemon goes on after having stood still: as if nothing had been, or the others join it again."""
         self.follow()
-        if self._pending is None and node.members == _ids(self.reachable(node)):
+        if self._pending is None:
             self._go_on(node)
 
     def disturbed(self) -> None:

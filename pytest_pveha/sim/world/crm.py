@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pytest_pveha.sim.timeline import Event
 from pytest_pveha.sim.world.daemon import Daemon
 from pytest_pveha.sim.world.manager import Manager
 from pytest_pveha.sim.world.model import Node
@@ -34,6 +35,7 @@ class Crm(Daemon):
         self._found_free = False
         self._idle_rounds = 0
         self._disarmed = False
+        self._neglect: Event | None = None
         self._manager: Manager | None = Manager(world, node, self._say) if state == "master" else None
 
     def round(self) -> None:
@@ -55,6 +57,18 @@ class Crm(Daemon):
             self._world.pmxcfs.seize(MANAGER_LOCK, self._node)
             self._become_master()
         self.schedule(self._rng.uniform(1.0, 2.0))
+
+    def pause(self) -> None:
+        """It has been halted, and feeds no watchdog if it has one."""
+        super().pause()
+        if self.watched:
+            self._neglect = self._node.watchdog.neglect(self.pid)
+
+    def resume(self) -> None:
+        """It goes on, and feeds again."""
+        super().resume()
+        if self._neglect is not None:
+            self._neglect.cancel()
 
     def _asked_to_stop(self) -> None:
         self._say("server received shutdown request")

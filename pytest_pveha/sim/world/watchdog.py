@@ -76,6 +76,18 @@ class Watchdog:
         self._world.log(self._node, _IDENT, text)
         self._starve()
 
+    def neglect(self, client: int) -> Event:
+        """The manager no longer feeds; unless the event is cancelled the node resets after a minute and ten seconds."""
+
+        def expire() -> None:
+            if not self._gone and not self._expired:
+                self._expired = True
+                text = f"client (PID {client}) watchdog expired - disable watchdog updates"
+                self._world.log(self._node, _IDENT, text)
+                self._starve()
+
+        return self._world.on(self._node, EXPIRY, expire, "watchdog-mux gives up")
+
     def stop(self) -> None:
         """The multiplexer has ended as told to; with a client connected it leaves the hardware watchdog running."""
         self._world.log(self._node, _IDENT, "got terminate request")
