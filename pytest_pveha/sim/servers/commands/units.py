@@ -227,7 +227,9 @@ def _properties(facts: Facts, name: str) -> dict[str, str]:
     full = _full(unit.name)
     ours = None if _plays(facts, full) or not unit.loaded else facts.world.systemd.find(facts.node, full)
     special: dict[str, str] = {}
-    if ours is not None and ours.is_timer:
+    if ours is None and full.endswith(".timer"):
+        special = {"NextElapseUSecMonotonic": "infinity"}
+    elif ours is not None and ours.is_timer:
         booted = facts.node.booted_at or 0
         special = {
             "Unit": ours.file.starts,
@@ -293,10 +295,10 @@ def _list_units(facts: Facts, args: list[str]) -> Result:
     rows = [(name, facts.unit(name)) for name in facts.node.units]
     rows += [(unit.name, _shown(facts, unit.name)) for unit in facts.world.systemd.units(facts.node)]
     chosen = sorted((_full(name), unit) for name, unit in rows if _wanted(_full(name), patterns))
-    width = max((len(name) for name, _ in chosen), default=0)
-    return Result(
-        out="".join(f"{name:<{width}} loaded {unit.active} {unit.sub} {unit.description}\n" for name, unit in chosen)
-    )
+    cells = [(name, "loaded", unit.active, unit.sub) for name, unit in chosen]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    padded = (" ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) for row in cells)
+    return Result(out="".join(f"{row} {unit.description}\n" for row, (_, unit) in zip(padded, chosen, strict=True)))
 
 
 def _list_timers(facts: Facts, args: list[str]) -> Result:
