@@ -81,7 +81,7 @@ def test_a_second_timer_of_the_same_name_is_refused(gate: PlayingGate) -> None:
     again = shell(gate, ARM)
     why = f"Unit {TAG}.timer was already loaded or has a fragment file.\n"
     assert (again.status, again.err) == (1, f"Failed to start transient timer unit: {why}")
-    told(gate, f"systemctl stop {TAG}.timer")
+    told(gate, f"systemctl stop {TAG}.timer {TAG}.service")
     stopped = shell(gate, f"systemctl stop {TAG}.timer {TAG}.service")
     assert stopped.status == 5
     assert f"Failed to stop {TAG}.timer: Unit {TAG}.timer not loaded.\n" in stopped.err

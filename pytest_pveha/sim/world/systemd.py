@@ -324,9 +324,11 @@ class Systemd:
         self._collect(node, unit)
 
     def _collect(self, node: Node, unit: Unit) -> None:
-        """A transient unit that is over is unloaded, and so is the timer that started it."""
+        """A unit that is over and has not failed is unloaded; with a transient one, so is the timer that started it."""
         loaded = self._loaded[node.name]
         if not unit.transient:
+            if unit.active == "inactive":
+                loaded.pop(unit.name, None)
             return
         stem = unit.name.rpartition(".")[0]
         timer, service = loaded.get(f"{stem}.timer"), loaded.get(f"{stem}.service")

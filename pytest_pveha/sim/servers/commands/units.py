@@ -81,7 +81,15 @@ def _start(facts: Facts, names: list[str]) -> Result:
 
 
 def _stop(facts: Facts, names: list[str]) -> Result:
-    return _each(_named(names), lambda name: facts.world.systemd.stop(facts.node, name))
+    systemd, node = facts.world.systemd, facts.node
+    loaded = {name for name in map(_full, _named(names)) if _plays(facts, name) or systemd.find(node, name)}
+
+    def stop(name: str) -> Condition | None:
+        # all are asked at once: that one goes with another is no error
+        gone = name in loaded and not _plays(facts, name) and systemd.find(node, name) is None
+        return None if gone else systemd.stop(node, name)
+
+    return _each(_named(names), stop)
 
 
 def _restart(facts: Facts, names: list[str]) -> Result:
