@@ -81,7 +81,9 @@ def test_a_second_timer_of_the_same_name_is_refused(gate: PlayingGate) -> None:
     again = shell(gate, ARM)
     why = f"Unit {TAG}.timer was already loaded or has a fragment file.\n"
     assert (again.status, again.err) == (1, f"Failed to start transient timer unit: {why}")
-    told(gate, f"systemctl stop {TAG}.timer")
+    both = shell(gate, f"systemctl stop {TAG}.timer {TAG}.service")
+    assert (both.status, both.err) == (5, f"Failed to stop {TAG}.service: Unit {TAG}.service not loaded.\n")
+    assert shell(gate, f"systemctl is-active {TAG}.timer").out == "inactive\n"
     stopped = shell(gate, f"systemctl stop {TAG}.timer {TAG}.service")
     assert stopped.status == 5
     assert f"Failed to stop {TAG}.timer: Unit {TAG}.timer not loaded.\n" in stopped.err
