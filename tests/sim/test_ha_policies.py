@@ -225,6 +225,23 @@ def test_maintenance_on_and_off(seed: int) -> None:
     assert site.healthy()
 
 
+def test_maintenance_left_before_the_node_is_empty() -> None:
+    """The LRM keeps that state as long as a service is there or on its way back, and guards it all the same."""
+    site = Site(*GUESTS)
+    site.play(3)
+    node = site.world.nodes["pve1"]
+    site.world.crm_command("pve2", "enable-node-maintenance pve1")
+    site.play(6)
+    site.world.crm_command("pve2", "disable-node-maintenance pve1")
+    site.play(120)
+    assert site.world.pmxcfs.store.manager["node_status"]["pve1"] == "online"
+    assert (node.lrm_state, node.lrm_mode, node.watchdog_active) == ("maintenance", "active", True)
+    assert site.world.pmxcfs.holds("ha_agent_pve1_lock", node)
+    site.world.migrate_guest(101, "pve2")
+    site.play(60)
+    assert node.lrm_state == "active"
+
+
 def test_crm_maintenance_request1() -> None:
     """A node in maintenance that loses power is not fenced, and is still in maintenance when it is back."""
     site = Site(*GUESTS, seed=2)
