@@ -57,6 +57,15 @@ class Lrm:
     mode: str
     timestamp: int
 
+    @property
+    def guards(self) -> bool:
+        """Whether it holds its node's lock, and with it the watchdog.
+
+        One that was called back from maintenance before its last service had left stays in that state and guards them
+        until it has none (pve-ha-manager 5.2, LRM.pm).
+        """
+        return self.state == "active" or (self.state == "maintenance" and self.mode == "active")
+
 
 @dataclass(frozen=True, slots=True)
 class Manager:

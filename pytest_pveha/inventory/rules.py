@@ -9,6 +9,7 @@ from pytest_pveha.inventory.document import Finding, Where, shown
 from pytest_pveha.inventory.findings import meant
 from pytest_pveha.inventory.hardware import Bmc, Node
 from pytest_pveha.inventory.model import Inventory
+from pytest_pveha.inventory.simulated import Simulator
 
 Rule = Callable[[Inventory], Iterator[Finding]]
 
@@ -98,6 +99,28 @@ def known_names(inventory: Inventory) -> Iterator[Finding]:
             yield from _known(("simulator", "nodes", index, "name"), special.name, nodes, "node", "nodes")
         for index, bmc in enumerate(inventory.simulator.bmcs):
             yield from _known(("simulator", "bmcs", index, "node"), bmc.node, nodes, "node", "nodes")
+        yield from _simulated_affinities(inventory.simulator, nodes, guests)
+
+
+def _simulated_affinities(simulator: Simulator, nodes: list[str], guests: list[str]) -> Iterator[Finding]:
+    """Rules and groups of a simulated site name nodes, HA guests and groups that are there."""
+    outside = {played.id for played in simulator.guests if not played.ha}
+    every = dict.fromkeys([*guests, *(played.id for played in simulator.guests)])
+    under_ha = [guest for guest in every if guest not in outside]
+    for index, played in enumerate(simulator.guests):
+        where = ("simulator", "guests", index, "group")
+        yield from _known(where, played.group, list(simulator.groups), "group", "simulator.groups")
+    for name, rule in simulator.rules.items():
+        for index, guest in enumerate(rule.guests):
+            yield from _known(("simulator", "rules", name, "guests", index), guest, under_ha, "guest", "HA guests")
+        for node in rule.nodes:
+            yield from _known(("simulator", "rules", name, "nodes", node), node, nodes, "node", "nodes")
+        if (rule.affinity == "node") != bool(rule.nodes):
+            text = "names nodes" if rule.nodes else "names no nodes"
+            yield Finding(("simulator", "rules", name), f"{text}; expected nodes for affinity node, and for it alone")
+    for name, group in simulator.groups.items():
+        for node in group.nodes:
+            yield from _known(("simulator", "groups", name, "nodes", node), node, nodes, "node", "nodes")
 
 
 def _known(where: Where, name: str | None, known: list[str], kind: str, block: str) -> Iterator[Finding]:

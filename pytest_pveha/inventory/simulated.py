@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from pytest_pveha.inventory.base import Block
-from pytest_pveha.inventory.values import GuestId, Label, Moment, NodeName, Size, Slug, Version, kind
+from pytest_pveha.inventory.simulated_ha import SimulatedGroup, SimulatedRule, groups_spec, rules_spec
+from pytest_pveha.inventory.values import GuestId, Label, Moment, NodeName, Size, Slug, Version, Word, kind
 
 if TYPE_CHECKING:
     from pytest_pveha.inventory.model import Inventory
@@ -44,6 +45,24 @@ class SimulatedGuest(Block):
     """From the start of its process until the application answers."""
     memory: Size | None = None
     """Its memory."""
+    state: Literal["started", "stopped", "disabled", "ignored"] = "started"
+    """What the HA manager is asked for."""
+    max_restart: Annotated[int, Field(ge=0, le=1000)] | None = None
+    """How often a failed start is tried again on its node; 1 unless said."""
+    max_relocate: Annotated[int, Field(ge=0, le=1000)] | None = None
+    """On how many other nodes it is tried then; 1 unless said."""
+    failback: bool | None = None
+    """false = it does not move to a better node by itself (since PVE 9)."""
+    group: Slug | None = None
+    """Its HA group, on PVE 8."""
+    acpi: bool = True
+    """false = it ignores a request to shut down, and is stopped when the timeout is over."""
+    agent: bool = True
+    """false = no guest agent runs in it."""
+    disk: Literal["shared", "local"] = "shared"
+    """local = its disk lies on the node it starts on: it moves with it, and is missing after a recovery."""
+    start_failures: Annotated[int, Field(ge=0, le=1000)] = 0
+    """So many of its first starts fail."""
 
 
 class SimulatedNode(Block):
@@ -105,6 +124,18 @@ class Simulator(Block):
     """Memory of each node."""
     guest_memory: Size = 4 * 2**30
     """Memory of each guest."""
+    shutdown_policy: Literal["conditional", "freeze", "failover", "migrate"] = "conditional"
+    """What becomes of a node's HA guests when it reboots or powers off in good order."""
+    crs: Literal["basic", "static"] = "basic"
+    """How nodes are chosen: by the number of guests, or by their memory and processors."""
+    rules: dict[Slug, SimulatedRule] = Field(default_factory=dict)
+    """Rules of the HA manager, by name (PVE 9)."""
+    groups: dict[Slug, SimulatedGroup] = Field(default_factory=dict)
+    """HA groups, by name (PVE 8)."""
+    migration_bandwidth: Size = 1000 * 2**20
+    """What the migration network carries in a second."""
+    token_lacks: tuple[Word, ...] = ()
+    """Privileges the API token has not, such as Sys.PowerMgmt: what needs them is refused with 403."""
     defects: tuple[Slug, ...] = ()
     """Planted defects, by name; `pveha sim defects` lists them."""
     nodes: tuple[SimulatedNode, ...] = ()
@@ -151,6 +182,7 @@ def simulator_spec(inventory: Inventory) -> dict[str, Any]:
                 "onboot": play.onboot,
                 "boot_seconds": play.boot_seconds or simulator.guest_boot_seconds,
                 "memory_bytes": play.memory or simulator.guest_memory,
+                **_ha_of(play),
                 "probes": max(1, sum(probe.kind in ("tcp", "http") for probe in guest.probes)) if guest else 1,
             }
         )
@@ -162,6 +194,12 @@ def simulator_spec(inventory: Inventory) -> dict[str, Any]:
         "epoch_utc": round(simulator.starts_at.timestamp()) if simulator.starts_at else DEFAULT_EPOCH,
         "token_coefficient": simulator.token_coefficient,
         "links": simulator.links,
+        "shutdown_policy": simulator.shutdown_policy,
+        "crs": simulator.crs,
+        "rules": rules_spec(simulator.rules),
+        "groups": groups_spec(simulator.groups),
+        "migration_mib": simulator.migration_bandwidth / 2**20,
+        "token_lacks": list(simulator.token_lacks),
         "defects": list(simulator.defects),
         "ceph": inventory.ceph is not None,
         "nodes": [
@@ -185,3 +223,17 @@ def _bmc(simulator: Simulator, node: str) -> dict[str, Any]:
     entries = {entry.node: entry for entry in simulator.bmcs}
     entry = entries.get(node) or entries.get(None) or SimulatedBmc()
     return entry.model_dump(exclude={"node"})
+
+
+def _ha_of(play: SimulatedGuest) -> dict[str, Any]:
+    return {
+        "state": play.state,
+        "max_restart": play.max_restart,
+        "max_relocate": play.max_relocate,
+        "failback": play.failback,
+        "group": play.group or "",
+        "acpi": play.acpi,
+        "agent": play.agent,
+        "disk": play.disk,
+        "start_failures": play.start_failures,
+    }

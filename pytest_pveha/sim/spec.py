@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, TypeVar
 from uuid import UUID
@@ -11,8 +11,14 @@ from pytest_pveha.sim.defects import check_known
 
 GIB = 1 << 30
 
-_Spec = TypeVar("_Spec", "BmcSpec", "NodeSpec", "GuestSpec", "SiteSpec")
 
+POLICIES = ("conditional", "freeze", "failover", "migrate")
+"""What becomes of a node's services when it goes down in good order."""
+SCHEDULERS = ("basic", "static")
+AFFINITIES = ("node", "positive", "negative")
+STATES = ("started", "stopped", "disabled", "ignored")
+
+_Spec = TypeVar("_Spec", "BmcSpec", "NodeSpec", "GuestSpec", "RuleSpec", "GroupSpec", "SiteSpec")
 
 BMC_DRIVERS = ("ipmi", "redfish")
 BMC_VENDORS = ("generic", "idrac", "ilo", "supermicro")
@@ -94,14 +100,55 @@ class GuestSpec:
     ha: bool = True
     boot_seconds: float = 20.0
     memory_bytes: int = 2 * GIB
+    cpus: int = 1
     probes: int = 1
     onboot: bool = True
     """Whether its node's boot starts it; one under HA is HA's business."""
+    state: str = "started"
+    """What the HA manager is asked for: started, stopped, disabled or ignored."""
+    max_restart: int | None = None
+    max_relocate: int | None = None
+    failback: bool | None = None
+    """Since PVE 9; None as not configured, which means yes."""
+    group: str = ""
+    """The HA group it is in, on PVE 8."""
+    acpi: bool = True
+    """Whether it shuts down when asked; else it is stopped when the timeout is over."""
+    shutdown_seconds: float = 3.0
+    agent: bool = True
+    disk: str = "shared"
+    """``shared``, or ``local``: then it can start only where its disk lies, and moving takes the disk along."""
+    disk_bytes: int = 8 * GIB
+    start_failures: int = 0
+    """So many of its first starts fail."""
 
     @property
     def sid(self) -> str:
         """The name under which the HA manager knows it, such as ``vm:101``."""
         return f"{self.kind}:{self.vmid}"
+
+
+@dataclass(frozen=True, slots=True)
+class RuleSpec:
+    """A rule of PVE 9. ``affinity``: ``node`` (with ``nodes``, ``strict``), ``positive`` or ``negative``."""
+
+    name: str
+    affinity: str
+    guests: tuple[str, ...]
+    nodes: tuple[str, ...] = ()
+    """Names, or name:priority."""
+    strict: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GroupSpec:
+    """An HA group of PVE 8."""
+
+    name: str
+    nodes: tuple[str, ...]
+    """Names, or name:priority."""
+    restricted: bool = False
+    nofailback: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +166,15 @@ class SiteSpec:
     token_coefficient: int = 125
     links: int = 1
     ceph: bool = False
+    shutdown_policy: str = "conditional"
+    crs: str = "basic"
+    """How nodes are chosen: ``basic`` or ``static``."""
+    rules: tuple[RuleSpec, ...] = ()
+    groups: tuple[GroupSpec, ...] = ()
+    migration_mib: float = 1000.0
+    """What the migration network carries, MiB a second."""
+    token_lacks: tuple[str, ...] = ()
+    """Privileges that the API token has not."""
 
     def __post_init__(self) -> None:
         names = [node.name for node in self.nodes]
@@ -134,7 +190,29 @@ class SiteSpec:
                 raise ValueError(f"guest {guest.vmid}: kind {guest.kind!r} is neither 'vm' nor 'ct'")
         if not 1 <= self.links <= 8:
             raise ValueError(f"{self.links} corosync links; expected 1 to 8")
+        _known("shutdown_policy", self.shutdown_policy, POLICIES)
+        _known("crs", self.crs, SCHEDULERS)
+        self._check_affinities({guest.sid for guest in self.guests if guest.ha}, set(names))
         check_known(self.defects)
+
+    def _check_affinities(self, services: set[str], nodes: set[str]) -> None:
+        _unique("rule", [rule.name for rule in self.rules])
+        _unique("group", [group.name for group in self.groups])
+        for rule in self.rules:
+            _known(f"rule {rule.name}: affinity", rule.affinity, AFFINITIES)
+            for sid in rule.guests:
+                _known(f"rule {rule.name}: HA guest", sid, sorted(services))
+            if (rule.affinity == "node") != bool(rule.nodes):
+                raise ValueError(f"rule {rule.name}: only a node affinity has nodes, and it needs them")
+        members_of = {rule.name: rule.nodes for rule in self.rules} | {group.name: group.nodes for group in self.groups}
+        for name, members in members_of.items():
+            for member in members:
+                _known(f"{name}: node", member.partition(":")[0], sorted(nodes))
+        for guest in self.guests:
+            _known(f"guest {guest.vmid}: state", guest.state, STATES)
+            _known(f"guest {guest.vmid}: disk", guest.disk, ("shared", "local"))
+            if guest.group:
+                _known(f"guest {guest.vmid}: group", guest.group, [group.name for group in self.groups])
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> SiteSpec:
@@ -152,7 +230,10 @@ class SiteSpec:
             for node in plain.get("nodes", ())
         )
         plain["guests"] = tuple(_build(GuestSpec, guest) for guest in plain.get("guests", ()))
-        plain["defects"] = tuple(plain.get("defects", ()))
+        plain["rules"] = tuple(_build(RuleSpec, _tuples(rule, "guests", "nodes")) for rule in plain.get("rules", ()))
+        plain["groups"] = tuple(_build(GroupSpec, _tuples(group, "nodes")) for group in plain.get("groups", ()))
+        for key in ("defects", "token_lacks"):
+            plain[key] = tuple(plain.get(key, ()))
         return _build(cls, plain)
 
 
@@ -164,6 +245,15 @@ def _build(kind: type[_Spec], data: Mapping[str, Any]) -> _Spec:
     if missing := sorted(needed - set(data)):
         raise ValueError(f"{kind.__name__}: {', '.join(missing)} missing")
     return kind(**data)
+
+
+def _tuples(data: Mapping[str, Any], *keys: str) -> dict[str, Any]:
+    return {**data, **{key: tuple(data[key]) for key in keys if key in data}}
+
+
+def _known(what: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise ValueError(f"{what} {value!r} is unknown; known: {', '.join(known)}")
 
 
 def _unique(what: str, values: list[Any]) -> None:

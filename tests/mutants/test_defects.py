@@ -116,6 +116,12 @@ CAUGHT = {
     ),
 }
 
+PATIENT = [{"id": f"vm:{vmid}", "max_restart": 1000} for vmid in range(101, 107)]
+"""Guests whose start is tried again and again: in error, which is where they end else, they need an administrator."""
+OUTSIDE = {"id": "vm:107", "name": "build-box", "node": "pve3", "ha": False}
+PLAYED = {"guest-does-not-restart": {"guests": [*PATIENT, OUTSIDE]}}
+"""What else the simulated site of a defect has."""
+
 
 @pytest.fixture
 def here() -> Iterator[whole_run.Place]:
@@ -138,7 +144,8 @@ def test_every_defect_is_in_the_table() -> None:
 def test_the_defect_is_caught_and_named(name: str, here: whole_run.Place) -> None:
     """With that defect the run fails with the promised verdict, names the cause everywhere, and leaves a whole site."""
     caught = CAUGHT[name]
-    outcome = whole_run.run(here.inventory(caught.blocks, defects=[name], boot_seconds=40), here, *chosen(caught.roles))
+    inventory = here.inventory(caught.blocks, defects=[name], boot_seconds=40, **PLAYED.get(name, {}))
+    outcome = whole_run.run(inventory, here, *chosen(caught.roles))
     overall = caught.of_the_run or caught.verdict
     assert (outcome.verdict["verdict"], outcome.exit_code) == (overall, EXIT[overall]), outcome.output
     for role in caught.roles:

@@ -223,7 +223,9 @@ def test_a_wrong_batch_changes_nothing(gate: PlayingGate, text: str) -> None:
 def test_a_table_that_is_not_there(gate: PlayingGate) -> None:
     """Deleting or listing an absent table fails, and a script goes on over it."""
     assert shell(gate, f"nft list table inet {NAME}").status == 1
-    assert shell(gate, f"nft delete table inet {NAME}").err.startswith("Error: No such file or directory")
+    assert shell(gate, f"nft delete table inet {NAME}").err.startswith(
+        "Error: Could not process rule: No such file or directory"
+    )
     told(gate, f"nft delete table inet {NAME} 2>/dev/null || true")
 
 
@@ -246,12 +248,16 @@ def test_the_same_by_iptables(gate: PlayingGate) -> None:
     assert "-N PVEHA\n" in listed
     assert "-A INPUT -j PVEHA\n" in listed
     assert "-A PVEHA -s 10.99.0.11/32 -p udp -m udp --dport 5405:5412 -j DROP\n" in listed
-    assert shell(gate, "iptables -w -X PVEHA", "pve3").status == 1
+    assert shell(gate, "iptables -w -X PVEHA", "pve3").status == 4
     assert shell(gate, "iptables -w -N PVEHA", "pve3").err == "iptables: Chain already exists.\n"
     told(gate, HEAL, "pve3")
     gate.play(9)
     assert ring(gate, "pve3") == {1, 2, 3}
-    assert shell(gate, "iptables -w -D INPUT -j PVEHA", "pve3").status == 1
+    assert shell(gate, "iptables -w -D INPUT -j PVEHA", "pve3").status == 2
+    assert shell(gate, "iptables -w -F PVEHA", "pve3").status == 1
+    assert shell(gate, "iptables -w -X PVEHA", "pve3").status == 1
+    assert shell(gate, f"iptables -w -N {'x' * 28}", "pve3").status == 0
+    assert shell(gate, f"iptables -w -N {'x' * 29}", "pve3").status == 2
 
 
 def test_a_dead_man_heals_a_cut(gate: PlayingGate) -> None:

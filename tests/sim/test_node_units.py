@@ -81,7 +81,9 @@ def test_a_second_timer_of_the_same_name_is_refused(gate: PlayingGate) -> None:
     again = shell(gate, ARM)
     why = f"Unit {TAG}.timer was already loaded or has a fragment file.\n"
     assert (again.status, again.err) == (1, f"Failed to start transient timer unit: {why}")
-    told(gate, f"systemctl stop {TAG}.timer")
+    both = shell(gate, f"systemctl stop {TAG}.timer {TAG}.service")
+    assert (both.status, both.err) == (5, f"Failed to stop {TAG}.service: Unit {TAG}.service not loaded.\n")
+    assert shell(gate, f"systemctl is-active {TAG}.timer").out == "inactive\n"
     stopped = shell(gate, f"systemctl stop {TAG}.timer {TAG}.service")
     assert stopped.status == 5
     assert f"Failed to stop {TAG}.timer: Unit {TAG}.timer not loaded.\n" in stopped.err
@@ -348,6 +350,40 @@ def test_what_the_master_is_asked_to_do(gate: PlayingGate, line: str, queued: st
     gate.play(10)
     refused = shell(gate, line, "pve3")
     assert (refused.status, refused.err) == (255, "cluster not ready - no quorum?\n")
+
+
+@pytest.mark.parametrize("line", ["reboot", "systemctl reboot", "shutdown -r now"])
+def test_a_reboot_typed_on_the_node(gate: PlayingGate, line: str) -> None:
+    """The node goes down in good order, its services frozen, and comes back; nothing is fenced."""
+    boot = gate.world.nodes["pve3"].boot_id
+    told(gate, line, "pve3")
+    gate.until(lambda: gate.world.pmxcfs.store.manager["service_status"]["vm:103"]["state"] == "freeze", 30)
+    gate.until(lambda: gate.world.nodes["pve3"].running and gate.world.nodes["pve3"].boot_id != boot, 400)
+    gate.until(lambda: gate.world.pmxcfs.store.manager["service_status"]["vm:103"]["state"] == "started", 60)
+    assert gate.world.pmxcfs.store.manager["node_status"]["pve3"] == "online"
+
+
+@pytest.mark.parametrize("line", ["poweroff", "systemctl poweroff", "shutdown -h now"])
+def test_a_poweroff_typed_on_the_node(gate: PlayingGate, line: str) -> None:
+    """The node stops its guests, and then its chassis is off."""
+    told(gate, line, "pve3")
+    gate.until(lambda: not gate.world.nodes["pve3"].chassis_on, 120)
+    assert not gate.world.guests[103].processes
+
+
+def test_a_killed_lrm_in_a_shutdown(gate: PlayingGate) -> None:
+    """A node on its way down does not wait for an LRM that is dead: it is down, or its watchdog bites."""
+    gate.play(7)
+    told(gate, "poweroff", "pve3")
+    gate.play(6)
+    told(gate, "systemctl kill -s KILL pve-ha-lrm", "pve3")
+    assert resets_after(gate, "pve3", 10.5) is not None
+
+
+def test_a_timer_that_is_gone_is_shown(gate: PlayingGate) -> None:
+    """systemctl show speaks of it, never elapsing and inactive, and ends well."""
+    shown = shell(gate, "systemctl show -p ActiveState -p NextElapseUSecMonotonic x.timer")
+    assert (shown.status, shown.out) == (0, "NextElapseUSecMonotonic=infinity\nActiveState=inactive\n")
 
 
 def test_a_masked_unit_does_not_start(gate: PlayingGate) -> None:

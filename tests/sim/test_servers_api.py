@@ -30,8 +30,8 @@ def authority() -> Authority:
 class Site:
     """Three API servers over one world, and a client."""
 
-    def __init__(self, authority: Authority, folder: Path) -> None:
-        self.gate = PlayingGate(small_site())
+    def __init__(self, authority: Authority, folder: Path, **changes: Any) -> None:
+        self.gate = PlayingGate(small_site(**changes))
         self.trust = ssl.create_default_context(cadata=authority.pem.decode())
         self.trust.verify_flags |= ssl.VERIFY_X509_STRICT
         self.servers: dict[str, ApiServer] = {}
@@ -257,6 +257,46 @@ def test_a_filter_between_nodes_stops_the_proxy(site: Site) -> None:
     assert site.gate.parked == [30.0]
     assert site.ask("/nodes/pve3/status", at="pve1")[0] == 200
     assert site.ask("/nodes/pve3/status", at="pve3")[0] == 200
+
+
+def test_a_write_that_needs_a_lock_tries_for_ten_seconds(site: Site) -> None:
+    """Without quorum the cluster-wide lock is not to be had: 500 in PVE's words, ten seconds later."""
+    site.gate.world.cut_network("pve2")
+    site.gate.until(lambda: not site.gate.world.cluster_view(site.gate.world.nodes["pve2"]).quorate, 30)
+    for method, path, body, lock in (
+        ("PUT", "/cluster/options", "max_workers=2", "file-datacenter_cfg"),
+        ("POST", "/cluster/ha/resources/vm:101/migrate", "node=pve3", "file-ha_crm_commands"),
+    ):
+        site.gate.parked.clear()
+        status, reason, _ = site.ask(path, at="pve2", method=method, body=body)
+        assert (status, reason) == (500, f"cfs-lock '{lock}' error: no quorum!")
+        assert site.gate.parked == [10.0]
+
+
+def test_a_node_whose_proxy_hangs(site: Site) -> None:
+    """Another node waits thirty seconds for its first byte and says 596; the node itself says nothing."""
+    told(site.gate, "systemctl kill -s STOP pveproxy", "pve3")
+    assert site.ask("/nodes/pve3/status") == (596, "Connection timed out", "")
+    assert site.gate.parked == [30.0]
+
+
+def test_a_token_without_a_privilege(authority: Authority, tmp_path: Path) -> None:
+    """403 names path and privilege, in reason phrase and body, before anything is proxied."""
+    site = Site(authority, tmp_path, token_lacks=["Sys.PowerMgmt"])
+    site.gate.kill("pve3")
+    text = "Permission check failed (/nodes/pve3, Sys.PowerMgmt)"
+    status, reason, document = site.ask("/nodes/pve3/status", method="POST", body="command=reboot")
+    assert (status, reason, document["message"]) == (403, text, text + "\n")
+    site.close()
+
+
+def test_older_versions_say_it_in_the_reason_phrase_alone(authority: Authority, tmp_path: Path) -> None:
+    """Before 8.4 the body of a refusal has no message."""
+    site = Site(authority, tmp_path, version="8.3.5")
+    status, reason, document = site.ask("/cluster/ha/rules")
+    assert (status, reason) == (501, "Method 'GET /cluster/ha/rules' not implemented")
+    assert document == {"data": None}
+    site.close()
 
 
 def test_reads_may_hang_while_the_membership_changes(site: Site) -> None:

@@ -359,8 +359,8 @@ def test_reachability_follows_the_boot() -> None:
     assert 9 <= site.now - userland <= 11
 
 
-def test_a_migration_takes_about_half_a_minute_and_no_outage() -> None:
-    """An HA guest asked to move runs on the other node within 40 s and answers all the time."""
+def test_a_migration_takes_about_half_a_minute_and_hardly_an_outage() -> None:
+    """An HA guest asked to move runs on the other node within 45 s, and is silent for 30 to 150 ms."""
     site = Site(3)
     start = site.now
     upid = site.world.migrate_guest(101, "pve3")
@@ -368,7 +368,8 @@ def test_a_migration_takes_about_half_a_minute_and_no_outage() -> None:
     site.play(45)
     assert site.world.guests[101].config_node == "pve3"
     assert list(site.world.guests[101].processes) == ["pve3"]
-    assert site.since(start, "guest_silent", vmid=101) is None
+    silent = site.during(start, "guest_silent", vmid=101)
+    assert 0.03 <= site.during(start, "guest_answers", vmid=101, node="pve3") - silent <= 0.15
     assert site.status["service_status"]["vm:101"]["node"] == "pve3"
     assert site.healthy()
 
@@ -491,7 +492,7 @@ def test_never_fences(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(1, 11))
 def test_guest_does_not_restart(seed: int) -> None:
-    """The recovered guest fails to start wherever it is put, but runs again when moved home."""
+    """The recovered guest cannot start where it is put and ends in error; disabled and moved home it runs again."""
     site = Site(seed, ("guest-does-not-restart",))
     off = site.cut(victim := site.slave())
     vmid = next(g.vmid for g in site.world.guests.values() if g.spec.node == victim and g.spec.ha)
@@ -501,7 +502,13 @@ def test_guest_does_not_restart(seed: int) -> None:
     assert any(journal(n, "unable to start service") for n in site.world.nodes.values())
     site.world.chassis(victim, "on")
     site.play(300)
+    resource = site.world.pmxcfs.store.resources[f"vm:{vmid}"]
+    assert site.status["service_status"][f"vm:{vmid}"]["state"] == "error"
+    resource["state"] = "disabled"
+    site.play(30)
     site.world.migrate_guest(vmid, victim)
+    site.play(90)
+    resource["state"] = "started"
     site.play(240)
     assert site.healthy()
 

@@ -259,6 +259,24 @@ def test_spec_places_guests_in_turn(tmp_path: Path) -> None:
     assert spec["epoch_utc"] == 1780272000
 
 
+def test_spec_of_the_ha_manager(tmp_path: Path) -> None:
+    """Rules, groups, policy and the guests' HA settings reach the simulator; priorities as PVE writes them."""
+    block = """{shutdown_policy: migrate, crs: static, migration_bandwidth: 100 MiB, token_lacks: [Sys.PowerMgmt],
+      rules: {home: {affinity: node, guests: ["vm:101"], nodes: {pve1: 2, pve2: 0}, strict: true}},
+      groups: {east: {nodes: {pve2: 1}, nofailback: true}},
+      guests: [{id: "vm:101", max_restart: 3, acpi: false, disk: local, group: east}]}"""
+    spec = simulator_spec(site_of(tmp_path, SIMULATED.replace("{seed: 1}", block)).model)
+    assert (spec["shutdown_policy"], spec["crs"], spec["migration_mib"]) == ("migrate", "static", 100)
+    assert spec["token_lacks"] == ["Sys.PowerMgmt"]
+    assert spec["rules"] == [
+        {"name": "home", "affinity": "node", "guests": ["vm:101"], "nodes": ["pve1:2", "pve2"], "strict": True}
+    ]
+    assert spec["groups"] == [{"name": "east", "nodes": ["pve2:1"], "restricted": False, "nofailback": True}]
+    played = spec["guests"][0]
+    assert (played["max_restart"], played["acpi"], played["disk"], played["group"]) == (3, False, "local", "east")
+    assert SiteSpec.from_json(spec).rules[0].nodes == ("pve1:2", "pve2")
+
+
 def test_no_spec_for_a_real_site(tmp_path: Path) -> None:
     """A real site is never simulated by mistake."""
     with pytest.raises(ValueError, match="real site"):

@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from pytest_pveha.clock import SECOND
+from pytest_pveha.sim.servers.ha_current import Current
 from pytest_pveha.sim.world.model import ClusterView, Guest, JournalLine, Node
 from pytest_pveha.sim.world.world import World
 
@@ -48,8 +49,6 @@ DESCRIPTIONS = {
 
 _ABSENT = frozenset({"syslog", "systemd-timesyncd"})
 _STATIC = frozenset({"systemd-journald"})
-_OLD_SECONDS = 30
-_SHOWN = {"request_start": "starting", "request_start_balance": "starting", "request_stop": "stopping"}
 
 
 def date_text(epoch: float) -> str:
@@ -189,93 +188,7 @@ class Facts:
     @cached_property
     def ha_current(self) -> list[dict[str, Any]]:
         """GET /cluster/ha/status/current."""
-        quorate = self.view.quorate
-        entries: list[dict[str, Any]] = [
-            {
-                "id": "quorum",
-                "node": self.node.name,
-                "quorate": int(quorate),
-                "status": "OK" if quorate else f"No quorum on node '{self.node.name}'!",
-                "type": "quorum",
-            }
-        ]
-        manager = self.ha_status["manager_status"]
-        if manager.get("master_node"):
-            entries += self._master_entries(manager)
-        entries += [self._lrm_entry(name) for name in sorted(self.ha_status["lrm_status"])]
-        return entries + [self._service_entry(resource) for resource in self.ha_resources]
-
-    def _master_entries(self, manager: dict[str, Any]) -> list[dict[str, Any]]:
-        master, written = manager["master_node"], manager["timestamp"]
-        word = "active" if manager["service_status"] else "idle"
-        if self._old(written):
-            word = "old timestamp - dead?"
-        armed = word == "active"
-        state = "disarmed" if self.world.planted("ha-disarmed") else "armed" if armed else "standby"
-        return [
-            {
-                "id": "master",
-                "node": master,
-                "status": f"{master} ({word}, {date_text(written)})",
-                "timestamp": written,
-                "type": "master",
-            },
-            {
-                "armed-state": state,
-                "id": "fencing",
-                "node": master,
-                "status": f"{state} (CRM watchdog {'active' if armed else 'standby'})",
-                "type": "fencing",
-            },
-        ]
-
-    def _lrm_entry(self, name: str) -> dict[str, Any]:
-        lrm = self.ha_status["lrm_status"][name]
-        written = lrm.get("timestamp")
-        if not written:
-            return {"id": f"lrm:{name}", "node": name, "status": f"{name} (unable to read lrm status)", "type": "lrm"}
-        word = self._lrm_word(name, lrm)
-        watchdog = "active" if word == "active" else "standby"
-        return {
-            "id": f"lrm:{name}",
-            "node": name,
-            "status": f"{name} ({word}, watchdog {watchdog}, {date_text(written)})",
-            "timestamp": written,
-            "type": "lrm",
-        }
-
-    def _lrm_word(self, name: str, lrm: dict[str, Any]) -> str:
-        if self._old(lrm["timestamp"]):
-            return "old timestamp - dead?"
-        if lrm["mode"] != "active":
-            return f"{lrm['mode']} mode"
-        services = self.ha_status["manager_status"].get("service_status", {}).values()
-        if lrm["state"] == "wait_for_agent_lock" and not any(service["node"] == name for service in services):
-            return "idle"
-        return str(lrm["state"])
-
-    def _service_entry(self, resource: dict[str, Any]) -> dict[str, Any]:
-        sid, wanted = resource["sid"], resource["state"]
-        status = self.ha_status["manager_status"].get("service_status", {}).get(sid)
-        node = status["node"] if status else self.view.config_nodes[int(sid.partition(":")[2])]
-        entry = {
-            "failback": 1,
-            "id": f"service:{sid}",
-            "max_relocate": resource.get("max_relocate", 1),
-            "max_restart": resource.get("max_restart", 1),
-            "node": node,
-            "request_state": wanted,
-            "sid": sid,
-            "state": _merged(wanted, status),
-            "type": "service",
-        }
-        if status:
-            entry["crm_state"] = status["state"]
-        entry["status"] = f"{sid} ({node}, {entry['state']})"
-        return entry
-
-    def _old(self, written: float) -> bool:
-        return self.now - written > _OLD_SECONDS
+        return Current(self.view, self.world.spec.version, self.now, date_text).entries()
 
     # --- guests --------------------------------------------------------------------------------------------------
 
@@ -299,17 +212,3 @@ class Facts:
     def epoch(self, line: JournalLine) -> float:
         """A journal line's time by this node's clock, epoch seconds."""
         return self.now - (self.world.timeline.now - line.t_ns) / SECOND
-
-
-def _merged(wanted: str, status: dict[str, Any] | None) -> str:
-    """The word ``ha-manager status`` shows: the CRM's state, or what is still on its way to it."""
-    if wanted == "ignored":
-        return "ignored"
-    if status is None:
-        return "queued"
-    state = str(status["state"])
-    if state == "started" and not status.get("running"):
-        return "starting"
-    if state == "stopped" and wanted == "disabled":
-        return "disabled"
-    return _SHOWN.get(state, state)

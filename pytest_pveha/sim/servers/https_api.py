@@ -20,6 +20,7 @@ from pytest_pveha.sim.servers.api_routes import ApiError, Call, Listing, Route, 
 from pytest_pveha.sim.servers.facts import Facts
 from pytest_pveha.sim.servers.https_server import HttpsServer, Reply, Request
 from pytest_pveha.sim.servers.ports import Silence, TcpPort
+from pytest_pveha.sim.world import versions
 from pytest_pveha.sim.world.model import Node
 from pytest_pveha.sim.world.network import API_PORT
 from pytest_pveha.sim.world.world import World
@@ -32,6 +33,12 @@ NO_ROUTE_SECONDS = (1.9, 3.1)
 """How long the proxy tries a dead node before it says No route to host (measured)."""
 DROPPED_SECONDS = 30.0
 """How long it tries one whose packets are dropped: the proxy's own patience."""
+
+HANG_SECONDS = 30.0
+"""How long the proxy waits for the first byte of another node's answer."""
+
+LOCK_SECONDS = 10.0
+"""How long a write tries to get its cluster-wide lock without quorum (measured)."""
 
 SYNC_SECONDS = 5.0
 _SYNC_STEP = 0.5
@@ -89,11 +96,13 @@ class ApiServer:
         """The reply to one request, after the time it takes; Silence if the node died meanwhile."""
         with self._gate.acting(request.sock) as world:
             boot = self._boot(world)
+            if world.nodes[self.node_name].api_hung:
+                raise Silence
             try:
-                route, parts = self._authorised(request)
+                route, parts = self._authorised(world, request)
                 target = self._target(world, parts)
             except ApiError as error:
-                verdict = _Verdict(_refusal(error), REFUSAL_SECONDS if error.status == 401 else 0.0)
+                verdict = _Verdict(_refusal(error, world.spec.version), REFUSAL_SECONDS if error.status == 401 else 0.0)
             else:
                 verdict = self._verdict(world, route, target)
                 if not verdict.wait and not verdict.until_synced:
@@ -109,7 +118,7 @@ class ApiServer:
 
     # --- before it is executed -----------------------------------------------------------------------------------
 
-    def _authorised(self, request: Request) -> tuple[Route, dict[str, str]]:
+    def _authorised(self, world: World, request: Request) -> tuple[Route, dict[str, str]]:
         if not request.path.startswith(BASE):
             raise ApiError(501, f"Method '{request.method} {request.path}' not implemented")
         scheme, _, token = request.authorization.partition("=")
@@ -122,8 +131,11 @@ class ApiServer:
         if not hmac.compare_digest(secret.encode(), self._secret.encode()):
             raise ApiError(401, "invalid token value!")
         path = request.path.removeprefix(BASE) or "/"
-        route, parts = find(request.method, path)
-        return route, {name: unquote(value) for name, value in parts.items()}
+        route, parts = find(request.method, path, world.spec.version)
+        parts = {name: unquote(value) for name, value in parts.items()}
+        if refusal := route.refused(world.spec.token_lacks, parts):
+            raise refusal
+        return route, parts
 
     def _target(self, world: World, parts: Mapping[str, str]) -> Node:
         """The node that executes: this one, unless the path names another."""
@@ -138,7 +150,9 @@ class ApiServer:
     def _verdict(self, world: World, route: Route, target: Node) -> _Verdict:
         """Whether the request can be executed now, later, or not at all."""
         if target.name != self.node_name:
-            if not target.running:
+            if target.running and target.api_hung:
+                return _Verdict(_unreachable("Connection timed out", 596), HANG_SECONDS)
+            if not target.running or not (world.nodes[self.node_name].link_up and target.link_up):
                 return _Verdict(_unreachable("No route to host"), self._random.uniform(*NO_ROUTE_SECONDS))
             if not world.network.talks(world.nodes[self.node_name], target, API_PORT):
                 return _Verdict(_unreachable("Connection timed out"), DROPPED_SECONDS)
@@ -148,6 +162,9 @@ class ApiServer:
             # some worker processes have what they need in hand, others hang in pmxcfs
             self._asked_while_syncing += 1
             return _Verdict(until_synced=self._asked_while_syncing % 2 == 1)
+        if route.lock and not world.quorate(target) and not target.syncing:
+            error = ApiError(500, f"cfs-lock '{route.lock}' error: no quorum!")
+            return _Verdict(_refusal(error, world.spec.version), LOCK_SECONDS)
         return _Verdict()
 
     # --- waiting -------------------------------------------------------------------------------------------------
@@ -191,20 +208,22 @@ class ApiServer:
         try:
             data = route.function(call, **parts)
         except ApiError as error:
-            return _refusal(error)
+            return _refusal(error, world.spec.version)
         if isinstance(data, Listing):
             return Reply.of({"data": data.data, "total": data.total})
         return Reply.of({"data": data})
 
 
-def _refusal(error: ApiError) -> Reply:
+def _refusal(error: ApiError, version: str) -> Reply:
     """An error as PVE tells it: in the reason phrase, and since libpve-http-server-perl 5.2.0 in the body too."""
-    document: dict[str, object] = {"data": None, "message": error.message + "\n"}
+    document: dict[str, object] = {"data": None}
+    if versions.has(version, versions.MESSAGE):
+        document["message"] = error.message + "\n"
     if error.errors:
         document["errors"] = dict(error.errors)
     return Reply.of(document, status=error.status, reason=error.message)
 
 
-def _unreachable(reason: str) -> Reply:
-    """What a proxying node says of one it cannot reach: 595 and no body."""
-    return Reply(595, reason)
+def _unreachable(reason: str, status: int = 595) -> Reply:
+    """What a proxying node says of one it cannot reach, or that does not answer: no body."""
+    return Reply(status, reason)

@@ -13,6 +13,7 @@ from pytest_pveha.sim.world.network import IN, OUT, Chain, Rule, Table
 FAMILIES = ("inet", "ip", "ip6")
 _PRIORITIES = {"raw": -300, "mangle": -150, "filter": 0, "security": 50}
 _TOKEN = re.compile(r'"[^"\n]*"|[{};,\n]|[^\s{};,"]+')
+_NOT_THERE = "Could not process rule: No such file or directory"
 Tables = dict[str, Table]
 
 
@@ -105,7 +106,7 @@ def _table_name(reader: _Reader) -> str:
 def _existing(reader: _Reader, tables: Tables) -> Table:
     name = _table_name(reader)
     if name not in tables:
-        raise NftTrouble("No such file or directory")
+        raise NftTrouble(_NOT_THERE)
     return tables[name]
 
 
@@ -140,7 +141,7 @@ def _add_rule(reader: _Reader, tables: Tables) -> None:
     table = _existing(reader, tables)
     name = reader.name()
     if name not in table.chains:
-        raise NftTrouble("No such file or directory")
+        raise NftTrouble(_NOT_THERE)
     table.chains[name].rules.append(_rule(reader, table))
 
 
@@ -257,7 +258,7 @@ def _expression(reader: _Reader, table: Table, rule: Rule) -> str:
     if word == "jump":
         target = reader.name()
         if target not in table.chains:
-            raise NftTrouble("No such file or directory")
+            raise NftTrouble(_NOT_THERE)
         rule.verdict = f"jump {target}"
         return rule.verdict
     raise NftTrouble(f"syntax error, unexpected {word}")

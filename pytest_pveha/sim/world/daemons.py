@@ -1,7 +1,7 @@
 """What systemctl does to the daemons of a node, and what that means for the cluster.
 
-A clean stop of the LRM closes the watchdog, a killed one does not; a node without corosync or cluster file system is as
-if isolated. Sources: pve-ha-manager 5.2 (LRM.pm, CRM.pm, watchdog-mux.c), corosync(8), pmxcfs(8).
+The two HA daemons know themselves how they end, stand still and die; a node without corosync or cluster file system is
+as if isolated. Sources: pve-ha-manager 5.2 (LRM.pm, CRM.pm, watchdog-mux.c), corosync(8), pmxcfs(8).
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from pytest_pveha.sim.world.daemon import Daemon, Then
+
 if TYPE_CHECKING:
-    from pytest_pveha.sim.world.crm import Crm
-    from pytest_pveha.sim.world.lrm import Lrm
     from pytest_pveha.sim.world.model import Node
     from pytest_pveha.sim.world.world import World
 
@@ -49,17 +49,16 @@ class Daemons:
             node.api_up = True
         return True
 
-    def stop(self, node: Node, name: str) -> Condition:
-        """The daemon has been told to end; it has when the condition holds."""
+    def stop(self, node: Node, name: str, then: Then = lambda: None) -> Condition:
+        """The daemon has been told to end; it has when the condition holds, and then ``then`` is called."""
         unit = node.units[name]
         if not unit.active:
             unit.failed = False
+            then()
             return done
-        if name in node.halted:
-            self.signal(node, name, "CONT")  # systemd wakes what it stops
-        if (daemon := self._ha(node, name)) is not None:
-            daemon.stop(lambda: self._down(node, name, failed=False))
-            return lambda: not unit.active
+        self._resume(node, name)  # systemd wakes what it stops
+        if (ha := _ha(node, name)) is not None:
+            return self._stop_ha(node, ha, then)
         if name == "corosync":
             self._world.corosync.stop(node)
             self._without_cluster(node)
@@ -70,7 +69,20 @@ class Daemons:
         elif name == "pveproxy":
             node.api_up = False
         self._down(node, name, failed=False)
+        then()
         return done
+
+    def _stop_ha(self, node: Node, daemon: Daemon, then: Then) -> Condition:
+        """An HA daemon takes its time: the LRM until its services are frozen or stopped, a master until its round."""
+        unit = node.units[daemon.ident]
+
+        def ended() -> None:
+            if unit.active:
+                self._down(node, unit.name, failed=False)
+            then()
+
+        daemon.stop(ended)
+        return lambda: not unit.active
 
     def signal(self, node: Node, name: str, signal: str) -> None:
         """The daemon's main process has been sent KILL, STOP, CONT or another signal, and did what that makes it do."""
@@ -92,39 +104,31 @@ class Daemons:
         if name in node.halted:
             return
         node.halted.add(name)
-        if (daemon := self._ha(node, name)) is not None:
-            daemon.pause()
-            if name == "pve-ha-crm" and daemon.state == "master":
-                node.watchdog.neglect(daemon.pid, lambda: name in node.halted)
+        if (ha := _ha(node, name)) is not None:
+            ha.pause()
         elif name == "watchdog-mux":
             node.watchdog.halt()
         elif name == "corosync":
             node.syncing = True  # whoever writes waits for it
             self._world.corosync.disturbed()
-        elif name == "pveproxy":
-            node.api_up = False
 
     def _resume(self, node: Node, name: str) -> None:
         if name not in node.halted:
             return
         node.halted.discard(name)
-        if (daemon := self._ha(node, name)) is not None:
-            daemon.resume()
+        if (ha := _ha(node, name)) is not None:
+            ha.resume()
         elif name == "watchdog-mux":
             node.watchdog.resume()
         elif name == "corosync":
             self._world.log(node, "corosync", "  [TOTEM ] Process pause detected, flushing membership messages.")
             self._world.corosync.woken(node)
-        elif name == "pveproxy":
-            node.api_up = True
 
     def _kill(self, node: Node, name: str) -> None:
         node.halted.discard(name)
-        if (daemon := self._ha(node, name)) is not None:
-            watched = node.watchdog.active if name == "pve-ha-lrm" else daemon.state == "master"
-            daemon.kill()
-            if watched:
-                node.watchdog.broken(daemon.pid)
+        self._down(node, name, failed=True)
+        if (ha := _ha(node, name)) is not None:
+            ha.kill()
         elif name == "watchdog-mux":
             node.watchdog.die()
         elif name == "corosync":
@@ -135,7 +139,6 @@ class Daemons:
             self._unmount(node)
         elif name == "pveproxy":
             node.api_up = False
-        self._down(node, name, failed=True)
         if name in _RESTARTED:
             again = f"{node.name}: systemd restarts {name}"
             self._world.on(node, _RESTARTED[name], lambda: self._restart(node, name), again)
@@ -143,10 +146,6 @@ class Daemons:
     def _restart(self, node: Node, name: str) -> None:
         if node.units[name].failed:
             self.start(node, name)
-
-    @staticmethod
-    def _ha(node: Node, name: str) -> Lrm | Crm | None:
-        return node.lrm if name == "pve-ha-lrm" else node.crm if name == "pve-ha-crm" else None
 
     # the cluster file system
 
@@ -167,3 +166,8 @@ class Daemons:
         unit = node.units[name]
         unit.active, unit.pid, unit.since, unit.failed = False, 0, self._world.timeline.now, failed
         self._world.truth("unit", {"node": node.name, "unit": name, "state": "failed" if failed else "inactive"})
+
+
+def _ha(node: Node, name: str) -> Daemon | None:
+    """The HA daemon that unit runs, None for the others."""
+    return {"pve-ha-lrm": node.lrm, "pve-ha-crm": node.crm}.get(name)

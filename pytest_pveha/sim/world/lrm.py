@@ -1,66 +1,97 @@
-"""The local resource manager of one node: holds the node's agent lock, feeds the watchdog, starts and moves guests.
+"""The local resource manager of one node: holds the node's agent lock, feeds the watchdog, and knows when to let go.
 
-Rounds are 10 s apart while active, 5 s while waiting. Sources: pve-ha-manager 5.2 (LRM.pm); measured on a PVE 9.1.9
-control plane.
+Rounds are 10 s apart while active, 5 s while waiting or in maintenance. What it does with guests is its workers'.
+Sources: pve-ha-manager 5.2 (LRM.pm); measured on a PVE 9.1.9 control plane.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pytest_pveha.clock import SECOND
-from pytest_pveha.sim.timeline import Event
+from pytest_pveha.sim.world.daemon import Daemon
 from pytest_pveha.sim.world.model import Facts, Node
 from pytest_pveha.sim.world.pmxcfs import agent_lock
+from pytest_pveha.sim.world.service import active_count, fenced_count
+from pytest_pveha.sim.world.workers import Workers
 
 if TYPE_CHECKING:
     from pytest_pveha.sim.world.world import World
 
 IDLE_ROUNDS = 60
-MAX_WORKERS = 4
-_IDENT = "pve-ha-lrm"
 _TRIES = 6
-_FREEZE_PATIENCE = 30
-"""How long (s) it waits for its services to be frozen when it is stopped: three rounds of the CRM."""
 _WAIT = 5.0
+_GIVES_UP = 90 * SECOND
+"""How long a restart waits for a lost lock."""
 
 
-class Lrm:
-    """The daemon, from its start to its node's death."""
+class Lrm(Daemon):
+    """The daemon, from its start to its end or its node's death."""
+
+    ident = "pve-ha-lrm"
 
     def __init__(self, world: World, node: Node, pid: int, state: str = "wait_for_agent_lock") -> None:
-        self._world = world
-        self._node = node
-        self._rng = world.rng(f"lrm {node.name}")
-        self._next: Event | None = None
-        self._next_at = 0
+        super().__init__(world, node, pid, state)
         self._tries = 0
         self._idle_rounds = 0
-        self._busy: set[str] = set()
-        self._queue: list[tuple[str, Callable[[], None]]] = []
-        self.pid = pid
-        self.state = state
-        self.halted = False
-        """Whether the process stands still, or is gone."""
+        self._lost_at = 0
+        self.workers = Workers(world, node, self._say, lambda: self.alive, self._workers_idle)
         self.mode = "active"
         self.timestamp = 0
-        self.results: Facts = {}
 
-    def schedule(self, seconds: float) -> None:
-        """The next round is that far away, whatever was planned."""
-        if self._next is not None:
-            self._next.cancel()
-        self._next = self._world.on(self._node, seconds, self.round, "lrm round")
+    @property
+    def results(self) -> Facts:
+        """How its acts ended, by the uid of what asked for them."""
+        return self.workers.results
+
+    @property
+    def watched(self) -> bool:
+        """Whether it has the watchdog open."""
+        return self._node.watchdog.active
 
     def hurry(self) -> None:
         """The next round comes within a few seconds. Only a planted defect calls it."""
         self.schedule(self._rng.uniform(0.5, 4.0))
 
+    def shut_down(self, reboot: bool) -> None:
+        """The node is going down, and the policy of the site says what becomes of its services."""
+        policy = self._world.pmxcfs.read(self._node).options.get("ha", {}).get("shutdown_policy", "conditional")
+        kind = "reboot" if reboot else "shutdown"
+        self._say(f"got shutdown request with shutdown policy '{policy}'")
+        if policy != "migrate":
+            self.workers.stop_all(sid for sid, service in self._mine().items() if service["node"] == self._node.name)
+        if self.mode == "maintenance":
+            if policy == "migrate":
+                self._say(f"{kind} LRM, ignore maintenance policy, already in maintenance mode")
+            else:
+                self._say(f"{kind} LRM, ignore {policy} policy as manual maintenance mode is enabled")
+        elif policy == "migrate":
+            self._say(f"{kind} LRM, doing maintenance, removing this node from active list")
+            self.mode = "maintenance"
+        elif policy == "freeze" or (policy == "conditional" and reboot):
+            self._say(f"{kind} LRM, stop and freeze all services")
+            self.mode = "restart"
+        else:
+            self._say("shutdown LRM, stop all services")
+            self.mode = "shutdown"
+        self._write_if_possible()
+
+    def _asked_to_stop(self) -> None:
+        shutdown = self._world.shutdowns.of(self._node)
+        if shutdown is not None:
+            self.shut_down(shutdown.reboot)
+            return
+        if self.mode == "maintenance":
+            self._say("Restarting LRM in maintenance mode may be delayed until all services are moved")
+        else:
+            self._say("restart LRM, freeze all services")
+            self.mode = "restart"
+        self._write_if_possible()
+
+    # rounds
+
     def round(self) -> None:
         """One round of the daemon; it plans the next one."""
-        if self.halted:
-            return
         if self._node.syncing:
             # it goes on a moment after the CRM: its own loop looks once more first
             pause = self._rng.uniform(0.0, 0.15)
@@ -72,6 +103,8 @@ class Lrm:
         self._world.on(self._node, seconds, self._resume, "lrm round goes on")
 
     def _resume(self) -> None:
+        if not self.alive:
+            return
         if self._node.syncing:
             self.round()
             return
@@ -82,26 +115,41 @@ class Lrm:
         self._work()
 
     def _work(self) -> None:
-        if self.halted or self.mode == "shutdown":
+        if not self.alive:
             return
+        self._read_requests()
+        self.workers.begin_round()
+        {
+            "wait_for_agent_lock": self._waiting,
+            "lost_agent_lock": self._lost,
+            "active": self._active,
+            "maintenance": self._maintenance,
+        }[self.state]()
+
+    def _read_requests(self) -> None:
+        if self.stopping:
+            return
+        manager = self._world.pmxcfs.read(self._node).manager
+        if manager.get("node_request", {}).get(self._node.name, {}).get("maintenance"):
+            self.mode = "maintenance"
+        elif "disarm" in manager:
+            self.mode = "disarm"
+        elif self.mode in ("maintenance", "disarm"):
+            self.mode = "active"
+
+    def _waiting(self) -> None:
         quorate = self._world.quorate(self._node)
-        if self.state == "active":
-            self._active(quorate)
-        else:
-            self._waiting(quorate)
-
-    # waiting
-
-    def _waiting(self, quorate: bool) -> None:
         if quorate:
             self.write_status()
-        wanted = quorate and bool(self._mine()) and not self._fence_requested()
-        if wanted and self._world.pmxcfs.grab(agent_lock(self._node.name), self._node):
-            self._activate()
+        wanted = quorate and self.mode != "disarm" and bool(self._busy()) and not self._fence_requested()
+        if wanted and self._hold_lock():
+            self._tries = self._idle_rounds = 0
+            self._change("active")
+            self._active()
             return
-        if self.state == "lost_agent_lock" and quorate and not self._mine():
-            self._node.watchdog.close()
-            self._change("wait_for_agent_lock")
+        if self.stopping:
+            self._end()
+            return
         if wanted:
             self._tries += 1
             if self._tries < _TRIES and self._world.may_expire(agent_lock(self._node.name), _TRIES):
@@ -110,158 +158,181 @@ class Lrm:
         self._tries = 0
         self.schedule(_WAIT + self._rng.uniform(0.0, 0.04))
 
-    def _activate(self) -> None:
-        self._tries = self._idle_rounds = 0
-        self._say(f"successfully acquired lock '{agent_lock(self._node.name)}'")
+    def _lost(self) -> None:
+        quorate = self._world.quorate(self._node)
+        if quorate and not self._fence_requested() and self._hold_lock():
+            self._change("active")
+            self._active()
+            return
+        if self.stopping and self._leaves_without_lock():
+            return
+        self.schedule(_WAIT)
+
+    def _leaves_without_lock(self) -> bool:
+        count = self._busy()
+        if not count:
+            self._close_watchdog()
+            self._end()
+            return True
+        self._say(f"got shutdown request in state 'lost_agent_lock' - detected {count} running services")
+        if self.mode == "restart" and self._world.timeline.now - self._lost_at > _GIVES_UP:
+            self._say("lost agent lock and restart request for over 90 seconds - giving up!")
+            self._end()
+            return True
+        return False
+
+    def _active(self) -> None:
+        if not self._keep_lock():
+            self.schedule(_WAIT)
+        elif self.mode == "maintenance":
+            self._change("maintenance")
+            self._serve_maintenance()
+        elif self.mode == "disarm" and not self.workers.busy:
+            self._say("HA disarm requested, releasing agent lock and watchdog")
+            self._let_go()
+        elif self._idle():
+            self._say(f"node had no service configured for {IDLE_ROUNDS} rounds, going idle.")
+            self.workers.results.clear()
+            self._let_go()
+        else:
+            self._serve()
+
+    def _serve(self) -> None:
+        if not self.stopping:
+            self.workers.attend(self._mine())
+        else:
+            self.workers.go_on()
+            if self._left():
+                return
+        self.write_status()
+        self.schedule(10.01 + self._rng.uniform(0.0, 0.03))
+
+    def _left(self) -> bool:
+        """Whether there was nothing left to do, and the daemon has ended. A restart waits until all is frozen."""
+        if self.workers.busy or (self.mode == "restart" and self._busy()):
+            return False
+        self._close_watchdog()
+        if not self.workers.stop_errors:
+            self._world.pmxcfs.release(agent_lock(self._node.name), self._node)
+        self._write_if_possible()
+        self._end()
+        return True
+
+    def _workers_idle(self) -> None:
+        settled = self.stopping and self.state == "active" and self.alive
+        if settled and self._left():
+            return
+        self._write_if_possible()
+
+    def _maintenance(self) -> None:
+        if self._fence_requested():
+            self._say("node needs to be fenced during maintenance mode - releasing agent_lock")
+            self._lose()
+        elif self.mode == "disarm" and not self._busy() and not self.workers.busy:
+            self._say("HA disarm requested during maintenance, releasing agent lock and watchdog")
+            self._let_go()
+            return
+        elif self._busy() or self.workers.busy:
+            if not self._hold_lock():
+                self._lose()
+        elif self.mode != "maintenance":
+            if self._hold_lock():
+                self._change("active")
+                self._active()
+                return
+            self._lose()
+        if self.state == "maintenance":
+            self._serve_maintenance()
+        else:
+            self.schedule(_WAIT)
+
+    def _serve_maintenance(self) -> None:
+        if not self._busy() and not self.workers.busy:
+            self._close_watchdog()
+            self._world.pmxcfs.release(agent_lock(self._node.name), self._node)
+            if self.stopping:
+                self._write_if_possible()
+                self._end()
+                return
+        self.workers.attend(self._mine())
+        self._write_if_possible()
+        self.schedule(_WAIT)
+
+    # lock and watchdog
+
+    def _hold_lock(self) -> bool:
+        """Whether the node has its lock, and with it its watchdog."""
+        lock = agent_lock(self._node.name)
+        before = self._world.pmxcfs.holds(lock, self._node)
+        if not self._world.pmxcfs.grab(lock, self._node):
+            return False
+        if not before:
+            self._say(f"successfully acquired lock '{lock}'")
         if self._node.watchdog.active:
             self._node.watchdog.feed()
         else:
             self._node.watchdog.open(self.pid)
             self._say("watchdog active")
-        self._change("active")
-        self._active(True)
+        return True
 
-    # active
+    def _keep_lock(self) -> bool:
+        if self._world.quorate(self._node) and self._fence_requested():
+            self._say("node needs to be fenced - releasing agent_lock")
+            self._lose()
+            return False
+        if self._hold_lock():
+            return True
+        why = "File exists" if self._world.quorate(self._node) else "Permission denied"
+        self._say(f"lost lock '{agent_lock(self._node.name)} - cfs lock update failed - {why}")
+        self._lose()
+        return False
 
-    def _active(self, quorate: bool) -> None:
-        lock = agent_lock(self._node.name)
-        if quorate and self._fence_requested():
-            self._change("lost_agent_lock")
-        elif not self._world.pmxcfs.grab(lock, self._node):
-            why = "File exists" if quorate else "Permission denied"
-            self._say(f"lost lock '{lock} - cfs lock update failed - {why}")
-            self._change("lost_agent_lock")
-        if self.state != "active":
-            self.schedule(_WAIT)
-            return
-        self._node.watchdog.feed()
-        mine = self._mine()
-        self._idle_rounds = 0 if mine else self._idle_rounds + 1
-        if self._idle_rounds >= IDLE_ROUNDS:
-            self._go_idle(lock)
-            return
-        for sid, service in mine:
-            self._attend(sid, service)
-        self.write_status()
-        self.schedule(10.01 + self._rng.uniform(0.0, 0.03))
+    def _lose(self) -> None:
+        self._lost_at = self._world.timeline.now
+        self._change("lost_agent_lock")
 
-    def _go_idle(self, lock: str) -> None:
-        self._say(f"node had no service configured for {IDLE_ROUNDS} rounds, going idle.")
-        self._node.watchdog.close()
-        self._say("watchdog closed (disabled)")
-        self._world.pmxcfs.release(lock, self._node)
-        self.results.clear()
+    def _let_go(self) -> None:
+        """No lock, no watchdog, no round that needs them."""
+        self._close_watchdog()
+        self._world.pmxcfs.release(agent_lock(self._node.name), self._node)
         self._change("wait_for_agent_lock")
-        self.write_status()
+        self._idle_rounds = 0
+        if self.stopping:
+            self._end()
+            return
+        self._write_if_possible()
         self.schedule(_WAIT)
 
-    def _attend(self, sid: str, service: Facts) -> None:
-        guest = self._world.guest_of(sid)
-        here = self._node.name in guest.processes
-        uid, state = service["uid"], service["state"]
-        if sid in self._busy or service["node"] != self._node.name or guest.config_node != self._node.name:
-            return
-        if state == "started":
-            if here:
-                self._done(sid, uid, "started", 0)
-            else:
-                self._enqueue(sid, lambda: self._start(sid, uid))
-        elif uid in self.results:
-            return
-        elif state == "request_stop":
-            self._enqueue(sid, lambda: self._stop(sid, uid))
-        elif state == "migrate" and here:
-            self._enqueue(sid, lambda: self._migrate(sid, uid, service["target"]))
-        elif state in ("migrate", "relocate"):
-            self._enqueue(sid, lambda: self._relocate(sid, uid, service["target"]))
+    def _close_watchdog(self) -> None:
+        if self._node.watchdog.active:
+            self._node.watchdog.close()
+            self._say("watchdog closed (disabled)")
 
-    # workers: four at a time
-
-    def _enqueue(self, sid: str, act: Callable[[], None]) -> None:
-        if sid not in (waiting for waiting, _ in self._queue):
-            self._queue.append((sid, act))
-        self._next_worker()
-
-    def _next_worker(self) -> None:
-        if self._queue and len(self._busy) < MAX_WORKERS:
-            sid, act = self._queue.pop(0)
-            self._busy.add(sid)
-            # the loop forks it after its first look
-            self._world.on(self._node, self._rng.uniform(0.01, 0.03), act, f"lrm worker for {sid}")
-
-    def _finish(self, sid: str, uid: str, state: str, code: int) -> None:
-        if self.halted:
-            return
-        self._busy.discard(sid)
-        self._done(sid, uid, state, code)
-        if self._world.quorate(self._node) and not self._node.syncing:
-            self.write_status()
-        self._next_worker()
-
-    def _start(self, sid: str, uid: str) -> None:
-        worker = self._world.new_pid(self._node)
-        guest = self._world.guest_of(sid)
-        self._say(f"starting service {sid}", worker)
-
-        def ended(good: bool) -> None:
-            text = f"service status {sid} started" if good else f"unable to start service {sid}"
-            self._say(text, worker)
-            self._finish(sid, uid, "started", 0 if good else 1)
-
-        self._world.guest_acts.start(guest, self._node, "root@pam", ended, (_IDENT, worker))
-
-    def _stop(self, sid: str, uid: str) -> None:
-        worker = self._world.new_pid(self._node)
-        guest = self._world.guest_of(sid)
-        self._say(f"stopping service {sid}", worker)
-
-        def ended(good: bool) -> None:
-            self._say(f"service status {sid} stopped", worker)
-            self._finish(sid, uid, "stopped", 0 if good else 1)
-
-        self._world.guest_acts.stop(guest, self._node, "root@pam", ended, (_IDENT, worker))
-
-    def _migrate(self, sid: str, uid: str, target: str) -> None:
-        worker = self._world.new_pid(self._node)
-        guest = self._world.guest_of(sid)
-
-        def ended(good: bool) -> None:
-            self._finish(sid, uid, "migrate", 0 if good else 1)
-
-        self._world.guest_acts.migrate(guest, self._node, target, "root@pam", ended, (_IDENT, worker))
-
-    def _relocate(self, sid: str, uid: str, target: str) -> None:
-        guest = self._world.guest_of(sid)
-
-        def moved(good: bool) -> None:
-            able = good and self._world.quorate(self._node) and not self._node.syncing
-            if able:
-                guest.config_node = target
-            self._finish(sid, uid, "relocate", 0 if able else 1)
-
-        worker = self._world.new_pid(self._node)
-        self._world.guest_acts.stop(guest, self._node, "root@pam", moved, (_IDENT, worker))
-
-    def _done(self, sid: str, uid: str, state: str, code: int) -> None:
-        for old in [u for u, result in self.results.items() if result["sid"] == sid]:
-            del self.results[old]
-        self.results[uid] = {"exit_code": code, "sid": sid, "state": state}
+    def _idle(self) -> bool:
+        here = any(service["node"] == self._node.name for service in self._services().values())
+        self._idle_rounds = 0 if here or self.workers.busy else self._idle_rounds + 1
+        return self._idle_rounds > IDLE_ROUNDS
 
     # what it reads and writes
 
-    def _mine(self) -> list[tuple[str, Facts]]:
-        services = self._world.pmxcfs.read(self._node).manager["service_status"]
-        name = self._node.name
-        wanted = ("started", "request_stop", "migrate", "relocate")
-        return sorted(
-            (sid, service)
-            for sid, service in services.items()
-            if service["state"] in wanted and name in (service["node"], service.get("target"))
-        )
+    def _services(self) -> dict[str, Facts]:
+        found: dict[str, Facts] = self._world.pmxcfs.read(self._node).manager.get("service_status", {})
+        return found
+
+    def _mine(self) -> dict[str, Facts]:
+        return {sid: one for sid, one in sorted(self._services().items()) if one["node"] == self._node.name}
+
+    def _busy(self) -> int:
+        return active_count(self._services(), self._node.name)
 
     def _fence_requested(self) -> bool:
-        found = self._world.pmxcfs.store.manager["node_status"].get(self._node.name)
-        return bool(found == "fence")
+        manager = self._world.pmxcfs.read(self._node).manager
+        fenced = manager["node_status"].get(self._node.name) == "fence"
+        return fenced or fenced_count(manager["service_status"], self._node.name) > 0
+
+    def _write_if_possible(self) -> None:
+        if self.alive and self._world.quorate(self._node) and not self._node.syncing:
+            self.write_status()
 
     def write_status(self) -> None:
         """The cluster sees this LRM's state, results and time."""
@@ -272,53 +343,3 @@ class Lrm:
             "state": self.state,
             "timestamp": self.timestamp,
         }
-
-    def stop(self, then: Callable[[], None] = lambda: None) -> None:
-        """The daemon ends in good order, once its services are stopped or frozen: no watchdog, no lock."""
-        if self.mode == "active":
-            self.mode = "restart"
-            self._say("received signal TERM")
-            self._say("restart LRM, freeze all services")
-            if self._world.quorate(self._node) and not self._node.syncing:
-                self.write_status()
-        self._leave(self._world.timeline.now + _FREEZE_PATIENCE * SECOND, then)
-
-    def _leave(self, latest: int, then: Callable[[], None]) -> None:
-        if self.halted:
-            return
-        waits = any(service["state"] != "freeze" for _, service in self._mine())
-        if self.mode == "restart" and waits and self._world.timeline.now < latest:
-            self._world.on(self._node, 1.0, lambda: self._leave(latest, then), "lrm waits to be frozen")
-            return
-        self._node.watchdog.close()
-        self._say("watchdog closed (disabled)")
-        self._world.pmxcfs.release(agent_lock(self._node.name), self._node)
-        self._say("server stopped")
-        self._gone()
-        then()
-
-    def kill(self) -> None:
-        """The daemon is gone without a word, as by SIGKILL: its locks stay, and nobody feeds its watchdog."""
-        self._gone()
-
-    def pause(self) -> None:
-        """The daemon stands still, as by SIGSTOP."""
-        self.halted = True
-
-    def resume(self) -> None:
-        """The daemon goes on where it stood."""
-        self.halted = False
-        self.schedule(0.01)
-
-    def _gone(self) -> None:
-        self.halted = True
-        self._node.lrm = None
-        unit = self._node.units[_IDENT]
-        unit.active, unit.pid, unit.since = False, 0, self._world.timeline.now
-
-    def _change(self, state: str) -> None:
-        self._say(f"status change {self.state} => {state}")
-        self.state = state
-
-    def _say(self, text: str, pid: int | None = None) -> None:
-        self._world.log(self._node, _IDENT, text, pid)

@@ -49,6 +49,8 @@ class Mishaps:
             self.locks = {guest.vmid: "backup" for guest in guests[:1]}
         if world.planted("guest-paused"):
             self.paused = frozenset(guest.vmid for guest in guests if not guest.spec.ha)
+        if world.planted("ha-disarmed"):
+            world.pmxcfs.store.manager["disarm"] = {"mode": "freeze", "state": "disarmed"}
         if world.planted("maintenance-forgotten"):
             world.pmxcfs.store.manager["node_request"] = {last.name: {"maintenance": 1}}
 

@@ -11,7 +11,7 @@ from pytest_pveha.sim.spec import GuestSpec, NodeSpec
 if TYPE_CHECKING:
     from pytest_pveha.sim.world.crm import Crm
     from pytest_pveha.sim.world.lrm import Lrm
-    from pytest_pveha.sim.world.pmxcfs import Snapshot
+    from pytest_pveha.sim.world.pmxcfs import Store
     from pytest_pveha.sim.world.watchdog import Watchdog
 
 Facts = dict[str, Any]
@@ -87,6 +87,10 @@ class Guest:
     """Whether it was last meant to run: a guest without HA starts again at boot only then."""
     recovered: bool = False
     """Whether its next start is one after a recovery."""
+    disk_node: str = ""
+    """Where its disk lies, if that is a local one."""
+    start_failures: int = 0
+    """So many of its next starts fail."""
 
     @property
     def sid(self) -> str:
@@ -140,7 +144,9 @@ class Node:
     link_up: bool = True
     """The corosync network's cable."""
     halted: set[str] = field(default_factory=set)
-    """Units whose main process was sent SIGSTOP, and not yet SIGCONT."""
+    """Units whose processes were sent SIGSTOP, and not yet SIGCONT."""
+    bridge_up: bool = True
+    """The guests' bridge and its uplink: without it they run, and nobody reaches them."""
     members: frozenset[int] = frozenset()
     ring_id: str = ""
     syncing: bool = False
@@ -148,14 +154,19 @@ class Node:
     """What waits for the new membership: nothing is written to the cluster file system until then."""
     cfs_started: int | None = None
     cfs_joined: bool = False
-    frozen: Snapshot | None = None
+    frozen: Store | None = None
     """The cluster file system as this node last saw it with quorum; None while it has quorum."""
     crm: Crm | None = None
     lrm: Lrm | None = None
 
     def stopped(self, unit: str) -> bool:
-        """Whether that unit's main process stands still, though it is there."""
+        """Whether that unit's processes stand still, though they are there."""
         return unit in self.halted
+
+    @property
+    def api_hung(self) -> bool:
+        """Whether its pveproxy takes connections and answers nothing."""
+        return self.stopped("pveproxy")
 
     @property
     def crm_state(self) -> str:
@@ -197,7 +208,11 @@ class ClusterView:
     manager_status: Facts
     """``data`` of ``/cluster/ha/status/manager_status``: manager_status, lrm_status, quorum."""
     resources: tuple[Facts, ...]
-    """HA resources as configured: sid, state, type."""
+    """HA resources as configured: sid, state, type, and what else was set."""
+    rules: dict[str, Facts]
+    groups: dict[str, Facts]
+    options: Facts
+    """The datacenter's, as far as they were set."""
     config_nodes: dict[int, str]
     """Where each guest's configuration lies."""
     reports: dict[int, Report]

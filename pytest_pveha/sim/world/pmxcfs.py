@@ -37,18 +37,6 @@ class Lock:
     changed: int
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """The readable content at one moment."""
-
-    manager: Facts
-    lrm: dict[str, Facts]
-    resources: dict[str, Facts]
-    config_nodes: dict[int, str]
-    reports: dict[int, Report]
-    files: dict[str, Entry] = field(default_factory=dict)
-
-
 @dataclass(slots=True)
 class Store:
     """What the quorate partition shares. Survives on disk when every node is off."""
@@ -56,12 +44,19 @@ class Store:
     manager: Facts = field(default_factory=dict)
     lrm: dict[str, Facts] = field(default_factory=dict)
     resources: dict[str, Facts] = field(default_factory=dict)
+    rules: dict[str, Facts] = field(default_factory=dict)
+    groups: dict[str, Facts] = field(default_factory=dict)
+    """PVE 8's, until a master of PVE 9 has made rules of them."""
+    options: Facts = field(default_factory=dict)
+    """The datacenter's: ``ha``, ``crs``, ``max_workers`` and the like; what is not there has its default."""
     reports: dict[int, Report] = field(default_factory=dict)
     commands: list[str] = field(default_factory=list)
     """What the CRM is asked to do, one command a line, such as ``migrate vm:101 pve2``."""
     locks: dict[str, Lock] = field(default_factory=dict)
     files: dict[str, Entry] = field(default_factory=dict)
     """What somebody wrote below /etc/pve, by its whole path."""
+    places: dict[int, str] = field(default_factory=dict)
+    """In a snapshot: where each guest's configuration lay."""
 
 
 class Pmxcfs:
@@ -71,21 +66,21 @@ class Pmxcfs:
         self._world = world
         self.store = Store()
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self) -> Store:
         """A copy of the readable content."""
-        store = self.store
-        return Snapshot(
-            deepcopy(store.manager),
-            deepcopy(store.lrm),
-            deepcopy(store.resources),
-            {guest.vmid: guest.config_node for guest in self._world.guests.values()},
-            dict(store.reports),
-            dict(store.files),
-        )
+        copy = deepcopy(self.store)
+        copy.places = self.places()
+        return copy
 
-    def read(self, node: Node) -> Snapshot:
-        """What that node reads: the present with quorum, else what it last saw."""
-        return node.frozen if node.frozen is not None else self.snapshot()
+    def read(self, node: Node) -> Store:
+        """What that node reads: the present with quorum, else what it last saw. Not a copy, not to be changed."""
+        return node.frozen if node.frozen is not None else self.store
+
+    def places(self, node: Node | None = None) -> dict[int, str]:
+        """Where each guest's configuration lies; as that node reads it, if one is given."""
+        if node is not None and node.frozen is not None:
+            return dict(node.frozen.places)
+        return {guest.vmid: guest.config_node for guest in self._world.guests.values()}
 
     def expires(self, name: str) -> int | None:
         """When (ns) the judge will call that lock expired; None if there is no such lock."""
@@ -96,6 +91,11 @@ class Pmxcfs:
         judge = min(judges, key=lambda n: n.nodeid, default=None)
         seen = lock.changed if judge is None else max(lock.changed, judge.cfs_started or 0)
         return seen + LOCK_LIFETIME * SECOND
+
+    def holds(self, name: str, node: Node) -> bool:
+        """Whether that node, in its present life, holds the lock."""
+        lock = self.store.locks.get(name)
+        return lock is not None and lock.holder == node.name and lock.life == node.life
 
     def grab(self, name: str, node: Node) -> bool:
         """Whether that node now holds the lock: renewed, or newly made. An expired one of others is only deleted."""
@@ -118,8 +118,7 @@ class Pmxcfs:
 
     def release(self, name: str, node: Node) -> None:
         """That node no longer holds the lock, if it did."""
-        lock = self.store.locks.get(name)
-        if lock is not None and lock.holder == node.name and lock.life == node.life:
+        if self.holds(name, node):
             del self.store.locks[name]
             self._world.truth("lock", {"lock": name, "node": node.name, "what": "released"})
 

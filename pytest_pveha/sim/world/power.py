@@ -47,8 +47,6 @@ UNITS = (
 """The units a node runs, in the order in which they start."""
 _LATER = {"corosync", "pve-ha-crm", "pvedaemon", "pveproxy", "spiceproxy", "pvestatd", "pve-ha-lrm", "pvescheduler"}
 _COMMANDS = {"on": (0.5, 1.5), "off": (1.0, 3.0), "cycle": (1.0, 3.0), "reset": (0.3, 1.0), "soft": (0.2, 0.5)}
-_IN_GOOD_ORDER = ("shutdown", "reboot")
-"""Why a node is down when its system had the time to write everything to its disk."""
 _CYCLE_PAUSE = 5.0
 _WARM_BOOT = 27.0
 
@@ -132,8 +130,6 @@ class Power:
         self._silence(node)
         world.systemd.forget(node)
         world.network.forget(node)
-        if why in _IN_GOOD_ORDER:
-            world.files[node.name].disk.sync_all()
         world.files[node.name].disk.lose_power()
         world.files[node.name].boot()
         for guest in world.guests.values():
@@ -158,39 +154,14 @@ class Power:
             unit.active, unit.pid, unit.since, unit.failed = False, 0, self._world.timeline.now, False
 
     def _soft(self, node: Node) -> None:
-        """An ACPI power button: guests stop, the HA daemons leave in good order, the chassis goes off."""
+        """An ACPI power button: the system shuts down in good order, then the chassis goes off."""
         if not node.chassis_on:
             return
         if not node.running:
             self._off(node)
             return
-        world = self._world
-        world.log(node, "systemd-logind", "Power key pressed short.", 1)
-        if node.lrm:
-            node.lrm.mode = "shutdown"
-            world.log(node, "pve-ha-lrm", "received signal TERM")
-            world.log(node, "pve-ha-lrm", "got shutdown request with shutdown policy 'conditional'")
-            world.log(node, "pve-ha-lrm", "shutdown LRM, stop all services")
-            if world.quorate(node) and not node.syncing:
-                node.lrm.write_status()
-        world.on(node, self._rng.uniform(3.0, 8.0), lambda: self._leave(node), f"{node.name} stops its guests")
-
-    def _leave(self, node: Node) -> None:
-        world = self._world
-        for guest in world.guests.values():
-            world.guest_acts.gone(guest, node.name, "shutdown")
-        if node.lrm:
-            node.lrm.stop()
-        if node.crm:
-            node.crm.stop()
-        node.api_up = False
-        world.corosync.stop(node)
-        world.on(node, self._rng.uniform(2.0, 4.0), lambda: self._off_softly(node), f"{node.name} powers off")
-
-    def _off_softly(self, node: Node) -> None:
-        node.chassis_on = False
-        self._world.truth("power_off", {"node": node.name})
-        self.die(node, "shutdown")
+        self._world.log(node, "systemd-logind", "Power key pressed short.", 1)
+        self._world.shutdown(node.name, reboot=False)
 
     # boot
 

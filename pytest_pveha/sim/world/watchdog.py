@@ -7,7 +7,6 @@ the network.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pytest_pveha.clock import SECOND
@@ -77,17 +76,17 @@ class Watchdog:
         self._world.log(self._node, _IDENT, text)
         self._starve()
 
-    def neglect(self, client: int, still: Callable[[], bool]) -> None:
-        """A client beside the LRM, the manager, no longer feeds; if it ``still`` does not in a minute, all is up."""
+    def neglect(self, client: int) -> Event:
+        """The manager no longer feeds; unless the event is cancelled the node resets after a minute and ten seconds."""
 
         def expire() -> None:
-            if still() and not self._gone and not self._expired:
+            if not self._gone and not self._expired:
                 self._expired = True
                 text = f"client (PID {client}) watchdog expired - disable watchdog updates"
                 self._world.log(self._node, _IDENT, text)
                 self._starve()
 
-        self._world.on(self._node, EXPIRY, expire, "watchdog-mux gives up")
+        return self._world.on(self._node, EXPIRY, expire, "watchdog-mux gives up")
 
     def stop(self) -> None:
         """The multiplexer has ended as told to; with a client connected it leaves the hardware watchdog running."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from pytest_pveha.clock import SECOND
 from pytest_pveha.sim.defects import check_known
-from pytest_pveha.sim.spec import SiteSpec
+from pytest_pveha.sim.spec import GroupSpec, RuleSpec, SiteSpec
 from pytest_pveha.sim.timeline import Event, Timeline
 from pytest_pveha.sim.world.bmcs import BmcLogin
 from pytest_pveha.sim.world.ceph import Ceph
@@ -39,6 +39,9 @@ from pytest_pveha.sim.world.model import (
 from pytest_pveha.sim.world.network import Network
 from pytest_pveha.sim.world.pmxcfs import MANAGER_LOCK, Lock, Pmxcfs, agent_lock
 from pytest_pveha.sim.world.power import UNITS, Power
+from pytest_pveha.sim.world.requests import Requests
+from pytest_pveha.sim.world.rules import NODE, RESOURCE
+from pytest_pveha.sim.world.shutdown import Shutdowns
 from pytest_pveha.sim.world.systemd import Exec, Systemd
 from pytest_pveha.sim.world.watchdog import Watchdog
 
@@ -63,7 +66,9 @@ class World:
             offset = self.rng(f"clock {one.name}").uniform(-0.008, 0.008)
             self.nodes[one.name] = Node(one.name, one.nodeid, one, offset, Watchdog(self, one.name))
         for guest in spec.guests:
-            self.guests[guest.vmid] = Guest(guest.vmid, guest.name, guest.kind, guest, guest.node)
+            one_guest = Guest(guest.vmid, guest.name, guest.kind, guest, guest.node)
+            one_guest.disk_node, one_guest.start_failures = guest.node, guest.start_failures
+            self.guests[guest.vmid] = one_guest
         self.pmxcfs = Pmxcfs(self)
         self.files = {name: NodeFiles(self, name) for name in self.nodes}
         self.network = Network(self)
@@ -72,6 +77,8 @@ class World:
         """Which BMC answers at which host and port; the servers say so once they have ports."""
         self.corosync = Corosync(self)
         self.guest_acts = GuestActs(self)
+        self.requests = Requests(self)
+        self.shutdowns = Shutdowns(self)
         self.power = Power(self)
         self.ceph = Ceph(self)
         self.mishaps = Mishaps(self)
@@ -112,8 +119,9 @@ class World:
         return self.nodes[names[(names.index(node) + 1) % len(names)]]
 
     def guest_answering(self, vmid: int) -> bool:
-        """Whether the guest's application answers."""
-        return self.guests[vmid].answering
+        """Whether the guest's application answers, through the bridge of the node it runs on."""
+        processes = self.guests[vmid].processes
+        return any(process.answering and self.nodes[name].bridge_up for name, process in processes.items())
 
     def quorate(self, node: Node) -> bool:
         """Whether that node's cluster file system may be written."""
@@ -149,7 +157,10 @@ class World:
                 "quorum": {"node": node.name, "quorate": "1" if quorate else ""},
             },
             resources=tuple(deepcopy(content.resources[sid]) for sid in sorted(content.resources)),
-            config_nodes=dict(content.config_nodes),
+            rules=deepcopy(content.rules),
+            groups=deepcopy(content.groups),
+            options=deepcopy(content.options),
+            config_nodes=self.pmxcfs.places(node),
             reports=dict(content.reports),
             node_status={n.name: self._shown(n, members) for n in self.nodes.values()},
             tasks=tuple(sorted(tasks, key=lambda t: (-t.starttime, t.upid))),
@@ -168,27 +179,45 @@ class World:
         """The node's BMC has accepted "on", "off", "cycle", "reset" or "soft"; the effect comes a little later."""
         self.power.chassis(node, command)
 
+    def shutdown(self, node: str, reboot: bool) -> None:
+        """The node's system has been told to power off, or to reboot: the site's shutdown policy applies."""
+        self.shutdowns.begin(self.nodes[node], reboot)
+
     def crm_command(self, node: str, command: str) -> None:
-        """The command waits for the master's next round. Refused without quorum."""
+        """The command waits for the master's next round. Refused without quorum.
+
+        Commands: ``migrate SID NODE``, ``relocate SID NODE``, ``stop SID SECONDS``, ``enable-node-maintenance NODE``,
+        ``disable-node-maintenance NODE``, ``disarm-ha freeze|ignore``, ``arm-ha``.
+        """
         if not self.quorate(self.nodes[node]):
             raise Refused("cluster not ready - no quorum?")
         self.pmxcfs.store.commands.append(command)
 
     def start_guest(self, vmid: int, user: str = "root@pam") -> str:
         """The guest is asked to start; the task's UPID. Refused carries PVE's words."""
-        return self.guest_acts.request_start(vmid, user)
+        return self.requests.start(vmid, user)
 
     def stop_guest(self, vmid: int, user: str = "root@pam") -> str:
         """The guest is asked to stop; the task's UPID. Refused carries PVE's words."""
-        return self.guest_acts.request_stop(vmid, user)
+        return self.requests.stop(vmid, user)
 
     def migrate_guest(self, vmid: int, target: str, user: str = "root@pam") -> str:
         """The guest is asked to move; the task's UPID. Refused carries PVE's words."""
-        return self.guest_acts.request_migrate(vmid, target, user)
+        return self.requests.migrate(vmid, target, user)
 
     def kill_guest(self, vmid: int, node: str) -> None:
         """The guest's process on that node was killed, as by ``kill -9``."""
         self.guest_acts.gone(self.guests[vmid], node, "killed")
+
+    def cut_bridge(self, node: str) -> None:
+        """The guests' bridge of that node has lost its uplink: they run, and nobody reaches them. HA sees nothing."""
+        self.nodes[node].bridge_up = False
+        self.truth("bridge_cut", {"node": node})
+
+    def restore_bridge(self, node: str) -> None:
+        """The guests of that node can be reached again."""
+        self.nodes[node].bridge_up = True
+        self.truth("bridge_restored", {"node": node})
 
     def cut_network(self, node: str) -> None:
         """The node's corosync cable is out."""
@@ -329,37 +358,79 @@ class World:
         services: Facts = {}
         for guest in self.guests.values():
             if guest.spec.ha:
-                store.resources[guest.sid] = {"sid": guest.sid, "state": "started", "type": guest.kind}
-                services[guest.sid] = {"node": guest.config_node, "running": 1, "state": "started", "uid": self.uid()}
+                store.resources[guest.sid] = _configured(guest)
+                if (state := guest.spec.state) != "ignored":
+                    running = {"running": 1} if state == "started" else {}
+                    state = "started" if state == "started" else "stopped"
+                    services[guest.sid] = {"node": guest.config_node, **running, "state": state, "uid": self.uid()}
+        for order, rule in enumerate(self.spec.rules, 1):
+            store.rules[rule.name] = _rule(rule) | {"order": order}
+        store.groups = {group.name: _group(group) for group in self.spec.groups}
+        if self.spec.shutdown_policy != "conditional":
+            store.options["ha"] = {"shutdown_policy": self.spec.shutdown_policy}
+        if self.spec.crs != "basic":
+            store.options["crs"] = {"ha": self.spec.crs}
         store.manager = {
             "master_node": master,
             "node_status": dict.fromkeys(sorted(self.nodes), "online"),
             "service_status": services,
-            "timestamp": self.spec.epoch_utc,
+            "timestamp": self.spec.epoch_utc if services else self.spec.epoch_utc - 86400,
         }
 
     def _begin_guests(self, node: Node) -> None:
         for guest in self.guests.values():
-            if guest.config_node == node.name:
+            guest.wanted = guest.spec.state in ("started", "ignored")
+            if guest.config_node == node.name and guest.wanted:
                 started = (node.booted_at or 0) + 30 * SECOND
-                guest.processes[node.name] = GuestProcess(self.new_pid(node), started, answering=True, agent_up=True)
+                process = GuestProcess(self.new_pid(node), started, answering=True, agent_up=guest.spec.agent)
+                guest.processes[node.name] = process
 
     def _begin_daemons(self, node: Node, master: bool, rng: Random) -> None:
         locks = self.pmxcfs.store.locks
-        node.crm = Crm(self, node, node.units["pve-ha-crm"].pid, "master" if master else "slave")
+        services = self.pmxcfs.store.manager["service_status"]
+        state = "wait_for_quorum" if not services else "master" if master else "slave"
+        node.crm = Crm(self, node, node.units["pve-ha-crm"].pid, state)
         until = rng.uniform(0.0, 10.0)
         node.crm.schedule(until)
-        if master:
+        if master and services:
             # its last round was ten seconds before its next one
             locks[MANAGER_LOCK] = Lock(MANAGER_LOCK, node.name, 0, round((until - 10.0) * SECOND))
-        mine = [guest for guest in self.guests.values() if guest.spec.ha and guest.config_node == node.name]
+        mine = [
+            self.guest_of(sid)
+            for sid, service in services.items()
+            if service["node"] == node.name and service["state"] == "started"
+        ]
         node.lrm = Lrm(self, node, node.units["pve-ha-lrm"].pid, "active" if mine else "wait_for_agent_lock")
         until = rng.uniform(0.0, 10.0 if mine else 5.0)
         node.lrm.schedule(until)
         for guest in mine:
-            node.lrm.results[self.uid()] = {"exit_code": 0, "sid": guest.sid, "state": "started"}
+            uid = services[guest.sid]["uid"]
+            node.lrm.results[uid] = {"exit_code": 0, "sid": guest.sid, "state": "started"}
         if mine:
             name = agent_lock(node.name)
             locks[name] = Lock(name, node.name, 0, round((until - 10.0) * SECOND))
             node.watchdog.open(node.lrm.pid)
         node.lrm.write_status()
+
+
+def _configured(guest: Guest) -> Facts:
+    """The service's configuration: what is not said is not there."""
+    spec = guest.spec
+    entry: Facts = {"sid": guest.sid, "state": spec.state, "type": guest.kind}
+    for key in ("max_restart", "max_relocate", "failback"):
+        if (value := getattr(spec, key)) is not None:
+            entry[key] = int(value)
+    return entry | {"group": spec.group} if spec.group else entry
+
+
+def _rule(rule: RuleSpec) -> Facts:
+    entry: Facts = {"rule": rule.name, "resources": ",".join(rule.guests)}
+    if rule.affinity != "node":
+        return entry | {"type": RESOURCE, "affinity": rule.affinity}
+    entry |= {"type": NODE, "nodes": ",".join(rule.nodes)}
+    return entry | {"strict": 1} if rule.strict else entry
+
+
+def _group(group: GroupSpec) -> Facts:
+    entry: Facts = {"group": group.name, "type": "group", "nodes": ",".join(group.nodes)}
+    return entry | {key: 1 for key in ("restricted", "nofailback") if getattr(group, key)}

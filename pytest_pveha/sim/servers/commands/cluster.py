@@ -109,12 +109,12 @@ def _ha_manager(call: Invocation) -> Result:
             return Result(
                 out="\n".join(f"{each['sid']}\n\tstate {each['state']}\n" for each in call.facts.ha_resources)
             )
-        case ["migrate" | "relocate", sid, target]:
+        case ["migrate" | "relocate" as verb, sid, target]:
             if target not in call.facts.world.nodes:
                 return Result(255, err=f"no such cluster node '{target}'\n")
             if sid not in (resource["sid"] for resource in call.facts.ha_resources):
                 return Result(255, err=f"no such resource '{sid}'\n")
-            return attempt(lambda: call.facts.world.migrate_guest(int(sid.partition(":")[2]), target))
+            return _queue(call.facts, f"{verb} {sid} {target}")
         case ["crm-command", *words]:
             return _crm_command(call.facts, words)
         case _:
@@ -134,6 +134,10 @@ def _crm_command(facts: Facts, words: list[str]) -> Result:
             line = "arm-ha"
         case _:
             return Result(255, err="ERROR: unknown command 'ha-manager crm-command " + " ".join(words) + "'\n")
+    return _queue(facts, line)
+
+
+def _queue(facts: Facts, line: str) -> Result:
     if facts.node.syncing:
         raise Stalled
     return attempt(lambda: facts.world.crm_command(facts.node.name, line))

@@ -13,6 +13,11 @@ from pytest_pveha.sim.world.files import FileTrouble
 from pytest_pveha.sim.world.network import IN, OUT, Chain, Rule, Table
 
 _IPTABLES = "ip filter"
+_VERDICTS = ("DROP", "ACCEPT", "REJECT", "RETURN")
+_LONGEST = 28
+"""Characters of a chain's name."""
+_MISUSED, _IN_USE = 2, 4
+"""Exit statuses besides 1."""
 _BUILT_IN = {"INPUT": IN, "FORWARD": "forward", "OUTPUT": OUT}
 
 
@@ -65,7 +70,11 @@ def _missing(what: str, name: str) -> Result:
 
 
 class _Trouble(Exception):
-    """iptables refuses; the message is its own."""
+    """iptables refuses; the message is its own, ``status`` its exit status (as iptables 1.8.11 ended)."""
+
+    def __init__(self, message: str, status: int = 1) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 @command("iptables", "ip6tables")
@@ -77,7 +86,7 @@ def _iptables(call: Invocation) -> Result:
     try:
         out = _apply(facts, table, args)
     except _Trouble as trouble:
-        return Result(1, err=f"iptables: {trouble}\n")
+        return Result(trouble.status, err=f"iptables: {trouble}\n")
     if out is not None:
         return Result(out=out)
     tables[_IPTABLES] = table
@@ -91,6 +100,8 @@ def _apply(facts: Facts, table: Table, args: list[str]) -> str | None:
         case ["-N", name]:
             if name in table.chains:
                 raise _Trouble("Chain already exists.")
+            if len(name) > _LONGEST:
+                raise _Trouble(f"chain name `{name}' too long (must be under {_LONGEST + 1} chars)", _MISUSED)
             table.chains[name] = Chain(name)
         case ["-F", name]:
             _chain(table, name).rules.clear()
@@ -101,6 +112,9 @@ def _apply(facts: Facts, table: Table, args: list[str]) -> str | None:
         case ["-I", name, *words]:
             _chain(table, name).rules.insert(0, _rule(table, words))
         case ["-D", name, *words]:
+            for each in (name, *(words[at + 1] for at, word in enumerate(words[:-1]) if word == "-j")):
+                if each not in table.chains and each not in _VERDICTS:
+                    raise _Trouble(f"Chain '{each}' does not exist", _MISUSED)
             rules, wanted = _chain(table, name).rules, _rule(table, words).text
             found = next((rule for rule in rules if rule.text == wanted), None)
             if found is None:
@@ -129,7 +143,7 @@ def _chain(table: Table, name: str) -> Chain:
 def _delete_chain(table: Table, name: str) -> None:
     chain = _chain(table, name)
     if name in _BUILT_IN or any(r.verdict == f"jump {name}" for c in table.chains.values() for r in c.rules):
-        raise _Trouble("Device or resource busy." if name not in _BUILT_IN else "Invalid argument.")
+        raise _Trouble("Device or resource busy." if name not in _BUILT_IN else "Invalid argument.", _IN_USE)
     if chain.rules:
         raise _Trouble("Directory not empty.")
     del table.chains[name]
@@ -169,7 +183,7 @@ def _rule(table: Table, words: list[str]) -> Rule:
                 del rest[:2]
             continue
         elif key == "-j":
-            if value not in ("DROP", "ACCEPT", "REJECT", "RETURN") and value not in table.chains:
+            if value not in _VERDICTS and value not in table.chains:
                 raise _Trouble("No chain/target/match by that name.")
             rule.verdict = f"jump {value}" if value in table.chains else value.lower()
         else:

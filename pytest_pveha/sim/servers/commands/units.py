@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 
 from pytest_pveha.clock import SECOND
+from pytest_pveha.sim.servers.commands.going_down import go_down
 from pytest_pveha.sim.servers.commands.registry import command, options
 from pytest_pveha.sim.servers.facts import DESCRIPTIONS, Facts
 from pytest_pveha.sim.servers.facts import Unit as Shown
@@ -226,7 +227,9 @@ def _properties(facts: Facts, name: str) -> dict[str, str]:
     full = _full(unit.name)
     ours = None if _plays(facts, full) or not unit.loaded else facts.world.systemd.find(facts.node, full)
     special: dict[str, str] = {}
-    if ours is not None and ours.is_timer:
+    if ours is None and full.endswith(".timer"):
+        special = {"NextElapseUSecMonotonic": "infinity"}
+    elif ours is not None and ours.is_timer:
         booted = facts.node.booted_at or 0
         special = {
             "Unit": ours.file.starts,
@@ -292,10 +295,10 @@ def _list_units(facts: Facts, args: list[str]) -> Result:
     rows = [(name, facts.unit(name)) for name in facts.node.units]
     rows += [(unit.name, _shown(facts, unit.name)) for unit in facts.world.systemd.units(facts.node)]
     chosen = sorted((_full(name), unit) for name, unit in rows if _wanted(_full(name), patterns))
-    width = max((len(name) for name, _ in chosen), default=0)
-    return Result(
-        out="".join(f"{name:<{width}} loaded {unit.active} {unit.sub} {unit.description}\n" for name, unit in chosen)
-    )
+    cells = [(name, "loaded", unit.active, unit.sub) for name, unit in chosen]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    padded = (" ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) for row in cells)
+    return Result(out="".join(f"{row} {unit.description}\n" for row, (_, unit) in zip(padded, chosen, strict=True)))
 
 
 def _list_timers(facts: Facts, args: list[str]) -> Result:
@@ -337,6 +340,8 @@ _ACTS: dict[str, Callable[[Facts, list[str]], Result]] = {
     "reset-failed": _reset_failed,
     # unit files are read anew whenever a unit is not loaded
     "daemon-reload": lambda facts, rest: Result(),
+    "reboot": lambda facts, rest: go_down(facts, rest, reboot=True),
+    "poweroff": lambda facts, rest: go_down(facts, rest, reboot=False),
 }
 
 
