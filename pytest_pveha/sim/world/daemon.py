@@ -30,6 +30,7 @@ class Daemon:
         self.state = state
         self.stopping = False
         self.halted = False
+        """Whether the process stands still, or is gone without a word: it does nothing any more."""
         self.ended = False
 
     def schedule(self, seconds: float) -> None:
@@ -51,21 +52,6 @@ class Daemon:
             self.stopping = True
             self._say("received signal TERM")
             self._asked_to_stop()
-
-    def kill(self) -> None:
-        """The daemon is gone without a word, as by SIGKILL: its locks stay, and nobody feeds its watchdog."""
-        self._gone()
-
-    def pause(self) -> None:
-        """The daemon stands still, as by SIGSTOP."""
-        self.halted = True
-        if self._next is not None:
-            self._next.cancel()
-
-    def resume(self) -> None:
-        """The daemon goes on where it stood."""
-        self.halted = False
-        self.schedule(0.01)
 
     def _asked_to_stop(self) -> None:
         raise NotImplementedError
