@@ -58,7 +58,7 @@ CAUGHT = {
     "other-node-reboots-too": Caught(
         (MASTER,),
         "rejected",
-        r"(pve\d) was lost too, while only pve\d was to be: .*reset although not meant to be: \1",
+        r"(pve\d) was lost too, while only pve\d was to be(, and with it quorum)?: .*although not meant to be: \1",
     ),
     # two ways to it: the old master hurries, or a slave seizes the dead master's lock
     "recovers-before-death": Caught(

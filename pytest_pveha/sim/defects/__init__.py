@@ -182,8 +182,8 @@ _ALL = (
     ),
     Defect(
         "osd-fails-too",
-        "when a node is lost, another node's OSDs die, so data is not served (with a `ceph` block)",
-        "the disks were worn alike, and recovery was the last straw",
+        "when a node is lost, another node's OSDs crash for five minutes: data is not served (with a `ceph` block)",
+        "they ran out of memory in recovery, and start again much later",
         _POWER_LOSS,
         "rejected",
     ),

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pytest_pveha.sim.world.world import World
 
 _CLOCK = 5.0
+_CRASHED = 300.0
 _SOON = 5.0
 """Seconds after a membership's loss at which something else breaks."""
 
@@ -66,8 +67,9 @@ class Mishaps:
             for guest, node in self._on(survivors, managed)[:1]:
                 world.on(node, _SOON, partial(self._give_up, guest, node), f"{guest.sid} is given up")
         if world.planted("osd-fails-too"):
-            fail = partial(world.ceph.failed.update, world.ceph.osds(survivors[0]))
-            world.timeline.after(_SOON, fail, "an OSD dies")
+            osds = world.ceph.osds(survivors[0])
+            world.timeline.after(_SOON, partial(world.ceph.failed.update, osds), "OSDs crash")
+            world.timeline.after(_CRASHED, partial(world.ceph.failed.difference_update, osds), "OSDs are up again")
 
     def _give_up(self, guest: Guest, node: Node) -> None:
         """The guest died, and no start of it succeeded any more: its service is in error until somebody disables it."""
