@@ -13,7 +13,6 @@ import hmac
 import json
 import secrets
 import ssl
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 from uuid import UUID
@@ -51,8 +50,6 @@ _WORDS = {
     (POWER_UNIT, 0, False): "The system board was turned on",
     (WATCHDOG_2, 1, True): "The watchdog timer reset the system.",
 }
-
-_Answer = Callable[["RedfishServer", Request], Reply]
 
 
 class _Refused(Exception):
