@@ -370,7 +370,11 @@ def _authenticate(transport: paramiko.Transport, target: SshTarget) -> None:
                 raise EOFError("closed during authentication") from None
             refused.append(f"{named} ({_fingerprint(key)}): {reason(error)}")
     tried = "; ".join(refused) or "the inventory names no key file, and the agent has none"
-    raise AuthRefused(f"{target.who} refused us: {tried}. Is the public key in its authorized_keys?")
+    # on a Proxmox VE node root's authorized_keys is a link into /etc/pve (seen on 9.2): no pmxcfs, no login
+    raise AuthRefused(
+        f"{target.who} refused us: {tried}. Is the public key in its authorized_keys? On a PVE node those lie in "
+        "/etc/pve, which is there only while pve-cluster runs."
+    )
 
 
 def _private_key(path: Path) -> paramiko.PKey:

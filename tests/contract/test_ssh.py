@@ -403,6 +403,7 @@ def test_a_refused_key_is_told(bench: Bench, tmp_path: Path) -> None:
     with pytest.raises(AuthRefused, match="refused us") as caught:
         bench.ssh(key=tmp_path / "stranger").run("true", deadline=bench.within())
     assert stranger.get_fingerprint() in str(caught.value)
+    assert "only while pve-cluster runs" in str(caught.value)  # or else every key of a good node is refused
     with pytest.raises(AuthRefused, match="names no key file"):
         bench.ssh(key=None).run("true", deadline=bench.within())
 
