@@ -32,6 +32,12 @@ LARGEST_OUTPUT = 64 * 1024 * 1024
 KEEPALIVE_SECONDS = 15
 """So that firewalls between us and a node do not forget an idle connection. Live clocks only: it runs in real time."""
 
+KEPT_OFF = (
+    ' before a greeting; if its log says "penalty", it keeps this machine off after bare connections or failed logins '
+    "(PerSourcePenalties in its sshd_config): wait ten minutes, or exempt this machine there"
+)
+"""Since OpenSSH 9.8: sshd says "Not allowed at this time" and hangs up (captured from OpenSSH 10.0p2, Debian 13)."""
+
 _LOG = "pytest_pveha.wire.ssh.transport"
 _CHUNK = 256 * 1024
 _INPUT_POLL_MS = 20
@@ -343,7 +349,7 @@ def _log_in(transport: paramiko.Transport, target: SshTarget) -> None:
         raise ProtocolError(f"{target.who} has no algorithm in common with us: {error}") from None
     except paramiko.SSHException as error:
         if isinstance(_cause(error), EOFError | OSError):
-            raise EOFError(_why(error)) from None
+            raise EOFError(f"{_why(error)}{'' if transport.remote_version else KEPT_OFF}") from None
         raise ProtocolError(f"{target.who} speaks no SSH that we understand: {error}") from None
     _check_host_key(transport.get_remote_server_key(), expected, target)
     _authenticate(transport, target)
@@ -364,7 +370,11 @@ def _authenticate(transport: paramiko.Transport, target: SshTarget) -> None:
                 raise EOFError("closed during authentication") from None
             refused.append(f"{named} ({_fingerprint(key)}): {reason(error)}")
     tried = "; ".join(refused) or "the inventory names no key file, and the agent has none"
-    raise AuthRefused(f"{target.who} refused us: {tried}. Is the public key in its authorized_keys?")
+    # on a Proxmox VE node root's authorized_keys is a link into /etc/pve (seen on 9.2): no pmxcfs, no login
+    raise AuthRefused(
+        f"{target.who} refused us: {tried}. Is the public key in its authorized_keys? On a PVE node those lie in "
+        "/etc/pve, which is there only while pve-cluster runs."
+    )
 
 
 def _private_key(path: Path) -> paramiko.PKey:

@@ -347,6 +347,20 @@ def test_something_else_listens_there(bench: Bench) -> None:
                 bench.ssh(port=listener.getsockname()[1]).run("true", deadline=bench.within(5))
 
 
+def test_a_server_that_keeps_us_off_is_unreachable_and_says_why(bench: Bench) -> None:
+    """What sshd says to an address it penalises (captured from OpenSSH 10.0p2) is told with what to look for."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            sock, _ = listener.accept()
+            sock.sendall(b"Not allowed at this time\r\n")
+            sock.close()
+
+        threading.Thread(target=answer, daemon=True).start()
+        with pytest.raises(Unreachable, match=r"before a greeting; .*PerSourcePenalties"):
+            bench.ssh(port=listener.getsockname()[1]).run("true", deadline=bench.within(5))
+
+
 def test_an_unknown_host_key_is_refused(bench: Bench, tmp_path: Path) -> None:
     """Without an entry for the host nobody logs in; the message shows the key and the file to add it to."""
     known = tmp_path / "known_hosts"
@@ -389,6 +403,7 @@ def test_a_refused_key_is_told(bench: Bench, tmp_path: Path) -> None:
     with pytest.raises(AuthRefused, match="refused us") as caught:
         bench.ssh(key=tmp_path / "stranger").run("true", deadline=bench.within())
     assert stranger.get_fingerprint() in str(caught.value)
+    assert "only while pve-cluster runs" in str(caught.value)  # or else every key of a good node is refused
     with pytest.raises(AuthRefused, match="names no key file"):
         bench.ssh(key=None).run("true", deadline=bench.within())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import cast
 
 from pytest_pveha.clock import Deadline, LiveClock
-from pytest_pveha.handles.node import JournalLine, Node
+from pytest_pveha.handles.node import JournalLine, Node, Votes
 from pytest_pveha.wire.ssh import CommandResult, Ssh
 
 PS = """\
@@ -22,6 +22,25 @@ JOURNAL = """\
 -- Boot e90689d1dd0a427aa7ed62eb8394103f --
 1795808588.926276 n2 pve-ha-crm[101]: status change startup => wait_for_quorum
 """
+
+CUT_OFF = """\
+Quorum information
+------------------
+Date:             Fri Nov 27 20:04:21 2026
+Quorum provider:  corosync_votequorum
+Nodes:            1
+Node ID:          0x00000003
+Ring ID:          3.6d
+Quorate:          No
+
+Votequorum information
+----------------------
+Expected votes:   3
+Highest expected: 3
+Total votes:      1
+Quorum:           2 Activity blocked
+Flags:            
+"""  # noqa: W291
 
 
 class Shell:
@@ -55,3 +74,8 @@ def test_a_boot_between_two_lines_of_the_journal_is_no_line() -> None:
         ),
         JournalLine(1795808588.926276, "pve-ha-crm", "status change startup => wait_for_quorum"),
     ]
+
+
+def test_votes_of_a_node_that_is_cut_off() -> None:
+    """A node without quorum tells its votes all the same; its `pvecm status` ends with status 2."""
+    assert node(CUT_OFF, exit_status=2).votes(LiveClock().deadline(1)) == Votes(quorate=False, expected=3, total=1)
