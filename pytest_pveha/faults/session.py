@@ -152,6 +152,14 @@ def _confirm(fault: Fault, name: str, observer: Observer, within: float) -> None
     observer.write("fault.effect", {**data, "answer": "yes", "saw": met.saw, "low": met.low, "high": met.high})
 
 
+def _members(observer: Observer) -> tuple[str, ...]:
+    """The nodes that can be asked: those that are members, or all where nobody says. The rest is cleared at the end."""
+    view = observer.look()
+    if view.membership is None:
+        return observer.site.nodes.names
+    return tuple(name for name in observer.site.nodes.names if view.membership.online.get(name))
+
+
 def heal(fault: Fault, name: str, observer: Observer, keeping: Keeping) -> list[str]:
     """The fault is undone and its undo was seen; signals are kept back meanwhile. The dead-men that had acted before.
 
@@ -177,7 +185,7 @@ def heal(fault: Fault, name: str, observer: Observer, keeping: Keeping) -> list[
                     break
                 continue
             observer.write("fault.healed", {"fault": name, "answer": "yes", "saw": met.saw})
-            fired = keeping.disarm(name)
+            fired = keeping.disarm(name, _members(observer))
             if fired:
                 observer.write("fault.fired", {"fault": name, "nodes": fired})
             observer.write("fault.close", {"fault": name, "outcome": "healed"})

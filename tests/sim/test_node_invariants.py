@@ -65,7 +65,8 @@ def test_no_guest_runs_twice_whatever_is_done_to_nodes(
     seed: int, nodes: int, acts: list[tuple[str, int, int, str, float]]
 ) -> None:
     """No guest ever runs on two nodes, no two rings have quorum, and with everything undone all is well."""
-    checked = Checked(seed, nodes)
+    site = {"nodes": nodes, "rules": "none", "shutdown_policy": "conditional", "crs": "basic", "acpi": True}
+    checked = Checked(seed, site)
     checked.play(20)
     for what, number, other, unit, pause in acts:
         act(checked, what, number, other, unit)

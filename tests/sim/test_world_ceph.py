@@ -6,9 +6,9 @@ import json
 from typing import Any
 
 import pytest
-from pytest_pveha.sim.servers.ceph_commands import CEPH_COMMANDS
 
 from pytest_pveha.sim.servers.api_routes import ApiError, Call, find
+from pytest_pveha.sim.servers.commands import COMMANDS
 from pytest_pveha.sim.servers.facts import Facts
 from pytest_pveha.sim.servers.shell import Invocation
 from pytest_pveha.sim.world.world import World
@@ -57,7 +57,7 @@ def test_what_the_shell_and_the_api_say_of_daemons() -> None:
     assert [row["name"] for row in ask(world, "/cluster/ceph/flags") if row["value"]] == []
 
     def typed(*words: str) -> Any:
-        return CEPH_COMMANDS["ceph"](Invocation(Facts(world, world.nodes["pve2"]), list(words)))
+        return COMMANDS["ceph"](Invocation(Facts(world, world.nodes["pve2"]), list(words)))
 
     assert json.loads(typed("osd", "ok-to-stop", "0", "1").out)["ok_to_stop"] is True
     both = typed("osd", "ok-to-stop", "0", "1", "2", "3")
@@ -70,4 +70,4 @@ def test_a_site_without_ceph_has_none() -> None:
     world = small_site()
     with pytest.raises(ApiError, match="binary not installed"):
         ask(world, "/cluster/ceph/status")
-    assert CEPH_COMMANDS["ceph"](Invocation(Facts(world, world.nodes["pve1"]), ["osd", "ok-to-stop", "0"])).status == 1
+    assert COMMANDS["ceph"](Invocation(Facts(world, world.nodes["pve1"]), ["osd", "ok-to-stop", "0"])).status == 1
