@@ -17,7 +17,7 @@ from tests.sim.servers_kit import PlayingGate, small_site
 
 def ask(world: World, path: str, node: str = "pve2") -> Any:
     """What GET of that path says on that node."""
-    route, parts = find("GET", path)
+    route, parts = find("GET", path, world.spec.version)
     return route.function(Call(Facts(world, world.nodes[node]), "u@pve!t"), **parts)
 
 
