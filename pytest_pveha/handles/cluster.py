@@ -50,6 +50,15 @@ class Lrm:
     mode: str
     timestamp: int
 
+    @property
+    def guarded(self) -> bool:
+        """Whether it holds its node's agent lock, and with it the watchdog.
+
+        One that is called back from maintenance while it still has a guest keeps both, and goes on calling its state
+        ``maintenance`` until it has none (pve-ha-manager 5.2, LRM.pm; seen on PVE 9.2).
+        """
+        return self.state == "active" or (self.state == "maintenance" and self.mode == "active")
+
 
 @dataclass(frozen=True, slots=True)
 class Manager:

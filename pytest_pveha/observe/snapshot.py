@@ -62,7 +62,7 @@ def take(observer: Observer) -> Snapshot:
 
 def _guarded(manager: Manager, node: str) -> bool:
     lrm = manager.lrms.get(node)
-    return lrm is not None and lrm.state == "active" and manager.timestamp - lrm.timestamp <= FRESH
+    return lrm is not None and lrm.guarded and manager.timestamp - lrm.timestamp <= FRESH
 
 
 def differences(found: Snapshot, now: Snapshot) -> list[str]:
