@@ -58,11 +58,11 @@ class Lrm:
     timestamp: int
 
     @property
-    def guards(self) -> bool:
-        """Whether it holds its node's lock, and with it the watchdog.
+    def guarded(self) -> bool:
+        """Whether it holds its node's agent lock, and with it the watchdog.
 
-        One that was called back from maintenance before its last service had left stays in that state and guards them
-        until it has none (pve-ha-manager 5.2, LRM.pm).
+        One that is called back from maintenance while it still has a guest keeps both, and goes on calling its state
+        ``maintenance`` until it has none (pve-ha-manager 5.2, LRM.pm; seen on PVE 9.2).
         """
         return self.state == "active" or (self.state == "maintenance" and self.mode == "active")
 

@@ -82,6 +82,9 @@ def _node(inventory: Inventory, name: str, block: NodeBlock, clock: Clock, endpo
     ssh = _ssh(inventory, name, block, clock)
     ports = [(endpoint.host, endpoint.port)] if endpoint else []
     if block.address:
+        if endpoint is None:
+            # never asked for anything, only knocked at: sshd of PVE 9 keeps off whoever does that at its port once a second
+            ports.append((split(block.address, API_PORT)[0], API_PORT))
         ports.append((split(block.address, 22)[0], block.ssh.port))
     declared = block.bmc.identity if block.bmc else None
     identity = BmcIdentity(declared.mac, declared.guid, declared.confirmed_by) if declared else None

@@ -73,7 +73,7 @@ def with_settings(observer: Observer, seen: Snapshot) -> Snapshot:
 
 def _guarded(manager: Manager, node: str) -> bool:
     lrm = manager.lrms.get(node)
-    return lrm is not None and lrm.guards and manager.timestamp - lrm.timestamp <= FRESH
+    return lrm is not None and lrm.guarded and manager.timestamp - lrm.timestamp <= FRESH
 
 
 def differences(found: Snapshot, now: Snapshot) -> list[str]:

@@ -76,11 +76,11 @@ def _lrms(observer: Observer) -> Answer:
     busy = {row.node for row in view.manager.services.values() if row.state == "started"}
     for name in observer.site.nodes.names:
         lrm = view.manager.lrms.get(name)
-        if lrm is None or lrm.mode != "active" or not (lrm.guards or lrm.state == "wait_for_agent_lock"):
+        if lrm is None or not (lrm.guarded or lrm.state == "wait_for_agent_lock") or lrm.mode != "active":
             bad.append(f"{name} {lrm.state}/{lrm.mode}" if lrm else f"{name} unknown")
         elif view.manager.timestamp - lrm.timestamp > FRESH:
             bad.append(f"{name} silent for {view.manager.timestamp - lrm.timestamp} s")
-        elif not lrm.guards and name in busy:  # after a fence its lock is another's for two minutes
+        elif not lrm.guarded and name in busy:  # after a fence its lock is another's for two minutes
             bad.append(f"{name} has services and no lock, so no watchdog guards them ({lrm.state})")
     return no(", ".join(bad)) if bad else yes("every LRM is active or idle, with a fresh stamp")
 

@@ -20,4 +20,4 @@ from pytest_pveha.handles.cluster import Lrm
 )
 def test_who_holds_the_watchdog(state: str, mode: str, guards: bool) -> None:
     """An active LRM, and one that was called back from maintenance before it was empty."""
-    assert Lrm(state, mode, 0).guards is guards
+    assert Lrm(state, mode, 0).guarded is guards

@@ -24,7 +24,7 @@ class SimulatedClock(LiveClock):
 
     def __init__(self) -> None:
         super().__init__()
-        self.guards: list[tuple[float, tuple[int, ...]]] = []
+        self.guarded: list[tuple[float, tuple[int, ...]]] = []
         self._guarding = False
 
     def now(self) -> Instant:
@@ -33,7 +33,7 @@ class SimulatedClock(LiveClock):
 
     @contextmanager
     def guard(self, deadline: Deadline, abort: Callable[[], None], peers: Collection[int] = ()) -> Iterator[None]:
-        self.guards.append((deadline.remaining(), tuple(peers)))
+        self.guarded.append((deadline.remaining(), tuple(peers)))
         self._guarding = True
         abort()
         try:
@@ -58,7 +58,7 @@ def test_the_clock_is_told_whom_a_call_waits_for() -> None:
         api.get("/version", deadline=clock.deadline(60))
     with pytest.raises(Unreachable, match="was not sent"):
         api.post("/version", deadline=clock.deadline(3), at="b")
-    assert clock.guards == [(5.0, (1,)), (5.0, (2,)), (3.0, (2,))]
+    assert clock.guarded == [(5.0, (1,)), (5.0, (2,)), (3.0, (2,))]
 
 
 def test_ssh_tells_the_clock_the_port_it_really_waits_for() -> None:
@@ -68,7 +68,7 @@ def test_ssh_tells_the_clock_the_port_it_really_waits_for() -> None:
     ssh = Ssh(SshTarget("pve1", "10.0.0.1", 22, jump=jump), clock)
     with pytest.raises(Unreachable, match="deadline; `true` was not sent"):
         ssh.run("true", deadline=clock.deadline(4))
-    assert clock.guards == [(4.0, (7,))]
+    assert clock.guarded == [(4.0, (7,))]
 
 
 def test_a_call_ended_is_not_broken_by_a_late_abort() -> None:

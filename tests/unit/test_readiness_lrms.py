@@ -1,0 +1,41 @@
+"""Which LRMs are fit for a test: states captured on a control plane of three nodes (PVE 9.2)."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from pytest_pveha.clock import Instant
+from pytest_pveha.handles.cluster import Asked, Lrm, Manager, Service
+from pytest_pveha.observe.observer import Observer
+from pytest_pveha.readiness.checks import CHECKS
+
+
+def verdict(lrm: Lrm, *, busy: bool) -> str:
+    services = {"vm:103": Service("started", "n3", True)} if busy else {}
+    now = Instant(0, 0)
+    manager = Manager("n1", 1795811098, {"n3": "online"}, services, {"n3": lrm}, True, Asked(now, now, "n1"))
+    view = SimpleNamespace(manager=manager, trouble="")
+    site = SimpleNamespace(nodes=SimpleNamespace(names=("n3",)))
+    check = next(check for check in CHECKS if check.name == "lrms")
+    return check.ask(cast("Observer", SimpleNamespace(site=site, look=lambda: view))).verdict
+
+
+@pytest.mark.parametrize(
+    ("state", "mode", "busy", "answer"),
+    [
+        ("active", "active", True, "yes"),
+        ("wait_for_agent_lock", "active", False, "yes"),
+        ("wait_for_agent_lock", "active", True, "no"),
+        # called back from maintenance before its guest had left: it keeps lock and watchdog, and this state
+        ("maintenance", "active", True, "yes"),
+        ("maintenance", "maintenance", True, "no"),
+        ("maintenance", "maintenance", False, "no"),
+        ("wait_for_agent_lock", "disarm", True, "no"),
+    ],
+)
+def test_an_lrm_that_guards_its_guests_is_fit(state: str, mode: str, busy: bool, answer: str) -> None:
+    """An LRM is fit that serves, and that holds its watchdog where it has guests, whatever it calls its state."""
+    assert verdict(Lrm(state, mode, 1795811098), busy=busy) == answer
