@@ -83,7 +83,7 @@ def _node(inventory: Inventory, name: str, block: NodeBlock, clock: Clock, endpo
     ports = [(endpoint.host, endpoint.port)] if endpoint else []
     if block.address:
         if endpoint is None:
-            # never asked for anything, only knocked at: sshd of PVE 9 keeps off whoever does that at its port once a second
+            # only knocked at, once a second: whoever does that at sshd's port is kept off by it (PVE 9, seen)
             ports.append((split(block.address, API_PORT)[0], API_PORT))
         ports.append((split(block.address, 22)[0], block.ssh.port))
     declared = block.bmc.identity if block.bmc else None

@@ -78,4 +78,6 @@ def test_a_boot_between_two_lines_of_the_journal_is_no_line() -> None:
 
 def test_votes_of_a_node_that_is_cut_off() -> None:
     """A node without quorum tells its votes all the same; its `pvecm status` ends with status 2."""
-    assert node(CUT_OFF, exit_status=2).votes(LiveClock().deadline(1)) == Votes(quorate=False, expected=3, total=1)
+    assert node(CUT_OFF, exit_status=2).votes(LiveClock().deadline(1)) == Votes(
+        quorate=False, expected=3, total=1, quorum=2, nodes=1
+    )
