@@ -15,7 +15,7 @@ from urllib.parse import quote
 from pytest_pveha.clock import SECOND, Clock, LiveClock
 from pytest_pveha.embedded import attach
 from pytest_pveha.errors import EvidenceError, SiteBusy
-from pytest_pveha.faults.keeping import Kept, remembered
+from pytest_pveha.faults.keeping import Keeping, Kept, remembered
 from pytest_pveha.faults.mend import mend, run_id
 from pytest_pveha.handles.cluster_lease import break_lease, lease_holder
 from pytest_pveha.handles.connect import connect
@@ -74,9 +74,15 @@ def _heal(
     declared: Inventory, site: Site, runs: OpenRuns, left: list[Path], *, by: str, tell: Tell, elsewhere: bool
 ) -> int:
     ours = {_id_of(path) for path in left}
+    litter = 0
     if elsewhere:
         for kept in (each for run, each in sorted(remembered(site).items()) if run not in ours):
             _refuse_living(site, kept.run, ours)
+            if not kept.plans and "found" not in kept.about:  # a wish that it end, say: it broke nothing
+                Keeping(site, kept.run).clear()
+                tell(f"the nodes remember run {kept.run}, which broke nothing: what it left is removed")
+                litter += 1
+                continue
             path = _rebuilt(declared, site, kept, by)
             tell(f"the nodes remember run {kept.run} of {kept.about.get('host', 'an unknown machine')}: {path}")
             runs.add(path)
@@ -89,7 +95,7 @@ def _heal(
     holder = lease_holder(site.nodes, site.clock)
     if holder is not None and holder.run in {_id_of(path) for path in left}:
         break_lease(site.nodes, site.clock)
-    return len(left)
+    return len(left) + litter
 
 
 def _id_of(path: Path) -> str:

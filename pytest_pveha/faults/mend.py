@@ -40,7 +40,7 @@ def mend(run_dir: Path, site: Site, runs: OpenRuns, *, by: str, within: float, t
             _once(tell),
         )
         keeping = Keeping(site, run_id(run_dir, lines))
-        for fault in sorted(open_faults(lines), key=_danger):
+        for fault in by_danger(open_faults(lines)):
             tell(f"healing {fault.fault} ({fault.type} of {fault.params}), which was {fault.state}")
             heal(from_plan(fault.type, fault.params), fault.fault, observer, keeping)
         found = _found(lines)
@@ -61,9 +61,10 @@ def run_id(run_dir: Path, lines: list[Line]) -> str:
     return str(opened or run_dir.name.rpartition("-")[2])
 
 
-def _danger(fault: OpenFault) -> Danger:
-    kind = FAULTS.get(fault.type)
-    return kind.danger if kind is not None else Danger.FILES
+def by_danger(faults: list[OpenFault]) -> list[OpenFault]:
+    """The faults in the order in which they are undone: the more one can cost meanwhile, the earlier."""
+    kinds = {fault.type: FAULTS.get(fault.type) for fault in faults}
+    return sorted(faults, key=lambda fault: kind.danger if (kind := kinds[fault.type]) is not None else Danger.FILES)
 
 
 def _once(tell: Callable[[str], None]) -> Callable[[str, str], None]:
