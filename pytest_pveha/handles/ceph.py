@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from pytest_pveha.clock import Deadline
-from pytest_pveha.errors import ProtocolError
+from pytest_pveha.handles.reading import an_object, once
 from pytest_pveha.wire.pve_api import PveApi
 
 
@@ -45,25 +44,19 @@ class Ceph:
     def status(self, deadline: Deadline) -> CephStatus:
         """GET /cluster/ceph/status, of Octopus or later (earlier ones nest the osdmap once more)."""
         path = "/cluster/ceph/status"
-        body = self._api.get(path, deadline=deadline).value
-        try:
-            health = body["health"]
-            osdmap = body["osdmap"].get("osdmap", body["osdmap"])
-            monmap = body["monmap"]
-            return CephStatus(
-                health=str(health["status"]),
-                checks=tuple(sorted(health.get("checks", {}))),
-                quorum=tuple(body["quorum_names"]),
-                mons=_mons(monmap),
-                osds=int(osdmap["num_osds"]),
-                osds_up=int(osdmap["num_up_osds"]),
-                osds_in=int(osdmap["num_in_osds"]),
-                pgs={row["state_name"]: int(row["count"]) for row in body["pgmap"].get("pgs_by_state", [])},
-            )
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise ProtocolError(f"GET {path}: not the shape of a Ceph status: {error!r}") from error
-
-
-def _mons(monmap: Mapping[str, Any]) -> int:
-    """PVE gives the full monmap, ``ceph -s`` only a count."""
-    return len(monmap["mons"]) if "mons" in monmap else int(monmap["num_mons"])
+        body = an_object(self._api.get(path, deadline=deadline).value, f"GET {path}")
+        health, osdmap, monmap = (body.part(name, needed=True) for name in ("health", "osdmap", "monmap"))
+        if "osdmap" in osdmap.values:
+            osdmap = osdmap.part("osdmap", needed=True)
+        states = body.part("pgmap", needed=True).rows("pgs_by_state")
+        return CephStatus(
+            health=health.word("status"),
+            checks=tuple(sorted(health.part("checks").values)),
+            quorum=body.words("quorum_names"),
+            # PVE gives the full monmap, `ceph -s` only a count
+            mons=len(monmap.rows("mons")) if "mons" in monmap.values else monmap.count("num_mons"),
+            osds=osdmap.count("num_osds"),
+            osds_up=osdmap.count("num_up_osds"),
+            osds_in=osdmap.count("num_in_osds"),
+            pgs=once(((row.word("state_name"), row.count("count")) for row in states), f"GET {path}"),
+        )

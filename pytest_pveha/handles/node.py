@@ -14,11 +14,19 @@ from pytest_pveha.wire.ssh import CommandResult, Ssh, quote
 if TYPE_CHECKING:
     from testinfra.host import Host
 
-_PROCESS = re.compile(r"^\s*(?P<pid>\d+)\s+(?P<age>\d+)\s+(?P<args>.*)$")
-_VM = re.compile(r"(?:^|/)(?:kvm|qemu-system-\S+)\s(?:.*\s)?-id\s+(?P<id>\d+)(?:\s|$)")
-_CT = re.compile(r"(?:^|/)lxc-start\s(?:.*\s)?-n\s*(?P<id>\d+)(?:\s|$)")
-_QUORUM = re.compile(r"^(?P<key>Quorate|Expected votes|Total votes):\s+(?P<value>\S+)", re.MULTILINE)
-_JOURNAL = re.compile(r"^(?P<at>\d+\.\d+) \S+ (?P<unit>[^\s\[:]+)(?:\[(?P<pid>\d+)\])?: (?P<text>.*)$")
+_PROCESS = re.compile(r"^\s*(?P<pid>[0-9]{1,10})\s+(?P<age>[0-9]{1,10})\s+(?P<args>.*)$")
+_VM = re.compile(r"^(?:\S*/)?(?:kvm|qemu-system-\S+)\s(?:.*?\s)??-id\s+(?P<id>[0-9]{1,9})(?:\s|$)")
+_CT = re.compile(r"^(?:\S*/)?lxc-start\s(?:.*?\s)??-n\s*(?P<id>[0-9]{1,9})(?:\s|$)")
+"""Of the program itself and its first such option: a guest's name and notes stand in the arguments behind."""
+_QUORUM = re.compile(
+    r"^(?:Quorate:\s+(?P<quorate>Yes|No)"
+    r"|Expected votes:\s+(?P<expected>[0-9]{1,9})"
+    r"|Total votes:\s+(?P<total>[0-9]{1,9}))\b",
+    re.MULTILINE,
+)
+_JOURNAL = re.compile(r"^(?P<at>[0-9]{1,11}\.[0-9]{1,9}) \S+ (?P<unit>[^\s\[:]+)(?:\[(?P<pid>\d+)\])?: (?P<text>.*)$")
+_UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
+_EPOCH = re.compile(rb"-?[0-9]{1,11}(?:\.[0-9]{1,9})?\n?")
 _UNIT_STATES = {"active", "inactive", "failed", "activating", "deactivating", "reloading", "refreshing", "maintenance"}
 """What ``systemctl is-active`` may print (systemctl(1)); anything else is no answer, be it "unknown" or an error."""
 
@@ -100,13 +108,16 @@ class Node:
 
     def boot_id(self, deadline: Deadline) -> str:
         """The kernel's boot id; a new one proves a reset."""
-        return self._read(deadline, "cat", "/proc/sys/kernel/random/boot_id").strip()
+        said = self._read(deadline, "cat", "/proc/sys/kernel/random/boot_id").strip()
+        if not _UUID.fullmatch(said):  # any other text would pass for a new boot, and so for a reset
+            raise ProtocolError(f"node {self.name}: its boot id reads {said[:60]!r}, which is no UUID")
+        return said
 
     def processes(self, deadline: Deadline) -> Processes:
         """Which guests run here, by their processes: the only proof of where a guest runs."""
         result = self._run(deadline, "ps", "-eww", "-o", "pid=,etimes=,args=")
         ages = {}
-        for line in result.stdout.decode(errors="replace").splitlines():
+        for line in _lines(result.stdout):
             if (process := _PROCESS.match(line)) is None:
                 continue
             for kind, pattern in (("vm", _VM), ("ct", _CT)):
@@ -117,10 +128,9 @@ class Node:
     def clock_offset(self, deadline: Deadline) -> ClockOffset:
         """The node's clock against ours; the error is half of how long the question took."""
         result = self._run(deadline, "date", "+%s.%N")
-        try:
-            theirs = float(result.stdout)
-        except ValueError as error:
-            raise ProtocolError(f"node {self.name}: `date` said {result.stdout[:60]!r}, which is no time") from error
+        if not _EPOCH.fullmatch(result.stdout):  # float() takes "nan", which would differ from nothing
+            raise ProtocolError(f"node {self.name}: `date` said {result.stdout[:60]!r}, which is no time")
+        theirs = float(result.stdout)
         asked, answered = result.asked_at.utc / SECOND, result.answered_at.utc / SECOND
         return ClockOffset(theirs - (asked + answered) / 2, (answered - asked) / 2 + 0.001)
 
@@ -130,18 +140,21 @@ class Node:
         for unit in units:
             words += ["-u", unit]
         result = self._run(deadline, *words)
-        lines = (_JOURNAL.match(line) for line in result.stdout.decode(errors="replace").splitlines())
+        lines = (_JOURNAL.match(line) for line in _lines(result.stdout))
         return [JournalLine(float(line["at"]), line["unit"], line["text"]) for line in lines if line]
 
     def votes(self, deadline: Deadline) -> Votes:
         """What this node's own corosync says of quorum; for nodes whose API cannot be asked by itself."""
         result = self.ssh.run(quote("pvecm", "status"), deadline=deadline)  # its exit status is 2 without quorum
-        said = {found["key"]: found["value"] for found in _QUORUM.finditer(result.stdout.decode(errors="replace"))}
-        try:
-            return Votes(said["Quorate"] == "Yes", int(said["Expected votes"]), int(said["Total votes"]))
-        except (KeyError, ValueError) as error:
-            text = (result.stdout + result.stderr).decode(errors="replace").strip()[:200]
-            raise ProtocolError(f"node {self.name}: `pvecm status` names no votes: {text}") from error
+        text = result.stdout.decode(errors="replace")
+        said: dict[str, set[str]] = {"quorate": set(), "expected": set(), "total": set()}
+        for found in _QUORUM.finditer(text):
+            said[str(found.lastgroup)].add(found[str(found.lastgroup)])
+        if any(len(values) != 1 for values in said.values()):
+            shown = (text + result.stderr.decode(errors="replace")).strip()[:200]
+            raise ProtocolError(f"node {self.name}: `pvecm status` does not say the votes, each once: {shown}")
+        (quorate,), (expected,), (total,) = said["quorate"], said["expected"], said["total"]
+        return Votes(quorate == "Yes", int(expected), int(total))
 
     def unit_active(self, unit: str, deadline: Deadline) -> bool:
         """Whether systemd calls the unit active. ProtocolError where it says nothing usable."""
@@ -180,3 +193,9 @@ class Node:
             self._ssh.close()
         if self.bmc is not None:
             self.bmc.close()
+
+
+def _lines(output: bytes) -> list[str]:
+    """The lines of a command's output. Not ``splitlines``: a log message may hold U+2028 or a form feed, and what
+    stands behind it would pass for a line of its own."""
+    return output.decode(errors="replace").split("\n")

@@ -17,9 +17,6 @@ REREAD = 30 * SECOND
 _TASK_ENDED = re.compile(r"end task UPID:[^ ]*:(?:qm|vz)start:(\d+):[^ ]*: (.*)$")
 """The end of a start, as the LRM's journal has it (wording: pve-common RESTEnvironment.pm, recorded on PVE 9.1.9)."""
 
-FRESH = 30
-"""Seconds after which PVE calls a status stamp old (pve-ha-manager API2/HA/Status.pm)."""
-
 
 def membership_lost(victim: Node) -> Condition:
     """The others no longer count the node among their members, and are quorate without it."""
@@ -28,7 +25,9 @@ def membership_lost(victim: Node) -> Condition:
         view = observer.look()
         if view.membership is None:
             return cant_tell(view.trouble)
-        if view.membership.online.get(victim.name):
+        if victim.name not in view.membership.online:  # a member that is lost stays listed, as offline
+            return cant_tell(f"{view.membership.asked.endpoint} does not list {victim.name} at all")
+        if view.membership.online[victim.name]:
             return no(f"{victim.name} is still a member")
         if not view.membership.quorate:
             return no(f"{victim.name} left, and the others are not quorate")
@@ -140,7 +139,7 @@ def online(node: Node) -> Condition:
         if state != "online":
             return no(f"HA calls {node.name} {state}")
         lrm = view.manager.lrms.get(node.name)
-        if lrm is None or view.manager.timestamp - lrm.timestamp > FRESH:
+        if lrm is None or not view.manager.fresh(node.name):
             return no(f"the LRM of {node.name} has not written a fresh stamp")
         observer.boot_id(node)
         return yes(f"{node.name} is online, LRM {lrm.state}")
@@ -160,7 +159,8 @@ def quorum_whole() -> Condition:
                     return no(f"{node.name} says: quorate {votes.quorate}, {votes.total} of {votes.expected} votes")
                 continue
             membership = site.cluster.membership(site.clock.deadline(READ), at=node.name)
-            missing = sorted(name for name, there in membership.online.items() if not there)
+            listed = {**dict.fromkeys(site.nodes.names, False), **membership.online}
+            missing = sorted(name for name, there in listed.items() if not there)
             if not membership.quorate or missing:
                 return no(f"{node.name} says: quorate {membership.quorate}, missing {', '.join(missing) or 'nobody'}")
         return yes("quorate from every node's view")

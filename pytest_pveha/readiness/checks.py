@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pytest_pveha.observe.answer import Answer, Condition, ask, cant_tell, no, yes
-from pytest_pveha.observe.ha import FRESH, quorum_whole
+from pytest_pveha.observe.ha import quorum_whole
 from pytest_pveha.observe.observer import READ, Observer
 
 CLOCK = 1.0
@@ -78,8 +78,9 @@ def _lrms(observer: Observer) -> Answer:
         lrm = view.manager.lrms.get(name)
         if lrm is None or lrm.state not in ("active", "wait_for_agent_lock") or lrm.mode != "active":
             bad.append(f"{name} {lrm.state}/{lrm.mode}" if lrm else f"{name} unknown")
-        elif view.manager.timestamp - lrm.timestamp > FRESH:
-            bad.append(f"{name} silent for {view.manager.timestamp - lrm.timestamp} s")
+        elif not view.manager.fresh(name):
+            age = view.manager.timestamp - lrm.timestamp
+            bad.append(f"{name} silent for {age} s" if age > 0 else f"{name} stamps {-age} s ahead of the master")
         elif lrm.state != "active" and name in busy:  # after a fence its lock is another's for two minutes
             bad.append(f"{name} has services and no lock, so no watchdog guards them ({lrm.state})")
     return no(", ".join(bad)) if bad else yes("every LRM is active or idle, with a fresh stamp")
@@ -121,13 +122,17 @@ def _watchdog(observer: Observer) -> Answer:
 
 
 def _clocks(observer: Observer) -> Answer:
-    worst, who = 0.0, ""
+    wrong, unsure = [], []
     for node in observer.site.nodes:
         offset = node.clock_offset(observer.site.clock.deadline(READ))
-        if abs(offset.offset) - offset.error > worst:
-            worst, who = abs(offset.offset) - offset.error, node.name
-    # what is left after the error of asking is a real difference
-    return no(f"{who} differs by {worst:.1f} s") if worst > CLOCK else yes(f"within {CLOCK:g} s of ours")
+        # what is left after the error of asking is a real difference
+        if abs(offset.offset) - offset.error > CLOCK:
+            wrong.append(f"{node.name} differs by {abs(offset.offset) - offset.error:.1f} s")
+        elif offset.error > CLOCK:
+            unsure.append(f"{node.name} took {2 * offset.error:.1f} s to say its time")
+    if wrong or unsure:
+        return no("; ".join(wrong)) if wrong else cant_tell("; ".join(unsure))
+    return yes(f"within {CLOCK:g} s of ours")
 
 
 CHECKS = (

@@ -18,7 +18,7 @@ from http import HTTPStatus
 from http.client import HTTPException, IncompleteRead
 from io import BytesIO
 from itertools import chain
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import quote
 
 import requests
@@ -30,7 +30,7 @@ import urllib3.connectionpool
 import urllib3.exceptions
 
 from pytest_pveha.clock import Clock, Deadline, Instant
-from pytest_pveha.errors import AuthRefused, ProtocolError, SiteError, TimedOut, Unreachable, UsageError
+from pytest_pveha.errors import AuthRefused, ProtocolError, SiteError, TimedOut, Unreachable, UsageError, printable
 from pytest_pveha.wire import redaction
 from pytest_pveha.wire.tcp import BACKSTOP, Address, Hold, reason
 from pytest_pveha.wire.tls import Trust, open_tls
@@ -39,8 +39,12 @@ with warnings.catch_warnings():  # importing the backend switches urllib3's warn
     from proxmoxer.backends.https import Backend, ProxmoxHTTPApiTokenAuth
     from proxmoxer.core import ProxmoxResource, ResourceException
 
-LARGEST_REPLY = 64 * 1024 * 1024
-"""Bytes of one reply that we are ready to hold."""
+LARGEST_REPLY = 16 * 1024 * 1024
+"""Bytes of one reply that we are ready to hold: twenty times what a cluster of a thousand guests says. Python's objects
+take as much as twenty times the text."""
+
+_LONGEST_TEXT = 1000
+"""Characters of an error's text that go into a message."""
 
 TRY_SECONDS = 5.0
 """The longest one endpoint is waited for while another one could be asked."""
@@ -354,7 +358,7 @@ class _Serializer:
 
     def loads(self, response: requests.Response) -> Any:
         try:
-            body = json.loads(response.content)
+            body = _decoded(response.content)
         except ValueError:
             raise self._no_reply(response, "not JSON") from None
         if not isinstance(body, dict):
@@ -365,7 +369,7 @@ class _Serializer:
 
     def loads_errors(self, response: requests.Response) -> dict[str, Any]:
         try:
-            body = json.loads(response.content)
+            body = _decoded(response.content)
         except ValueError:
             return {"html": True} if _looks_like_page(response) else {}
         return body if isinstance(body, dict) else {}
@@ -378,6 +382,18 @@ class _Serializer:
             f"{begins!r}. Is another web server or a reverse proxy listening there?",
             status=response.status_code,
         )
+
+
+def _decoded(content: bytes) -> Any:
+    """The JSON. ValueError also where it is nested without end, or has a NaN, which Perl's encoder never writes."""
+
+    def refuse(name: str) -> NoReturn:
+        raise ValueError(name)
+
+    try:
+        return json.loads(content, parse_constant=refuse)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def _looks_like_page(response: requests.Response) -> bool:
@@ -478,8 +494,10 @@ class _Line:
                 if path and not isinstance(root, ConnectionRefusedError)
                 else _Gone(f"{who}: {reason(root)}")
             )
-        if isinstance(root, HTTPException | urllib3.exceptions.HTTPError | ssl.SSLError | requests.RequestException):
-            what = f"{type(root).__name__}: {redaction.scrub(str(root))[:200]}"
+        strange = HTTPException | urllib3.exceptions.HTTPError | ssl.SSLError | requests.RequestException
+        if isinstance(root, strange) or (not isinstance(root, OSError) and isinstance(error, strange)):
+            text = " ".join(redaction.scrub(str(root)).split())
+            what = f"{type(root).__name__}: {printable(text)[:200]}"
             return ProtocolError(f"{who} answered something that is not HTTP as we know it ({what})")
         if isinstance(root, OSError):
             return _Gone(f"{who}: {reason(root)}")
@@ -577,7 +595,7 @@ def _words(phrase: str | None, body: Mapping[str, Any]) -> str:
         words.append("; ".join(f"{key}: {str(text).strip()}" for key, text in sorted(errors.items())))
     elif errors:
         words.append(str(errors))
-    return " - ".join(word for word in words if word)
+    return " - ".join(word for word in words if word)[:_LONGEST_TEXT]
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
