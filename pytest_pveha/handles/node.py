@@ -86,11 +86,14 @@ class Node:
         clock: Clock,
         ports: tuple[tuple[str, int], ...],
         bmc_identity: BmcIdentity | None = None,
+        bmc_address: tuple[str, int] | None = None,
     ) -> None:
         self.name = name
         self.bmc = bmc
         self.bmc_identity = bmc_identity or BmcIdentity()
         """What the inventory says its BMC can be told by."""
+        self.bmc_address = bmc_address
+        """Host and port that the inventory says its BMC is at."""
         self.addresses = ports
         """Where it answers when it lives: (host, port) of its API and SSH."""
         self._ssh = ssh
@@ -111,6 +114,17 @@ class Node:
         said = self._read(deadline, "cat", "/proc/sys/kernel/random/boot_id").strip()
         if not _UUID.fullmatch(said):  # any other text would pass for a new boot, and so for a reset
             raise ProtocolError(f"node {self.name}: its boot id reads {said[:60]!r}, which is no UUID")
+        return said
+
+    def host_name(self, deadline: Deadline) -> str:
+        """What the machine calls itself; PVE's name for a node is the first label of it."""
+        return self._read(deadline, "hostname").strip().partition(".")[0]
+
+    def machine_id(self, deadline: Deadline) -> str:
+        """The installation's own id (machine-id(5)): another one is another installation, a shared one a clone."""
+        said = self._read(deadline, "cat", "/etc/machine-id").strip()
+        if not re.fullmatch("[0-9a-f]{32}", said):
+            raise ProtocolError(f"node {self.name}: its machine id reads {said[:60]!r}, which is none")
         return said
 
     def processes(self, deadline: Deadline) -> Processes:

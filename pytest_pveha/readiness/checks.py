@@ -55,6 +55,25 @@ def _cluster_is_named(observer: Observer) -> Answer:
     return yes(f"{view.membership.cluster}: {', '.join(sorted(there))}")
 
 
+def _themselves(observer: Observer) -> Answer:
+    """A node may be another machine by now: its address given away, a forwarder turned round, a disk cloned."""
+    others: list[str] = []
+    cloned: list[str] = []
+    machines: dict[str, str] = {}
+    for node in observer.site.nodes:
+        calls_itself = node.host_name(observer.site.clock.deadline(READ))
+        if calls_itself.lower() != node.name.lower():
+            others.append(f"at the SSH address of {node.name} is a machine that calls itself {calls_itself[:60]}")
+            continue
+        machine = node.machine_id(observer.site.clock.deadline(READ))
+        if machine in machines:
+            cloned.append(f"{machines[machine]} and {node.name} have the same machine id")
+        machines.setdefault(machine, node.name)
+    if others:  # of the nodes that were meant nothing was seen
+        return cant_tell("; ".join(others))
+    return no("; ".join(cloned)) if cloned else yes("each calls itself by its name, and has a machine id of its own")
+
+
 def _quorate(observer: Observer) -> Answer:
     return quorum_whole().ask(observer)
 
@@ -137,6 +156,12 @@ def _clocks(observer: Observer) -> Answer:
 
 CHECKS = (
     Check("nodes-named", "The inventory names exactly this cluster's nodes", "complete `nodes:`", _cluster_is_named),
+    Check(
+        "themselves",
+        "Each node is the machine that the inventory means",
+        "compare `nodes:` with `hostname` and /etc/machine-id there",
+        _themselves,
+    ),
     Check("quorate", "Every node calls the cluster quorate and whole", "repair membership: `pvecm status`", _quorate),
     Check("master", "There is a live CRM master", "`ha-manager status`; restart pve-ha-crm where it hangs", _master),
     Check("lrms", "Every LRM is alive", "`ha-manager status`; leave maintenance, restart pve-ha-lrm", _lrms),

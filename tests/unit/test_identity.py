@@ -22,8 +22,9 @@ BLANK = "00000000-0000-0000-0000-000000000000"
 class Board:
     """A node as far as its identity goes: what its BMC says, and what its system reads."""
 
-    def __init__(self, bmc: dict[str, str], declared: BmcIdentity, **read: str) -> None:
-        self.name = "pve1"
+    def __init__(self, bmc: dict[str, str], declared: BmcIdentity, name: str = "pve1", **read: str) -> None:
+        self.name = name
+        self.bmc_address: tuple[str, int] | None = None
         self.bmc = self
         self.bmc_identity = declared
         self._told = bmc
@@ -45,14 +46,18 @@ class Board:
 class _Site:
     clock = LiveClock()
 
+    def __init__(self, nodes: tuple[Board, ...]) -> None:
+        self.nodes = nodes
+
 
 class _Eyes:
-    site = _Site()
+    def __init__(self, *nodes: Board) -> None:
+        self.site = _Site(nodes)
 
 
-def asked(bmc: dict[str, str], declared: BmcIdentity | None = None, **read: str) -> Any:
+def asked(bmc: dict[str, str], declared: BmcIdentity | None = None, *others: Board, **read: str) -> Any:
     board = Board(bmc, declared or BmcIdentity(), **read)
-    return own_bmc(cast("Observer", _Eyes()), cast("Node", board))
+    return own_bmc(cast("Observer", _Eyes(board, *others)), cast("Node", board))
 
 
 @pytest.mark.parametrize(
@@ -108,3 +113,34 @@ def test_a_declared_identity_is_compared_without_the_node() -> None:
     """What the inventory declares stands in for what the node cannot read."""
     assert asked({"mac": "02-00-00-00-00-01"}, BmcIdentity(mac="02:00:00:00:00:01")).verdict == "yes"
     assert asked({"mac": "02:00:00:00:00:02"}, BmcIdentity(mac="02:00:00:00:00:01")).verdict == "no"
+
+
+def test_an_identity_that_two_nodes_have_is_neithers() -> None:
+    """Boards with one GUID cannot be told apart by it, whether their systems read it or the inventory declares it."""
+    for twin in (
+        Board({}, BmcIdentity(), "pve2", guid=GUID),
+        Board({}, BmcIdentity(), "pve2", uuid=MIXED, guid=REVERSED),
+        Board({}, BmcIdentity(guid=GUID), "pve2"),
+    ):
+        answer = asked({"guid": GUID}, BmcIdentity(), twin, guid=GUID)
+        assert answer.verdict == "cant_tell"
+        assert "GUID: pve2 has the same" in answer.saw
+        assert asked({"guid": GUID}, BmcIdentity(confirmed_by="J. Doe"), twin, guid=GUID).verdict == "yes"
+
+
+def test_a_mac_of_its_own_outweighs_a_shared_guid() -> None:
+    """Vendors ship boards with one GUID; a MAC address is one board's."""
+    twin = Board({}, BmcIdentity(), "pve2", guid=GUID, mac="02:00:00:00:00:02")
+    told = {"guid": GUID, "mac": "02:00:00:00:00:01"}
+    assert asked(told, BmcIdentity(), twin, guid=GUID, mac="02:00:00:00:00:01").verdict == "yes"
+
+
+def test_one_bmc_by_two_names_is_refused() -> None:
+    """Two names that lead to one address are one BMC, even where somebody confirmed both by hand."""
+    one, other = (Board({}, BmcIdentity(confirmed_by="J. Doe"), name) for name in ("pve1", "pve2"))
+    one.bmc_address, other.bmc_address = ("127.0.0.1", 6230), ("localhost", 6230)
+    answer = own_bmc(cast("Observer", _Eyes(one, other)), cast("Node", one))
+    assert answer.verdict == "no"
+    assert "one and the same BMC" in answer.saw
+    other.bmc_address = ("localhost", 6231)
+    assert own_bmc(cast("Observer", _Eyes(one, other)), cast("Node", one)).verdict == "yes"
