@@ -338,6 +338,12 @@ class _TokenAuth(ProxmoxHTTPApiTokenAuth):  # type: ignore[misc]
         self._token = token
         super().__init__(token.user, token.name, None, timeout=BACKSTOP, verify_ssl=True, service="PVE")
 
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        # the frames of requests, urllib3 and http.client hold the headers, and pytest may show those with -l
+        super().__call__(request)
+        request.headers["Authorization"] = redaction.Hidden(request.headers["Authorization"])
+        return request
+
     @property
     def token_value(self) -> str:
         return self._token.value()

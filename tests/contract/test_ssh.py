@@ -387,6 +387,7 @@ def test_a_refused_key_is_told(bench: Bench, tmp_path: Path) -> None:
     """A key the server does not know is AuthRefused, with its fingerprint; no other key is tried."""
     stranger = asyncssh.generate_private_key("ssh-ed25519")
     (tmp_path / "stranger").write_bytes(stranger.export_private_key())
+    (tmp_path / "stranger").chmod(0o600)
     with pytest.raises(AuthRefused, match="refused us") as caught:
         bench.ssh(key=tmp_path / "stranger").run("true", deadline=bench.within())
     assert stranger.get_fingerprint() in str(caught.value)
