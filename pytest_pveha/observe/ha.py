@@ -14,6 +14,9 @@ from pytest_pveha.observe.observer import READ, Observer
 REREAD = 30 * SECOND
 """Nanoseconds after which a journal is read again for why a guest does not start: its LRM tries every ten seconds."""
 
+ASTRAY = 5.0
+"""Seconds a node's clock may differ before its journal, read by our time, proves nothing by what it lacks."""
+
 _TASK_ENDED = re.compile(r"end task UPID:[^ ]*:(?:qm|vz)start:(\d+):[^ ]*: (.*)$")
 """The end of a start, as the LRM's journal has it (wording: pve-common RESTEnvironment.pm, recorded on PVE 9.1.9)."""
 
@@ -72,9 +75,20 @@ def find_in_journals(observer: Observer, nodes: Nodes, text: str) -> Answer:
             continue
         if any(text in line.text for line in lines):
             return yes(f"{node.name}: {text}")
+        trouble += _clock_trouble(observer, node)
     if trouble:
         return cant_tell("; ".join(trouble))
     return no(f"no journal says {text!r}")
+
+
+def _clock_trouble(observer: Observer, node: Node) -> list[str]:
+    """Why the node's journal cannot be asked by our time: its clock was set meanwhile, or was wrong when it booted."""
+    offset = node.clock_offset(observer.site.clock.deadline(READ))
+    if abs(offset.offset) - offset.error <= ASTRAY:
+        return []
+    return [
+        f"the clock of {node.name} is {offset.offset:+.0f} s off ours, so its journal was not read where it should be"
+    ]
 
 
 class _Refusals:
