@@ -70,12 +70,11 @@ def find_in_journals(observer: Observer, nodes: Nodes, text: str) -> Answer:
     for node in nodes:
         try:
             lines = node.journal(observer.since, ("pve-ha-crm",), observer.site.clock.deadline(READ))
+            if any(text in line.text for line in lines):
+                return yes(f"{node.name}: {text}")
+            trouble += _clock_trouble(observer, node)
         except SiteError as error:
             trouble.append(str(error))
-            continue
-        if any(text in line.text for line in lines):
-            return yes(f"{node.name}: {text}")
-        trouble += _clock_trouble(observer, node)
     if trouble:
         return cant_tell("; ".join(trouble))
     return no(f"no journal says {text!r}")
