@@ -98,7 +98,7 @@ def plausible(found: Any) -> bool:
     return math.isfinite(found.offset) and math.isfinite(found.error) and found.error >= 0
 
 
-@budget(300, 10_000)
+@budget(300, 4000)
 @pytest.mark.parametrize("name", READS)
 def test_spoilt_output_is_read_or_refused(name: str, examples: int) -> None:
     """Cut, flipped and mixed output gives a plausible reading or a ProtocolError that names the node."""

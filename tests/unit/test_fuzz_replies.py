@@ -99,7 +99,7 @@ def test_a_recorded_reply_is_read(name: str) -> None:
     assert plain(read(recorded))
 
 
-@budget(150, 5000)
+@budget(150, 2500)
 @pytest.mark.parametrize("name", READS)
 def test_a_spoilt_reply_is_read_or_refused(name: str, examples: int) -> None:
     """A changed reply gives a value of its type, or a ProtocolError that names the request; nothing else."""

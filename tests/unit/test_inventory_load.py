@@ -343,7 +343,7 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("fuzz") / "site.yml"
 
 
-@budget(80, 4000)
+@budget(80, 1500)
 def test_broken_inventories_give_only_inventory_errors(scratch: Path, examples: int) -> None:
     """Whatever is done to an inventory's text, it loads or is refused; there is no traceback."""
     tries(examples)(given(raw=mutated())(lambda raw: opened(scratch, raw)))()
@@ -383,7 +383,7 @@ PARSED = document.parse(PROD, PROD.read_bytes())
 PLACES = places(PARSED.data)[1:]
 
 
-@budget(300, 10_000)
+@budget(300, 4000)
 def test_wrong_types_give_only_inventory_errors(examples: int) -> None:
     """Any value of any type at any key is taken or refused by name."""
 
