@@ -38,6 +38,16 @@ _CREDENTIALS = (
     re.compile(r"(\b(?:password|otp|CSRFPreventionToken)=)[^\s&'\",}]+", re.I),
 )
 
+
+class Hidden(str):
+    """A secret on its way through a library: it is what it is, and shows as *** in a traceback's local variables."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return repr(BLANK)
+
+
 _lock = threading.Lock()
 _hidden: tuple[str, ...] = ()
 
