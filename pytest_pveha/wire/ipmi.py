@@ -280,7 +280,9 @@ class IpmiBmc:
             return tuple(("ipmitool", *where, *how, "-C", str(cipher), *words) for cipher in ciphers)
 
         return NodeCommands(
-            on=typed("chassis", "power", "on"), status=typed("chassis", "power", "status"), secret=self._password()
+            on=typed("chassis", "power", "on"),
+            status=typed("chassis", "power", "status"),
+            secret=Hidden(self._password()),
         )
 
     def power_state(self, deadline: Deadline) -> PowerReading:

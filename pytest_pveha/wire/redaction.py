@@ -47,6 +47,19 @@ class Hidden(str):
     def __repr__(self) -> str:
         return repr(BLANK)
 
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> HiddenBytes:
+        """Its bytes, which show as little."""
+        return HiddenBytes(super().encode(encoding, errors))
+
+
+class HiddenBytes(bytes):
+    """The same for bytes."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return repr(BLANK.encode())
+
 
 _lock = threading.Lock()
 _hidden: tuple[str, ...] = ()

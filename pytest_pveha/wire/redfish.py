@@ -211,7 +211,7 @@ class _Login(AuthBase):
         """The line of a curl configuration file that logs in so."""
         assert self._basic is not None
         both = base64.b64decode(self._basic).decode().replace("\\", "\\\\").replace('"', '\\"')
-        return f'user = "{both}"\n'
+        return redaction.Hidden(f'user = "{both}"\n')
 
     def __call__(self, r: requests.PreparedRequest) -> requests.PreparedRequest:
         # the frames of requests, urllib3 and http.client hold the headers, and pytest may show those with -l
