@@ -23,6 +23,7 @@ from pytest_pveha.inventory import Site as Inventory
 from pytest_pveha.judge.timeline import timelines
 from pytest_pveha.judge.verdict import Verdict, dump
 from pytest_pveha.record.journal import read
+from pytest_pveha.record.private import private_file
 from pytest_pveha.report.html import render
 from pytest_pveha.scenario.campaign import Campaign
 from pytest_pveha.scenario.planning import canonical
@@ -99,16 +100,14 @@ class Papers:
         folder = campaign.folder
         self._direct(folder)
         lines = read(folder / "journal.jsonl")
-        (folder / "verdict.json").write_bytes(dump(verdict))
+        _write(folder / "verdict.json", dump(verdict))
         environment = self._environment(campaign, finished)
         _write_json(folder / "environment.json", environment)
         (folder / "plan.json").write_bytes(canonical(self.plan))
         page = render(verdict.to_json(), timelines(lines), environment)
-        (folder / "report.html").write_text(page, encoding="utf-8")
+        _write(folder / "report.html", page.encode("utf-8", "replace"))
         if self._inventory.simulated:
-            (folder / "SIMULATED").write_text(
-                "This run was made on a simulated site; it proves nothing of a real one.\n"
-            )
+            _write(folder / "SIMULATED", b"This run was made on a simulated site; it proves nothing of a real one.\n")
 
     def _environment(self, campaign: Campaign, finished: str) -> dict[str, Any]:
         evidence = self._inventory.model.evidence
@@ -141,7 +140,9 @@ class Papers:
                 if (style := path.parent / "assets" / "style.css").is_file() and name == "pytest.html":
                     (folder / "assets").mkdir(exist_ok=True)
                     shutil.copyfile(style, folder / "assets" / "style.css")
+        _close_to_others(folder)
         told = self._seal(folder)
+        _close_to_others(folder)
         _point_latest(self.root, folder)
         return told
 
@@ -183,7 +184,19 @@ def signing_key(config: pytest.Config, inventory: Inventory, place: Path) -> Pat
 
 
 def _write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+    _write(path, (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode("utf-8", "replace"))
+
+
+def _write(path: Path, content: bytes) -> None:
+    with private_file(path) as file:
+        file.write(content)
+
+
+def _close_to_others(folder: Path) -> None:
+    """No file of the folder is for others: reporters write as they like, and a copy may lie in an open place."""
+    for path in folder.rglob("*"):
+        if not path.is_symlink():
+            path.chmod(0o700 if path.is_dir() else 0o600)
 
 
 def _version(package: str) -> str:

@@ -18,8 +18,19 @@ A message says what happened, what it means here, and what to do next.
 from __future__ import annotations
 
 
+def printable(text: str) -> str:
+    """The text with what could move a cursor, colour a terminal or turn a line around spelled out; line ends stay.
+
+    What a site calls its guests, nodes and tasks is data, and ends up in messages.
+    """
+    return "".join(char if char.isprintable() or char == "\n" else ascii(char)[1:-1] for char in text)
+
+
 class PvehaError(Exception):
-    """Base of everything that means "we could not tell" or "we will not do that"."""
+    """Base of everything that means "we could not tell" or "we will not do that". Its message is fit for a terminal."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(printable(each) if isinstance(each, str) else each for each in args))
 
 
 class UsageError(PvehaError):
@@ -129,7 +140,7 @@ class NotMet(AssertionError):
     """The condition was seen to be false until its deadline: the cluster did not do what it must."""
 
     def __init__(self, message: str, last_seen: str) -> None:
-        super().__init__(message)
+        super().__init__(printable(message))
         self.last_seen = last_seen
 
 
@@ -139,6 +150,9 @@ class StopAsked(PvehaError):
 
 class HarmSeen(AssertionError):
     """More is being lost than was meant: the fault is healed at once and the campaign ends."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
 
 
 class Interrupted(KeyboardInterrupt):

@@ -17,7 +17,7 @@ import pytest
 from pytest_pveha import fixtures
 from pytest_pveha.clock import LiveClock
 from pytest_pveha.closing import Papers
-from pytest_pveha.errors import HealFailed, Interrupted, PvehaError, SiteError, WaitTimeout
+from pytest_pveha.errors import HealFailed, Interrupted, PvehaError, SiteError, WaitTimeout, printable
 from pytest_pveha.foresight import Foresight, declared_by
 from pytest_pveha.inventory import Site as Inventory
 from pytest_pveha.inventory import load
@@ -103,8 +103,8 @@ class Progress:
         self.line(f"  [{elapsed / 60:4.1f} min{of}] {waiting_for}{f': {saw}' if saw else ''}")
 
     def line(self, text: str, **markup: bool) -> None:
-        """One line on the terminal, past pytest's capturing."""
-        reporter = self._reporter
+        """One line on the terminal, past pytest's capturing; what a site says in it moves no cursor."""
+        reporter, text = self._reporter, printable(text).replace("\n", " ")
         capture = self._config.pluginmanager.get_plugin("capturemanager")
         if reporter is None:
             return

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from pytest_pveha.errors import PvehaError
+from pytest_pveha.record.private import private_file
 
 _JENKINS = ("JENKINS_", "HUDSON_", "BUILD_ID", "BUILD_TAG")
 """Jenkins ends every process that carries its cookie when a build is aborted; the one who heals must live."""
@@ -24,7 +25,7 @@ class Supervisor:
     def __init__(self, run_dir: Path, inventory: Path) -> None:
         environment = {name: value for name, value in os.environ.items() if not name.startswith(_JENKINS)}
         environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
-        with (run_dir / "raw" / "supervisor.log").open("wb") as log:
+        with private_file(run_dir / "raw" / "supervisor.log") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "pytest_pveha.supervisor", str(run_dir), str(inventory)],
                 stdin=subprocess.PIPE,

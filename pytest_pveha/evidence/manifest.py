@@ -115,7 +115,7 @@ def says_simulated(run_dir: Path) -> bool:
                 value = json.loads(stream.read() if name == "verdict.json" else stream.readline())
             for part in key:
                 value = value[part]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             continue
         if isinstance(value, bool):
             return value

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from enum import IntEnum
 from typing import Any, ClassVar, Protocol
 
+from pytest_pveha.handles.shell import ShellLine
 from pytest_pveha.observe.answer import Answer
 from pytest_pveha.observe.observer import Observer
 
@@ -44,11 +45,11 @@ class Undo:
     """What a node does by itself when nobody comes."""
 
     node: str
-    script: tuple[str, ...]
+    script: tuple[ShellLine, ...]
     """Shell commands, one a line, right whatever state they meet."""
     outlives_reboot: bool = False
     """Whether the fault does; then this must, too."""
-    secret: str = ""
+    secret: str = field(default="", repr=False)
     """Written beside the script, for root alone, where the script finds it."""
     check: tuple[tuple[str, ...], ...] = ()
     """Commands that only read; one must succeed there, where there are any: otherwise this node could not do it."""

@@ -17,6 +17,7 @@ from pytest_pveha.clock import Deadline
 from pytest_pveha.errors import HealFailed, PreflightRefused, SiteError
 from pytest_pveha.faults.fault import DeadMan, Undo
 from pytest_pveha.handles.node import Node
+from pytest_pveha.handles.shell import into, quote
 from pytest_pveha.handles.site import Site
 
 STORE = "/var/lib/pveha"
@@ -121,7 +122,7 @@ class Keeping:
         deadline = self._deadline()
         if undo.secret:
             node.disk.write(f"{kept}.secret", undo.secret, deadline)
-        fired = f"date +%s > {kept}.fired"
+        fired = into(quote("date", "+%s"), f"{kept}.fired")
         node.disk.write(f"{kept}.sh", "\n".join(("#!/bin/sh", fired, *undo.script, "")), deadline)
         if undo.check:
             self._check(node, undo)

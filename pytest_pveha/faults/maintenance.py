@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from pytest_pveha.errors import PreflightRefused, SiteError
 from pytest_pveha.faults.fault import Danger, DeadMan, Reach, Undo
-from pytest_pveha.handles.node import quote
+from pytest_pveha.handles.shell import ShellLine, quote
 from pytest_pveha.observe.answer import Answer, cant_tell, no, yes
 from pytest_pveha.observe.observer import READ, Observer
 
@@ -85,5 +85,5 @@ class Maintenance:
         raise trouble
 
 
-def _command(node: str, verb: str) -> str:
+def _command(node: str, verb: str) -> ShellLine:
     return quote("ha-manager", "crm-command", "node-maintenance", verb, node)

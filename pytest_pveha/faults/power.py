@@ -10,7 +10,8 @@ from pytest_pveha.clock import SECOND
 from pytest_pveha.errors import PreflightRefused, SiteError, Unreachable
 from pytest_pveha.faults.fault import Danger, DeadMan, Reach, Undo
 from pytest_pveha.handles.bmc import Bmc, PowerReading
-from pytest_pveha.handles.node import Node, quote
+from pytest_pveha.handles.node import Node
+from pytest_pveha.handles.shell import one_of, quote
 from pytest_pveha.observe.answer import Answer, cant_tell, no, yes
 from pytest_pveha.observe.identity import own_bmc
 from pytest_pveha.observe.observer import Observer
@@ -78,7 +79,7 @@ class PowerCut:
         undos = tuple(
             Undo(
                 name,
-                (" || ".join([quote(*words) for words in command.on] * TRIES),),
+                (one_of(*[quote(*words) for words in command.on] * TRIES),),
                 outlives_reboot=True,
                 secret=command.secret,
                 check=command.status,

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from pytest_pveha.errors import PreflightRefused, SiteError
 from pytest_pveha.faults.fault import Danger, DeadMan, Reach, Undo
-from pytest_pveha.handles.node import quote
+from pytest_pveha.handles.shell import quote
 from pytest_pveha.observe.answer import Answer, no, yes
 from pytest_pveha.observe.observer import READ, Observer
 

@@ -12,7 +12,8 @@ from ipaddress import ip_address
 
 from pytest_pveha.clock import Deadline
 from pytest_pveha.errors import ProtocolError
-from pytest_pveha.handles.node import Node, quote
+from pytest_pveha.handles.node import Node
+from pytest_pveha.handles.shell import ShellLine, each_of, quote, whatever_comes
 
 EARLY = -300
 """Before connection tracking and anybody's own rules: what is let through elsewhere is dropped here (nft(8), hooks)."""
@@ -52,15 +53,15 @@ def there(node: Node, tag: str, deadline: Deadline) -> bool:
 def take_back(node: Node, tag: str, deadline: Deadline) -> None:
     """The node has no rules of that tag."""
     if there(node, tag, deadline):
-        node.act(deadline, "sh", "-c", "; ".join(undo_script(tag)))
+        node.act(deadline, "sh", "-c", each_of(*undo_script(tag)))
 
 
-def undo_script(tag: str) -> tuple[str, ...]:
+def undo_script(tag: str) -> tuple[ShellLine, ...]:
     """The same for a script on the node, whatever tool put them there; what is not there is no error."""
-    lines = [f"{quote('nft', 'delete', 'table', 'inet', _table(tag))} 2>/dev/null || true"]
+    lines = [whatever_comes(quote("nft", "delete", "table", "inet", _table(tag)))]
     for tool in ("iptables", "ip6tables"):
         for words in (("-D", "INPUT", "-j", tag), ("-D", "OUTPUT", "-j", tag), ("-F", tag), ("-X", tag)):
-            lines.append(f"{quote(tool, '-w', *words)} 2>/dev/null || true")
+            lines.append(whatever_comes(quote(tool, "-w", *words)))
     return tuple(lines)
 
 
@@ -68,7 +69,7 @@ def _tool(node: Node, deadline: Deadline) -> str:
     """``nft`` or ``iptables``, as the node has them; empty for neither."""
     for tool in ("nft", "iptables"):
         try:
-            node.command(deadline, "sh", "-c", f"command -v {quote(tool)}")
+            node.command(deadline, "sh", "-c", quote("command", "-v", tool))
         except ProtocolError:
             continue
         return tool

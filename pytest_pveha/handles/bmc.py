@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Protocol
 
 from pytest_pveha.clock import Deadline, Instant
@@ -58,3 +59,12 @@ class Bmc(Protocol):
 
     def close(self) -> None:
         """Nothing of it is open, and its processes have ended."""
+
+
+def sockets(host: str, port: int) -> frozenset[tuple[str, int]]:
+    """Where that name and port lead; two names of one BMC lead to the same. Empty where the name leads nowhere."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+    except (OSError, UnicodeError):
+        return frozenset()
+    return frozenset((str(to[0]), int(to[1])) for _, _, _, _, to in found)

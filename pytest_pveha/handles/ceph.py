@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from pytest_pveha.clock import Deadline
-from pytest_pveha.errors import ProtocolError
-from pytest_pveha.wire.pve_api import PveApi
+from pytest_pveha.handles.reading import Said, an_object, once, some_rows
+from pytest_pveha.wire.pve_api import PveApi, api_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,60 +52,51 @@ class Ceph:
     def status(self, deadline: Deadline) -> CephStatus:
         """GET /cluster/ceph/status, of Octopus or later (earlier ones nest the osdmap once more)."""
         path = "/cluster/ceph/status"
-        body = self._api.get(path, deadline=deadline).value
-        try:
-            health = body["health"]
-            osdmap = body["osdmap"].get("osdmap", body["osdmap"])
-            monmap = body["monmap"]
-            return CephStatus(
-                health=str(health["status"]),
-                checks=tuple(sorted(health.get("checks", {}))),
-                quorum=tuple(body["quorum_names"]),
-                mons=_mons(monmap),
-                osds=int(osdmap["num_osds"]),
-                osds_up=int(osdmap["num_up_osds"]),
-                osds_in=int(osdmap["num_in_osds"]),
-                pgs={row["state_name"]: int(row["count"]) for row in body["pgmap"].get("pgs_by_state", [])},
-            )
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise ProtocolError(f"GET {path}: not the shape of a Ceph status: {error!r}") from error
+        body = an_object(self._api.get(path, deadline=deadline).value, f"GET {path}")
+        health, osdmap, monmap = (body.part(name, needed=True) for name in ("health", "osdmap", "monmap"))
+        if "osdmap" in osdmap.values:
+            osdmap = osdmap.part("osdmap", needed=True)
+        states = body.part("pgmap", needed=True).rows("pgs_by_state")
+        return CephStatus(
+            health=health.word("status"),
+            checks=tuple(sorted(health.part("checks").values)),
+            quorum=body.words("quorum_names"),
+            # PVE gives the full monmap, `ceph -s` only a count
+            mons=len(monmap.rows("mons")) if "mons" in monmap.values else monmap.count("num_mons"),
+            osds=osdmap.count("num_osds"),
+            osds_up=osdmap.count("num_up_osds"),
+            osds_in=osdmap.count("num_in_osds"),
+            pgs=once(((row.word("state_name"), row.count("count")) for row in states), f"GET {path}"),
+        )
 
     def flags(self, deadline: Deadline) -> frozenset[str]:
         """The flags that are set on the whole cluster: GET /cluster/ceph/flags."""
         path = "/cluster/ceph/flags"
-        rows = self._api.get(path, deadline=deadline).value
-        try:
-            return frozenset(str(row["name"]) for row in rows if str(row.get("value")) in ("1", "True", "true"))
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ProtocolError(f"GET {path}: not the shape of Ceph's flags: {error!r}") from error
+        rows = some_rows(self._api.get(path, deadline=deadline).value, f"GET {path}")
+        flags = once(((row.word("name"), row.truth("value", False)) for row in rows), f"GET {path}")
+        return frozenset(name for name, is_set in flags.items() if is_set)
 
     def daemons(self, node: str, deadline: Deadline) -> CephDaemons:
         """What stands where, as that node tells it: GET /nodes/{n}/ceph/osd (a CRUSH tree) and …/mon."""
-        path = f"/nodes/{node}/ceph"
-        tree = self._api.get(f"{path}/osd", deadline=deadline).value
-        mons = self._api.get(f"{path}/mon", deadline=deadline).value
-        try:
-            placed: dict[str, tuple[str, ...]] = {}
-            for row in mons:
-                host = str(row.get("host") or row["name"])
-                placed[host] = (*placed.get(host, ()), str(row["name"]))
-            return CephDaemons(_osds(tree["root"]), placed)
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise ProtocolError(f"GET {path}/osd, …/mon: not the shape of Ceph's daemons: {error!r}") from error
+        tree, mons = (api_path("nodes", node, "ceph", kind) for kind in ("osd", "mon"))
+        root = an_object(self._api.get(tree, deadline=deadline).value, f"GET {tree}").part("root", needed=True)
+        placed: dict[str, tuple[str, ...]] = {}
+        for row in some_rows(self._api.get(mons, deadline=deadline).value, f"GET {mons}"):
+            name = row.word("name")
+            host = row.word("host", "") or name
+            placed[host] = (*placed.get(host, ()), name)
+        return CephDaemons(_osds(root), placed)
 
 
-def _osds(bucket: Mapping[str, Any], host: str = "") -> dict[str, tuple[int, ...]]:
-    """The OSDs below a bucket by host, whatever lies between."""
+def _osds(root: Said) -> dict[str, tuple[int, ...]]:
+    """The OSDs below a bucket by host, whatever lies between, and however deep it is."""
     found: dict[str, tuple[int, ...]] = {}
-    for child in bucket.get("children", []):
-        if child.get("type") == "osd":
-            found[host] = (*found.get(host, ()), int(child["id"]))
+    left = [("", root)]
+    while left:
+        host, bucket = left.pop()
+        if bucket.values.get("type") == "osd":
+            found[host] = (*found.get(host, ()), bucket.count("id"))
             continue
-        for name, osds in _osds(child, str(child["name"]) if child.get("type") == "host" else host).items():
-            found[name] = (*found.get(name, ()), *osds)
+        below = bucket.word("name") if bucket.values.get("type") == "host" else host
+        left += [(below, child) for child in reversed(bucket.rows("children"))]
     return found
-
-
-def _mons(monmap: Mapping[str, Any]) -> int:
-    """PVE gives the full monmap, ``ceph -s`` only a count."""
-    return len(monmap["mons"]) if "mons" in monmap else int(monmap["num_mons"])

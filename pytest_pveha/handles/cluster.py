@@ -6,17 +6,22 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
 
 from pytest_pveha.clock import Deadline, Instant
 from pytest_pveha.errors import ProtocolError
-from pytest_pveha.wire.pve_api import PveApi, Reply
+from pytest_pveha.handles.reading import Said, an_object, kind, once, some_rows
+from pytest_pveha.wire.pve_api import PveApi, Reply, api_path
+
+FRESH = 30
+"""Seconds after which PVE calls a status stamp old (pve-ha-manager API2/HA/Status.pm)."""
 
 _RING = re.compile(r"ring[0-7]_addr")
 _MAC = re.compile(r"(?:[0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}")
 _UUID = re.compile(r"uuid=([0-9A-Fa-f-]{36})")
 _MIGRATED = "have been migrated to rules"
 """What PVE 9 says, with status 500, of HA groups it no longer has (recorded on PVE 9.1.9)."""
+_NO_SETTING = ("digest", "order", "errors")
+"""What a row of configuration says beside what is configured: what it was told, and PVE's own mind of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +86,14 @@ class Manager:
     maintenance: frozenset[str] = frozenset()
     """Nodes that were asked into maintenance, are in it, or whose LRM is."""
 
+    def fresh(self, node: str) -> bool:
+        """Whether that node's LRM wrote its status just now, by the master's clock.
+
+        A stamp from the future is no fresh one: a node whose clock is ahead would look alive long after its death.
+        """
+        lrm = self.lrms.get(node)
+        return lrm is not None and abs(self.timestamp - lrm.timestamp) <= FRESH
+
 
 @dataclass(frozen=True, slots=True)
 class GuestRow:
@@ -117,12 +130,12 @@ class Rules:
         """The only nodes each service may run on, where a strict rule or a restricted group says so."""
         found: dict[str, frozenset[str]] = {}
         for rule in (self.rules or {}).values():
-            if rule.get("type") == "node-affinity" and _truth(rule.get("strict")) and not _truth(rule.get("disable")):
+            if rule.get("type") == "node-affinity" and _set(rule.get("strict")) and not _set(rule.get("disable")):
                 for sid in rule.get("resources", "").split(","):
                     found[sid] = _names(rule.get("nodes", ""))
         for sid, resource in self.resources.items():
             group = (self.groups or {}).get(resource.get("group", ""))
-            if group is not None and _truth(group.get("restricted")):
+            if group is not None and _set(group.get("restricted")):
                 found[sid] = _names(group.get("nodes", ""))
         return found
 
@@ -152,127 +165,149 @@ class Cluster:
         self._api.shunned = nodes
 
     def membership(self, deadline: Deadline, at: str | None = None) -> Membership:
-        """Quorum and members as the endpoint ``at`` (or whichever answers) sees them."""
-        reply = self._api.get("/cluster/status", deadline=deadline, at=at)
-        rows = _rows(reply, "/cluster/status")
-        cluster = next((row for row in rows if row.get("type") == "cluster"), None)
-        nodes = {str(row["name"]): _truth(row.get("online")) for row in rows if row.get("type") == "node"}
-        if cluster is None:
+        """Quorum and members as the endpoint ``at`` (or whichever answers) sees them.
+
+        Raises:
+            ProtocolError: also where another node answers at the address of that endpoint: what it says of itself
+                would be taken for the other one's word.
+        """
+        path = "/cluster/status"
+        reply = self._api.get(path, deadline=deadline, at=at)
+        rows = some_rows(reply.value, f"GET {path}")
+        clusters = [row for row in rows if row.values.get("type") == "cluster"]
+        if len(clusters) != 1:
             raise ProtocolError(
-                "GET /cluster/status names no cluster: this node stands alone; is it the right endpoint?"
+                f"GET {path} names {'no cluster: this node stands alone' if not clusters else 'several clusters'}; "
+                f"is {reply.endpoint} the right endpoint?"
             )
-        local = next((str(row["name"]) for row in rows if row.get("type") == "node" and _truth(row.get("local"))), "")
-        return Membership(str(cluster["name"]), _truth(cluster.get("quorate")), nodes, _asked(reply), local)
+        members = [row for row in rows if row.values.get("type") == "node"]
+        online = once(((row.name("name"), row.truth("online")) for row in members), f"GET {path}")
+        here = [row.name("name") for row in members if row.truth("local", False)]
+        if reply.endpoint in online and here and here != [reply.endpoint]:
+            raise ProtocolError(
+                f"GET {path}: at the address of {reply.endpoint} another node answers, {' and '.join(here)}: addresses "
+                f"were exchanged, or the inventory's endpoints are; nothing it says is believed"
+            )
+        local = here[0] if len(here) == 1 else ""
+        return Membership(clusters[0].word("name"), clusters[0].truth("quorate"), online, _asked(reply), local)
 
     def manager(self, deadline: Deadline, at: str | None = None) -> Manager:
         """The HA manager's status."""
         path = "/cluster/ha/status/manager_status"
         reply = self._api.get(path, deadline=deadline, at=at)
-        body = _mapping(reply.value, path)
-        status = _mapping(body.get("manager_status"), path)
-        nodes = {str(name): str(state) for name, state in _mapping(status.get("node_status", {}), path).items()}
-        lrms = _mapping(body.get("lrm_status", {}), path)
-        requests = _mapping(status.get("node_request", {}), path)
+        body = an_object(reply.value, f"GET {path}")
+        status = body.part("manager_status")
+        states = status.part("node_status")
+        nodes = {name: states.word(name) for name in states.values}
+        lrms = {
+            name: Lrm(row.word("state"), row.word("mode", ""), row.count("timestamp"))
+            for name, row in body.part("lrm_status").parts()
+            if row.values  # an LRM that has not written itself down yet
+        }
         return Manager(
-            master=str(status.get("master_node", "")),
-            timestamp=int(status.get("timestamp", 0)),
+            master=status.word("master_node", ""),
+            # a cluster that never had an HA resource has no manager, and so nothing with an age
+            timestamp=status.count("timestamp") if status.values else 0,
             nodes=nodes,
             services={
-                str(sid): Service(str(row.get("state")), str(row.get("node")), _truth(row.get("running")))
-                for sid, row in _mapping(status.get("service_status", {}), path).items()
+                sid: Service(row.word("state"), row.word("node"), row.truth("running", False))
+                for sid, row in status.part("service_status").parts()
             },
-            lrms={
-                str(name): Lrm(str(row.get("state")), str(row.get("mode")), int(row.get("timestamp", 0)))
-                for name, row in lrms.items()
-            },
-            quorate=_truth(_mapping(body.get("quorum", {}), path).get("quorate")),
+            lrms=lrms,
+            quorate=body.part("quorum", needed=True).truth("quorate"),
             asked=_asked(reply),
             maintenance=frozenset(
-                [str(name) for name, row in requests.items() if _truth(_mapping(row, path).get("maintenance"))]
+                [name for name, row in status.part("node_request").parts() if row.truth("maintenance", False)]
                 + [name for name, state in nodes.items() if state == "maintenance"]
-                + [str(name) for name, row in lrms.items() if row.get("mode") == "maintenance"]
+                + [name for name, lrm in lrms.items() if lrm.mode == "maintenance"]
             ),
         )
 
     def guests(self, deadline: Deadline) -> dict[str, GuestRow]:
         """Every guest of the cluster, HA or not, by service id (``vm:101``)."""
-        rows = _rows(self._api.get("/cluster/resources", deadline=deadline, type="vm"), "/cluster/resources")
-        found = {}
-        for row in rows:
-            if row.get("type") not in ("qemu", "lxc"):
-                continue
-            sid = f"{'vm' if row['type'] == 'qemu' else 'ct'}:{row['vmid']}"
-            found[sid] = GuestRow(
-                sid,
-                str(row.get("name", "")),
-                str(row["node"]),
-                str(row.get("status")),
-                row.get("hastate"),
-                int(row.get("maxmem", 0)),
-                str(row.get("lock") or ""),
-                _truth(row.get("template")),
-            )
-        return found
+        path = "/cluster/resources"
+        rows = self._rows(path, deadline, type="vm")
+        return once(
+            (
+                (guest.sid, guest)
+                for row in rows
+                if row.values.get("type") in ("qemu", "lxc")
+                for guest in [_guest(row)]
+            ),
+            f"GET {path}",
+        )
 
     def guest_status(self, sid: str, node: str, deadline: Deadline) -> str:
         """``running``, ``stopped`` or ``paused``, as the guest's own node sees it now; not what it last broadcast."""
-        path = f"{_guest_path(sid, node)}/status/current"
-        body = _mapping(self._api.get(path, deadline=deadline).value, path)
-        return str(body.get("qmpstatus") if body.get("qmpstatus") == "paused" else body.get("status"))
+        said = self._object(_guest_path(sid, node, "status", "current"), deadline)
+        return "paused" if said.word("qmpstatus", "") == "paused" else said.word("status")
 
     def ha_rules(self, deadline: Deadline) -> Rules:
         """Rules (PVE 9), groups (before) and resources of HA, as configured."""
-        path = "/cluster/ha/resources"
-        resources = {str(row["sid"]): _plain(row, "sid") for row in _rows(self._api.get(path, deadline=deadline), path)}
         return Rules(
-            self._table("/cluster/ha/rules", "rule", deadline),
-            self._table("/cluster/ha/groups", "group", deadline),
-            resources,
+            self._version_has("/cluster/ha/rules", "rule", deadline),
+            self._version_has("/cluster/ha/groups", "group", deadline),
+            self._table("/cluster/ha/resources", "sid", deadline),
         )
 
-    def _table(self, path: str, key: str, deadline: Deadline) -> dict[str, dict[str, str]] | None:
+    def _version_has(self, path: str, key: str, deadline: Deadline) -> dict[str, dict[str, str]] | None:
         try:
-            rows = _rows(self._api.get(path, deadline=deadline), path)
+            return self._table(path, key, deadline)
         except ProtocolError as error:
             if error.status == HTTPStatus.NOT_IMPLEMENTED or _MIGRATED in str(error):
                 return None
             raise
-        return {str(row[key]): _plain(row, key) for row in rows}
 
-    def options(self, deadline: Deadline) -> dict[str, Any]:
-        """The datacenter's options. Without Sys.Audit PVE leaves most of them out."""
-        path = "/cluster/options"
-        return _mapping(self._api.get(path, deadline=deadline).value, path)
+    def _table(self, path: str, key: str, deadline: Deadline) -> dict[str, dict[str, str]]:
+        rows = self._rows(path, deadline)
+        return once(((row.word(key), row.texts(without=(key, *_NO_SETTING))) for row in rows), f"GET {path}")
+
+    def options(self, deadline: Deadline, *names: str) -> dict[str, str | dict[str, str]]:
+        """These of the datacenter's options, each a text or its parts; what is not set is left out.
+
+        Without Sys.Audit PVE leaves most of them out.
+        """
+        said = self._object("/cluster/options", deadline)
+        return {
+            name: said.part(name).texts() if isinstance(said.values[name], dict | list) else said.word(name)
+            for name in names
+            if said.values.get(name) is not None
+        }
 
     def memory(self, deadline: Deadline) -> dict[str, tuple[int, int]]:
         """Total and used bytes of every node that is online."""
-        rows = _rows(self._api.get("/cluster/resources", deadline=deadline, type="node"), "/cluster/resources")
-        return {
-            str(row["node"]): (int(row["maxmem"]), int(row["mem"]))
-            for row in rows
-            if row.get("type") == "node" and row.get("status") == "online" and "mem" in row
-        }
+        path = "/cluster/resources"
+        rows = self._rows(path, deadline, type="node")
+        return once(
+            (
+                (row.name("node"), (row.count("maxmem"), row.count("mem")))
+                for row in rows
+                if row.values.get("type") == "node" and row.values.get("status") == "online" and "mem" in row.values
+            ),
+            f"GET {path}",
+        )
 
     def votes(self, deadline: Deadline) -> dict[str, int]:
         """Each node's votes as configured; PVE writes them as text."""
         path = "/cluster/config/nodes"
-        rows = _rows(self._api.get(path, deadline=deadline), path)
-        return {str(row.get("node") or row["name"]): int(row.get("quorum_votes", 1)) for row in rows}
+        rows = self._rows(path, deadline)
+        return once(((_named(row), row.count("quorum_votes", 1)) for row in rows), f"GET {path}")
 
     def ring_addresses(self, deadline: Deadline) -> dict[str, tuple[str, ...]]:
         """Each node's addresses on the corosync links, in the order of the links."""
         path = "/cluster/config/nodes"
-        rows = _rows(self._api.get(path, deadline=deadline), path)
-        return {
-            str(row.get("node") or row["name"]): tuple(str(row[key]) for key in sorted(row) if _RING.fullmatch(key))
-            for row in rows
-        }
+        return once(
+            (
+                (_named(row), tuple(row.word(key) for key in sorted(row.values) if _RING.fullmatch(key)))
+                for row in self._rows(path, deadline)
+            ),
+            f"GET {path}",
+        )
 
     def totem(self, deadline: Deadline, nodes: int) -> Totem:
         """The token's time: token + (nodes − 2) × token_coefficient from three nodes on, corosync.conf(5)."""
-        path = "/cluster/config/totem"
-        body = _mapping(self._api.get(path, deadline=deadline).value, path)
-        token, coefficient = int(body.get("token", 3000)), int(body.get("token_coefficient", 650))
+        body = self._object("/cluster/config/totem", deadline)
+        token, coefficient = body.count("token", 3000), body.count("token_coefficient", 650)
         return Totem((token + max(0, nodes - 2) * coefficient) / 1000)
 
     def armed(self, deadline: Deadline) -> bool | None:
@@ -281,65 +316,84 @@ class Cluster:
         Before pve-ha-manager 5.1.3 nothing says so, for nothing can disarm it; since then each LRM's line tells of its
         watchdog, too.
         """
-        path = "/cluster/ha/status/current"
-        rows = _rows(self._api.get(path, deadline=deadline), path)
-        states = [str(row["armed-state"]) for row in rows if row.get("type") == "fencing" and "armed-state" in row]
+        rows = self._rows("/cluster/ha/status/current", deadline)
+        states = [
+            row.word("armed-state")
+            for row in rows
+            if row.values.get("type") == "fencing" and "armed-state" in row.values
+        ]
         if states:
             return all(state in ("armed", "standby") for state in states)
-        lrms = [str(row.get("status")) for row in rows if row.get("type") == "lrm"]
+        lrms = [row.word("status") for row in rows if row.values.get("type") == "lrm"]
         return True if lrms and not any("watchdog" in status for status in lrms) else None
 
     def qdevice_connected(self, deadline: Deadline) -> bool:
         """Whether the quorum device votes, as the node that answers sees it."""
-        path = "/cluster/config/qdevice"
-        return _mapping(self._api.get(path, deadline=deadline).value, path).get("State") == "Connected"
+        return self._object("/cluster/config/qdevice", deadline).word("State", "") == "Connected"
 
     def running_tasks(self, deadline: Deadline) -> tuple[RunningTask, ...]:
         """Tasks of any node that have not ended."""
-        rows = _rows(self._api.get("/cluster/tasks", deadline=deadline), "/cluster/tasks")
         return tuple(
-            RunningTask(str(row.get("type")), str(row.get("id", "")), str(row.get("node")))
-            for row in rows
-            if not row.get("endtime")
+            RunningTask(row.word("type"), row.word("id", ""), row.name("node"))
+            for row in self._rows("/cluster/tasks", deadline)
+            if not row.count("endtime", 0)
         )
 
     def guest_identities(self, deadline: Deadline, guests: Mapping[str, GuestRow]) -> dict[str, str]:
         """What each guest's machine can be told by, in lower case: MAC addresses, and the UUID its board shows."""
         found = {}
         for sid, guest in guests.items():
-            path = f"{_guest_path(sid, guest.node)}/config"
-            for key, value in _mapping(self._api.get(path, deadline=deadline).value, path).items():
+            config = self._object(_guest_path(sid, guest.node, "config"), deadline)
+            for key in config.values:
                 pattern = _MAC if key.startswith("net") else _UUID if key == "smbios1" else None
-                if pattern is not None and (match := pattern.search(str(value))):
+                if pattern is not None and (match := pattern.search(config.word(key))):
                     found[(match[1] if match.groups() else match[0]).lower()] = sid
         return found
 
     def versions(self, deadline: Deadline, node: str) -> str:
         """The node's pve-manager version."""
-        reply = self._api.get(f"/nodes/{node}/version", deadline=deadline)
-        return str(_mapping(reply.value, f"/nodes/{node}/version").get("version", ""))
+        return self._object(api_path("nodes", node, "version"), deadline).word("version", "")
 
     def migrate(self, sid: str, node: str, deadline: Deadline) -> None:
         """The HA manager has been asked to move the service; it only queues the request."""
-        self._api.post(f"/cluster/ha/resources/{sid}/migrate", deadline=deadline, node=node)
+        self._api.post(api_path("cluster", "ha", "resources", sid, "migrate"), deadline=deadline, node=node)
 
     def request(self, sid: str, state: str, deadline: Deadline) -> None:
         """The HA manager has been asked to have the service ``started``, ``stopped`` or ``disabled``."""
-        self._api.put(f"/cluster/ha/resources/{sid}", deadline=deadline, state=state)
+        self._api.put(api_path("cluster", "ha", "resources", sid), deadline=deadline, state=state)
 
     def start(self, sid: str, node: str, deadline: Deadline) -> str:
         """A guest's start has been asked for; returns the task."""
-        return str(self._api.post(f"{_guest_path(sid, node)}/status/start", deadline=deadline).value)
+        path = _guest_path(sid, node, "status", "start")
+        task = self._api.post(path, deadline=deadline).value
+        if not isinstance(task, str):
+            raise ProtocolError(f"POST {path}: expected the id of a task, got {kind(task)}; whether it runs is unknown")
+        return task
+
+    def _rows(self, path: str, deadline: Deadline, **params: str) -> list[Said]:
+        return some_rows(self._api.get(path, deadline=deadline, **params).value, f"GET {path}")
+
+    def _object(self, path: str, deadline: Deadline) -> Said:
+        return an_object(self._api.get(path, deadline=deadline).value, f"GET {path}")
 
 
-def _guest_path(sid: str, node: str) -> str:
-    kind, number = sid.split(":")
-    return f"/nodes/{node}/{'qemu' if kind == 'vm' else 'lxc'}/{number}"
+def _guest(row: Said) -> GuestRow:
+    sid = f"{'vm' if row.values['type'] == 'qemu' else 'ct'}:{row.count('vmid')}"
+    return GuestRow(
+        sid,
+        row.word("name", ""),
+        row.name("node"),
+        row.word("status", "unknown"),
+        row.word("hastate") if row.values.get("hastate") is not None else None,
+        row.count("maxmem", 0),
+        row.word("lock", ""),
+        row.truth("template", False),
+    )
 
 
-def _plain(row: Mapping[str, Any], key: str) -> dict[str, str]:
-    """A row of configuration as texts, without its key, its digest and its place in the list."""
-    return {str(name): str(value) for name, value in sorted(row.items()) if name not in (key, "digest", "order")}
+def _named(row: Said) -> str:
+    """The node of a row of corosync's configuration."""
+    return row.name("node" if "node" in row.values else "name")
 
 
 def _names(nodes: str) -> frozenset[str]:
@@ -347,24 +401,16 @@ def _names(nodes: str) -> frozenset[str]:
     return frozenset(one.partition(":")[0] for one in nodes.split(",") if one)
 
 
-def _truth(value: Any) -> bool:
-    """PVE's booleans: 0/1 integers, now and then strings (both "1" and 1 for ``quorate``, recorded on 9.1.9)."""
-    return str(value) in ("1", "True", "true")
+def _set(value: str | None) -> bool:
+    """Whether a yes-or-no of the configuration is set."""
+    return value in ("1", "true")
+
+
+def _guest_path(sid: str, node: str, *below: str) -> str:
+    """The guest's path in the API; its node is the site's own word and gets no further than its segment."""
+    which, _, number = sid.partition(":")
+    return api_path("nodes", node, "qemu" if which == "vm" else "lxc", number, *below)
 
 
 def _asked(reply: Reply) -> Asked:
     return Asked(reply.asked_at, reply.answered_at, reply.endpoint)
-
-
-def _rows(reply: Reply, path: str) -> list[dict[str, Any]]:
-    if not isinstance(reply.value, list) or not all(isinstance(row, dict) for row in reply.value):
-        raise ProtocolError(f"GET {path}: expected a list of objects, got {type(reply.value).__name__}")
-    return reply.value
-
-
-def _mapping(value: Any, path: str) -> dict[str, Any]:
-    if value in (None, []):  # Perl's empty hash may come as an empty list
-        return {}
-    if not isinstance(value, dict):
-        raise ProtocolError(f"GET {path}: expected an object, got {type(value).__name__}")
-    return value

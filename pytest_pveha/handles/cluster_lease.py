@@ -13,12 +13,16 @@ from pytest_pveha.clock import SECOND, Clock
 from pytest_pveha.errors import ProtocolError, SiteBusy, SiteError
 from pytest_pveha.handles.guest import Nodes
 from pytest_pveha.handles.node import Node
+from pytest_pveha.handles.reading import an_object
 
 FOLDER = "/etc/pve/priv/pveha-lease"
 HOLDER = f"{FOLDER}/holder"
 
 RUNS_FOR = 1800
 """Seconds a lease lasts from its last renewal."""
+
+MOST_PID = 1 << 22
+"""The largest process id there is (proc(5), pid_max)."""
 
 ACT = 15.0
 """Seconds one command may take: without quorum a write hangs for ten."""
@@ -155,8 +159,10 @@ def _read(node: Node, clock: Clock) -> Holder | None:
         return None
     if "holder" not in names:
         return UNKNOWN
+    text = node.disk.read(HOLDER, clock.deadline(ACT))
     try:
-        told = json.loads(node.disk.read(HOLDER, clock.deadline(ACT)))
-        return Holder(str(told["run"]), str(told["host"]), int(told["pid"]), int(told["until"]))
-    except (ValueError, TypeError, KeyError, RecursionError):
+        told = an_object(json.loads(text), HOLDER)
+        pid = told.count("pid")
+        return Holder(told.word("run"), told.word("host"), pid, told.count("until")) if pid <= MOST_PID else UNKNOWN
+    except (ValueError, RecursionError, ProtocolError):
         return UNKNOWN

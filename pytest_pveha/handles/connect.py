@@ -88,7 +88,10 @@ def _node(inventory: Inventory, name: str, block: NodeBlock, clock: Clock, endpo
         ports.append((split(block.address, 22)[0], block.ssh.port))
     declared = block.bmc.identity if block.bmc else None
     identity = BmcIdentity(declared.mac, declared.guid, declared.confirmed_by) if declared else None
-    return Node(name, ssh, _bmc(inventory, name, block, clock), clock, tuple(ports), identity, block.room or "")
+    at = (block.bmc.address, block.bmc.effective_port) if block.bmc and block.bmc.address else None
+    bmc = _bmc(inventory, name, block, clock)
+    system = (block.bmc.system if block.bmc else None) or ""
+    return Node(name, ssh, bmc, clock, tuple(ports), identity, block.room or "", at, system)
 
 
 def _ssh(inventory: Inventory, name: str, block: NodeBlock, clock: Clock) -> Ssh | None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from pytest_pveha.clock import Deadline
-from pytest_pveha.errors import SiteError
+from pytest_pveha.errors import ProtocolError, SiteError
 from pytest_pveha.handles.node import Node
 
 TAG = "pveha"
@@ -63,7 +63,11 @@ def remove(node: Node, item: str, deadline: Deadline) -> None:
     elif item.startswith(TABLE):
         node.command(deadline, "nft", "delete", "table", *item.removeprefix(TABLE).split())
     elif item.startswith(f"{RULE}-A "):
-        node.command(deadline, "iptables", "-D", *shlex.split(item.removeprefix(f"{RULE}-A ")))
+        try:
+            words = shlex.split(item.removeprefix(f"{RULE}-A "))
+        except ValueError as error:
+            raise ProtocolError(f"node {node.name}: {item[:200]!r} is no rule that could be read: {error}") from error
+        node.command(deadline, "iptables", "-D", *words)
     elif item.startswith(f"{RULE}-N "):
         chain = item.removeprefix(f"{RULE}-N ")
         node.command(deadline, "iptables", "-F", chain)
@@ -90,7 +94,8 @@ def _tagged(name: str) -> bool:
 
 def _lines(node: Node, deadline: Deadline, *words: str) -> list[str] | None:
     try:
-        return [line.strip() for line in node.command(deadline, *words).splitlines() if line.strip()]
+        # not splitlines: what stands behind a U+2028 in somebody's comment would pass for a line of its own
+        return [line.strip() for line in node.command(deadline, *words).split("\n") if line.strip()]
     except SiteError:
         return None
 

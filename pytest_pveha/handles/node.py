@@ -10,21 +10,36 @@ from pytest_pveha.clock import SECOND, Clock, Deadline, Instant
 from pytest_pveha.errors import ProtocolError, SiteError
 from pytest_pveha.handles.bmc import Bmc
 from pytest_pveha.handles.disk import Disk
+from pytest_pveha.handles.shell import ShellLine, quote
 from pytest_pveha.handles.units import Units
 from pytest_pveha.wire.ssh import CommandResult, Ssh
-from pytest_pveha.wire.ssh import quote as quote
 
 if TYPE_CHECKING:
     from testinfra.host import Host
 
-_PROCESS = re.compile(r"^\s*(?P<pid>\d+)\s+(?P<age>\d+)\s+(?P<args>.*)$")
-# from the first word on: a shell whose command speaks of `/usr/bin/kvm -id 102` is no guest
-_VM = re.compile(r"(?:\S*/)?(?:kvm|qemu-system-\S+)\s(?:.*\s)?-id\s+(?P<id>\d+)(?:\s|$)")
-_CT = re.compile(r"(?:\S*/)?lxc-start\s(?:.*\s)?-n\s*(?P<id>\d+)(?:\s|$)")
+_PROCESS = re.compile(r"^\s*(?P<pid>[0-9]{1,10})\s+(?P<age>[0-9]{1,10})\s+(?P<args>.*)$")
+# of the program itself: a shell whose command speaks of `/usr/bin/kvm -id 102` is no guest; and its first such option,
+# for a guest's name and notes stand in the arguments behind
+_VM = re.compile(r"^(?:\S*/)?(?:kvm|qemu-system-\S+)\s(?:.*?\s)??-id\s+(?P<id>[0-9]{1,9})(?:\s|$)")
+_CT = re.compile(r"^(?:\S*/)?lxc-start\s(?:.*?\s)??-n\s*(?P<id>[0-9]{1,9})(?:\s|$)")
 _QUORUM = re.compile(
     r"^(?P<key>Nodes|Quorate|Expected votes|Total votes|Quorum|Flags):[ \t]+(?P<value>\S.*)$", re.MULTILINE
 )
-_JOURNAL = re.compile(r"^(?P<at>\d+\.\d+) \S+ (?P<unit>[^\s\[:]+)(?:\[(?P<pid>\d+)\])?: (?P<text>.*)$")
+_NUMBER = re.compile(r"[0-9]{1,9}")
+_FIGURES = {
+    "Quorate": re.compile(r"Yes|No"),
+    "Expected votes": _NUMBER,
+    "Total votes": _NUMBER,
+    "Quorum": re.compile(r"[0-9]{1,9}(?: .*)?"),  # "2 Activity blocked" without quorum
+    "Nodes": _NUMBER,
+    "Flags": re.compile(r".*"),
+}
+"""What each line of ``pvecm status`` may say."""
+_NEEDED = {"Quorate", "Expected votes", "Total votes"}
+_PID = re.compile(r"[0-9]{1,10}")
+_JOURNAL = re.compile(r"^(?P<at>[0-9]{1,11}\.[0-9]{1,9}) \S+ (?P<unit>[^\s\[:]+)(?:\[(?P<pid>\d+)\])?: (?P<text>.*)$")
+_UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
+_EPOCH = re.compile(rb"-?[0-9]{1,11}(?:\.[0-9]{1,9})?\n?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +105,8 @@ class Node:
         ports: tuple[tuple[str, int], ...],
         bmc_identity: BmcIdentity | None = None,
         room: str = "",
+        bmc_address: tuple[str, int] | None = None,
+        bmc_system: str = "",
     ) -> None:
         self.name = name
         self.room = room or name
@@ -97,11 +114,15 @@ class Node:
         self.bmc = bmc
         self.bmc_identity = bmc_identity or BmcIdentity()
         """What the inventory says its BMC can be told by."""
+        self.bmc_address = bmc_address
+        """Host and port that the inventory says its BMC is at."""
+        self.bmc_system = bmc_system
+        """Which of the machines behind that BMC it is; empty where there is one."""
         self.addresses = ports
         """Where it answers when it lives: (host, port) of its API and SSH."""
         self._ssh = ssh
         self._clock = clock
-        self.disk = Disk(self._ask, self._act)
+        self.disk = Disk(name, self._ask, self._act)
         """Files we leave there."""
         self.units = Units(name, self._ask, self._act, self.disk)
         """Its systemd."""
@@ -118,13 +139,27 @@ class Node:
 
     def boot_id(self, deadline: Deadline) -> str:
         """The kernel's boot id; a new one proves a reset."""
-        return self._read(deadline, "cat", "/proc/sys/kernel/random/boot_id").strip()
+        said = self._read(deadline, "cat", "/proc/sys/kernel/random/boot_id").strip()
+        if not _UUID.fullmatch(said):  # any other text would pass for a new boot, and so for a reset
+            raise ProtocolError(f"node {self.name}: its boot id reads {said[:60]!r}, which is no UUID")
+        return said
+
+    def host_name(self, deadline: Deadline) -> str:
+        """What the machine calls itself; PVE's name for a node is the first label of it."""
+        return self._read(deadline, "hostname").strip().partition(".")[0]
+
+    def machine_id(self, deadline: Deadline) -> str:
+        """The installation's own id (machine-id(5)): another one is another installation, a shared one a clone."""
+        said = self._read(deadline, "cat", "/etc/machine-id").strip()
+        if not re.fullmatch("[0-9a-f]{32}", said):
+            raise ProtocolError(f"node {self.name}: its machine id reads {said[:60]!r}, which is none")
+        return said
 
     def processes(self, deadline: Deadline) -> Processes:
         """Which guests run here, by their processes: the only proof of where a guest runs."""
         result = self._run(deadline, "ps", "-eww", "-o", "pid=,etimes=,args=")
         ages = {}
-        for line in result.stdout.decode(errors="replace").splitlines():
+        for line in _lines(result.stdout):
             if (process := _PROCESS.match(line)) is None:
                 continue
             for kind, pattern in (("vm", _VM), ("ct", _CT)):
@@ -135,17 +170,16 @@ class Node:
     def pids(self, deadline: Deadline) -> frozenset[int]:
         """Every process of the node."""
         told = self._read(deadline, "ps", "-e", "-o", "pid=").split()
-        if not told or not all(word.isdigit() for word in told):
+        if not told or not all(_PID.fullmatch(word) for word in told):
             raise ProtocolError(f"node {self.name}: `ps` lists no processes: {' '.join(told)[:60]!r}")
         return frozenset(map(int, told))
 
     def clock_offset(self, deadline: Deadline) -> ClockOffset:
         """The node's clock against ours; the error is half of how long the question took."""
         result = self._run(deadline, "date", "+%s.%N")
-        try:
-            theirs = float(result.stdout)
-        except ValueError as error:
-            raise ProtocolError(f"node {self.name}: `date` said {result.stdout[:60]!r}, which is no time") from error
+        if not _EPOCH.fullmatch(result.stdout):  # float() takes "nan", which would differ from nothing
+            raise ProtocolError(f"node {self.name}: `date` said {result.stdout[:60]!r}, which is no time")
+        theirs = float(result.stdout)
         asked, answered = result.asked_at.utc / SECOND, result.answered_at.utc / SECOND
         return ClockOffset(theirs - (asked + answered) / 2, (answered - asked) / 2 + 0.001)
 
@@ -155,26 +189,29 @@ class Node:
         for unit in units:
             words += ["-u", unit]
         result = self._run(deadline, *words)
-        lines = (_JOURNAL.match(line) for line in result.stdout.decode(errors="replace").splitlines())
+        lines = (_JOURNAL.match(line) for line in _lines(result.stdout))
         return [JournalLine(float(line["at"]), line["unit"], line["text"]) for line in lines if line]
 
     def votes(self, deadline: Deadline) -> Votes:
         """What this node's own corosync says of quorum; for nodes whose API cannot be asked by itself."""
         result = self.ssh.run(quote("pvecm", "status"), deadline=deadline)  # its exit status is 2 without quorum
-        said = {found["key"]: found["value"] for found in _QUORUM.finditer(result.stdout.decode(errors="replace"))}
-        try:
-            needed = said.get("Quorum", "").partition(" ")[0]  # "2 Activity blocked" without quorum
-            return Votes(
-                said["Quorate"] == "Yes",
-                int(said["Expected votes"]),
-                int(said["Total votes"]),
-                int(needed) if needed else None,
-                frozenset(said.get("Flags", "").split()),
-                int(said["Nodes"]) if "Nodes" in said else None,
-            )
-        except (KeyError, ValueError) as error:
-            text = (result.stdout + result.stderr).decode(errors="replace").strip()[:200]
-            raise ProtocolError(f"node {self.name}: `pvecm status` names no votes: {text}") from error
+        text = result.stdout.decode(errors="replace")
+        said: dict[str, str] = {}
+        clear = True
+        for found in _QUORUM.finditer(text):
+            key, value = found["key"], found["value"].strip()
+            clear &= said.setdefault(key, value) == value and _FIGURES[key].fullmatch(value) is not None
+        if not clear or not said.keys() >= _NEEDED:
+            shown = (text + result.stderr.decode(errors="replace")).strip()[:200]
+            raise ProtocolError(f"node {self.name}: `pvecm status` does not say the votes, each once: {shown}")
+        return Votes(
+            said["Quorate"] == "Yes",
+            int(said["Expected votes"]),
+            int(said["Total votes"]),
+            int(said["Quorum"].partition(" ")[0]) if "Quorum" in said else None,
+            frozenset(said.get("Flags", "").split()),
+            int(said["Nodes"]) if "Nodes" in said else None,
+        )
 
     def watchdog_has_clients(self, deadline: Deadline) -> bool:
         """Whether somebody holds the watchdog open: to end ``watchdog-mux`` then resets the machine within 10 s."""
@@ -211,16 +248,16 @@ class Node:
         sent = None if input is None else input.encode()
         return self._act(deadline, quote(*words), sent).stdout.decode(errors="replace")
 
-    def _ask(self, deadline: Deadline, line: str, input: bytes | None = None) -> CommandResult:
+    def _ask(self, deadline: Deadline, line: ShellLine, input: bytes | None = None) -> CommandResult:
         return self.ssh.run(line, deadline=deadline, acts=True, input=input)
 
-    def _act(self, deadline: Deadline, line: str, input: bytes | None = None) -> CommandResult:
+    def _act(self, deadline: Deadline, line: ShellLine, input: bytes | None = None) -> CommandResult:
         return self._good(line, self._ask(deadline, line, input))
 
     def _run(self, deadline: Deadline, *words: str) -> CommandResult:
         return self._good(quote(*words), self.ssh.run(quote(*words), deadline=deadline))
 
-    def _good(self, line: str, result: CommandResult) -> CommandResult:
+    def _good(self, line: ShellLine, result: CommandResult) -> CommandResult:
         if result.exit_status != 0:
             raise ProtocolError(
                 f"node {self.name}: `{line}` ended with status {result.exit_status}: "
@@ -237,3 +274,9 @@ class Node:
             self._ssh.close()
         if self.bmc is not None:
             self.bmc.close()
+
+
+def _lines(output: bytes) -> list[str]:
+    """The lines of a command's output. Not ``splitlines``: a log message may hold U+2028 or a form feed, and what
+    stands behind it would pass for a line of its own."""
+    return output.decode(errors="replace").split("\n")

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import re
+
 from pytest_pveha.clock import Deadline
 from pytest_pveha.errors import ProtocolError
 from pytest_pveha.handles.disk import Disk, Run
-from pytest_pveha.wire.ssh import quote
+from pytest_pveha.handles.shell import all_of, quote
 
 _STATES = {"active", "inactive", "failed", "activating", "deactivating", "reloading", "refreshing", "maintenance"}
 """What ``systemctl is-active`` may print (systemctl(1)); anything else is no answer, be it "unknown" or an error."""
+
+_NAME = re.compile(r"[A-Za-z0-9:_.\\@-]{1,255}")
+"""What a unit may be called (systemd.unit(5))."""
+_MAIN_PID = re.compile(r"MainPID=([0-9]{1,10})")
 
 FOLDER = "/etc/systemd/system"
 _ACCURACY = "AccuracySec=100ms"
@@ -16,12 +22,12 @@ _ACCURACY = "AccuracySec=100ms"
 
 
 class Units:
-    """Units of one node, by SSH. ``ask`` runs a command whatever its status, ``run`` expects 0."""
+    """Units of one node, by SSH. ``ask`` runs a command whatever its status, ``act`` expects 0."""
 
-    def __init__(self, name: str, ask: Run, run: Run, disk: Disk) -> None:
+    def __init__(self, name: str, ask: Run, act: Run, disk: Disk) -> None:
         self._name = name
         self._ask = ask
-        self._run = run
+        self._act = act
         self._disk = disk
 
     def active(self, unit: str, deadline: Deadline) -> bool:
@@ -35,33 +41,37 @@ class Units:
 
     def main_pid(self, unit: str, deadline: Deadline) -> int:
         """The unit's main process; 0 where it has none."""
-        said = self._run(deadline, quote("systemctl", "show", "-p", "MainPID", unit)).stdout.decode(errors="replace")
-        key, _, value = said.strip().partition("=")
-        if key != "MainPID" or not value.isdigit():
+        said = self._act(deadline, quote("systemctl", "show", "-p", "MainPID", unit)).stdout.decode(errors="replace")
+        if (told := _MAIN_PID.fullmatch(said.strip())) is None:
             raise ProtocolError(f"node {self._name}: `systemctl show -p MainPID {unit}` said {said[:100]!r}")
-        return int(value)
+        return int(told[1])
 
     def start(self, unit: str, deadline: Deadline) -> None:
         """The unit was started."""
-        self._run(deadline, quote("systemctl", "start", unit))
+        self._act(deadline, quote("systemctl", "start", unit))
 
     def stop(self, unit: str, deadline: Deadline) -> None:
         """The unit was stopped."""
-        self._run(deadline, quote("systemctl", "stop", unit))
+        self._act(deadline, quote("systemctl", "stop", unit))
 
     def listed(self, pattern: str, deadline: Deadline) -> list[str]:
-        """The units in memory, and the unit files on the disk, whose names match, sorted."""
+        """The units in memory, and the unit files on the disk, whose names match, sorted.
+
+        ProtocolError where what is listed are no units' names.
+        """
         prefix = pattern.removesuffix("*")
-        told = self._run(deadline, quote("systemctl", "list-units", "--all", "--no-legend", "--plain", pattern))
-        loaded = {line.split()[0] for line in told.stdout.decode(errors="replace").splitlines() if line.split()}
-        files = {name for name in self._disk.names(FOLDER, deadline) if name.startswith(prefix)}
-        return sorted(name for name in loaded | files if name.startswith(prefix))
+        told = self._act(deadline, quote("systemctl", "list-units", "--all", "--no-legend", "--plain", pattern))
+        loaded = {line.split()[0] for line in told.stdout.decode(errors="replace").split("\n") if line.split()}
+        found = sorted(name for name in {*loaded, *self._disk.names(FOLDER, deadline)} if name.startswith(prefix))
+        if strange := [name for name in found if not _NAME.fullmatch(name)]:
+            raise ProtocolError(f"node {self._name}: {strange[0][:100]!r} is listed as a unit, and is no unit's name")
+        return found
 
     # timers that run a script once
 
     def arm(self, tag: str, seconds: float, script: str, deadline: Deadline) -> None:
         """In so many seconds the node runs that script by itself, unless it is restarted before."""
-        self._run(
+        self._act(
             deadline,
             quote(
                 "systemd-run", "--quiet", "--collect", f"--unit={tag}", f"--on-active={seconds:.0f}",
@@ -76,12 +86,12 @@ class Units:
         timer = f"{about}\n[Timer]\nOnActiveSec={seconds:.0f}\n{_ACCURACY}\n\n[Install]\nWantedBy=timers.target\n"
         self._disk.write(f"{FOLDER}/{tag}.service", service, deadline)
         self._disk.write(f"{FOLDER}/{tag}.timer", timer, deadline)
-        steps = (
+        line = all_of(
             quote("systemctl", "daemon-reload"),
             quote("systemctl", "enable", "--now", f"{tag}.timer"),
             quote("sync", f"{FOLDER}/timers.target.wants"),  # the link by which it comes back after a power cut
         )
-        self._run(deadline, " && ".join(steps))
+        self._act(deadline, line)
 
     def disarm(self, tag: str, deadline: Deadline) -> None:
         """That timer, of either kind, is gone. ProtocolError where it is still active."""
@@ -89,7 +99,7 @@ class Units:
         if f"{tag}.timer" in self._disk.names(FOLDER, deadline):
             self._ask(deadline, quote("systemctl", "disable", "--now", timer))
             self._disk.remove(deadline, f"{FOLDER}/{timer}", f"{FOLDER}/{service}")
-            self._run(deadline, quote("systemctl", "daemon-reload"))
+            self._act(deadline, quote("systemctl", "daemon-reload"))
         self._ask(deadline, quote("systemctl", "stop", timer, service))
         self._ask(deadline, quote("systemctl", "reset-failed", service))
         if self.active(timer, deadline):

@@ -47,12 +47,22 @@ def unique_names(inventory: Inventory) -> Iterator[Finding]:
     yield from _twice(
         (
             ("nodes", name, "bmc", "address"),
-            f"{bmc.address} {bmc.effective_port} {bmc.system or ''}",
+            f"{bmc.address.lower().rstrip('.')} {bmc.effective_port} {bmc.system or ''}",
             f"BMC address {bmc.address} is used twice",
         )
         for name, bmc in _bmcs(inventory)
         if bmc.address
     )
+    for key in ("mac", "guid"):
+        yield from _twice(
+            (
+                ("nodes", name, "bmc", "identity", key),
+                str(value).lower().replace("-", ":"),
+                f"BMC {key} {value} is used twice",
+            )
+            for name, bmc in _bmcs(inventory)
+            if bmc.identity and (value := getattr(bmc.identity, key))
+        )
     yield from _twice(
         (("guests", index, "id"), guest.id.split(":")[1], f"guest number {guest.id.split(':')[1]} is used twice")
         for index, guest in enumerate(inventory.guests)

@@ -14,11 +14,11 @@ from pytest_pveha.observe.observer import READ, Observer
 REREAD = 30 * SECOND
 """Nanoseconds after which a journal is read again for why a guest does not start: its LRM tries every ten seconds."""
 
+ASTRAY = 5.0
+"""Seconds a node's clock may differ before its journal, read by our time, proves nothing by what it lacks."""
+
 _TASK_ENDED = re.compile(r"end task UPID:[^ ]*:(?:qm|vz)start:(\d+):[^ ]*: (.*)$")
 """The end of a start, as the LRM's journal has it (wording: pve-common RESTEnvironment.pm, recorded on PVE 9.1.9)."""
-
-FRESH = 30
-"""Seconds after which PVE calls a status stamp old (pve-ha-manager API2/HA/Status.pm)."""
 
 
 def membership_lost(victim: Node) -> Condition:
@@ -28,7 +28,9 @@ def membership_lost(victim: Node) -> Condition:
         view = observer.look()
         if view.membership is None:
             return cant_tell(view.trouble)
-        if view.membership.online.get(victim.name):
+        if victim.name not in view.membership.online:  # a member that is lost stays listed, as offline
+            return cant_tell(f"{view.membership.asked.endpoint} does not list {victim.name} at all")
+        if view.membership.online[victim.name]:
             return no(f"{victim.name} is still a member")
         if not view.membership.quorate:
             return no(f"{victim.name} left, and the others are not quorate")
@@ -68,14 +70,24 @@ def find_in_journals(observer: Observer, nodes: Nodes, text: str) -> Answer:
     for node in nodes:
         try:
             lines = node.journal(observer.since, ("pve-ha-crm",), observer.site.clock.deadline(READ))
+            if any(text in line.text for line in lines):
+                return yes(f"{node.name}: {text}")
+            trouble += _clock_trouble(observer, node)
         except SiteError as error:
             trouble.append(str(error))
-            continue
-        if any(text in line.text for line in lines):
-            return yes(f"{node.name}: {text}")
     if trouble:
         return cant_tell("; ".join(trouble))
     return no(f"no journal says {text!r}")
+
+
+def _clock_trouble(observer: Observer, node: Node) -> list[str]:
+    """Why the node's journal cannot be asked by our time: its clock was set meanwhile, or was wrong when it booted."""
+    offset = node.clock_offset(observer.site.clock.deadline(READ))
+    if abs(offset.offset) - offset.error <= ASTRAY:
+        return []
+    return [
+        f"the clock of {node.name} is {offset.offset:+.0f} s off ours, so its journal was not read where it should be"
+    ]
 
 
 class _Refusals:
@@ -140,7 +152,7 @@ def online(node: Node) -> Condition:
         if state != "online":
             return no(f"HA calls {node.name} {state}")
         lrm = view.manager.lrms.get(node.name)
-        if lrm is None or view.manager.timestamp - lrm.timestamp > FRESH:
+        if lrm is None or not view.manager.fresh(node.name):
             return no(f"the LRM of {node.name} has not written a fresh stamp")
         observer.boot_id(node)
         return yes(f"{node.name} is online, LRM {lrm.state}")
@@ -160,7 +172,8 @@ def quorum_whole() -> Condition:
                     return no(f"{node.name} says: quorate {votes.quorate}, {votes.total} of {votes.expected} votes")
                 continue
             membership = site.cluster.membership(site.clock.deadline(READ), at=node.name)
-            missing = sorted(name for name, there in membership.online.items() if not there)
+            listed = {**dict.fromkeys(site.nodes.names, False), **membership.online}
+            missing = sorted(name for name, there in listed.items() if not there)
             if not membership.quorate or missing:
                 return no(f"{node.name} says: quorate {membership.quorate}, missing {', '.join(missing) or 'nobody'}")
         return yes("quorate from every node's view")

@@ -1,7 +1,8 @@
 """Whose BMC is this? Asked before any power command: exchanged cables would cut the wrong machine's power.
 
 The machine is asked from both sides: what its operating system reads of its own board, and what the BMC at the
-inventory's address says of itself. One match suffices, one contradiction refuses.
+inventory's address says of itself. One match suffices, one contradiction refuses, and what two nodes have in common
+matches neither.
 
 And who are we? Asked before any fault: the machine that runs the tests must not go down with what it breaks.
 """
@@ -16,7 +17,8 @@ from pathlib import Path
 from uuid import UUID
 
 from pytest_pveha.errors import SiteError
-from pytest_pveha.handles.node import Node
+from pytest_pveha.handles.bmc import sockets
+from pytest_pveha.handles.node import BmcIdentity, Node
 from pytest_pveha.observe.answer import Answer, cant_tell, no, yes
 from pytest_pveha.observe.observer import READ, Observer
 
@@ -25,6 +27,7 @@ BMC = 20.0
 
 _MAC = re.compile(r"^MAC Address\s*:\s*([0-9A-Fa-f:]{17})\s*$", re.MULTILINE)
 _GUID = re.compile(r"^System GUID\s*:\s*([0-9A-Fa-f-]{36})\s*$", re.MULTILINE)
+_UUID = "system UUID"
 _NOBODY = ("00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff", "00:00:00:00:00:00")
 """What boards say that were never given an identity: equal to nothing, not even to itself."""
 
@@ -33,34 +36,74 @@ def own_bmc(observer: Observer, node: Node) -> Answer:
     """Whether the BMC that would be commanded is this node's own."""
     if node.bmc is None:
         return cant_tell(f"node {node.name} has no BMC in the inventory")
+    if (other := _at_the_same_address(observer, node)) is not None:
+        return no(f"the inventory gives {node.name} and {other.name} one and the same BMC, by two names; one is wrong")
     told = node.bmc.identity(observer.site.clock.deadline(BMC))
     declared = node.bmc_identity
-    seen = _in_band(observer, node)
-    matches: list[str] = []
-    contradictions: list[str] = []
-    for what, theirs, ours in (
-        ("MAC address", told.get("mac"), declared.mac or seen.get("mac")),
-        # by Redfish the system's UUID alone is told, which need not be the BMC's own GUID
-        ("GUID", told.get("guid") or (told.get("uuid") if declared.guid else None), declared.guid or seen.get("guid")),
-        ("system UUID", told.get("uuid") or told.get("guid"), seen.get("uuid")),
-    ):
-        if not _usable(theirs) or not _usable(ours):
-            continue
-        assert theirs is not None
-        assert ours is not None
-        same = _same_uuid(theirs, ours) if what != "MAC address" else _plain(theirs) == _plain(ours)
-        (matches if same else contradictions).append(f"{what}: the BMC says {theirs}, {node.name} has {ours}")
-    hard = [text for text in contradictions if not text.startswith("system UUID")]
+    pairs = _compared(told, declared, _in_band(observer, node))
+    texts = {what: f"{what}: the BMC says {theirs}, {node.name} has {ours}" for what, theirs, ours, _ in pairs}
+    matches = [what for what, _, _, same in pairs if same]
+    contradictions = [what for what, _, _, same in pairs if not same]
+    hard = [what for what in contradictions if what != _UUID]
     if hard or (contradictions and not matches):
-        return no(f"the BMC reached is not {node.name}'s own: {'; '.join(hard or contradictions)}")
-    if matches:
-        return yes(f"{node.name}'s own BMC: {matches[0]}")
+        told_off = "; ".join(texts[what] for what in hard or contradictions)
+        return no(f"the BMC reached is not {node.name}'s own: {told_off}")
+    shared = _shared(observer, node, told, matches)
+    if own := [what for what in matches if what not in shared]:
+        return yes(f"{node.name}'s own BMC: {texts[own[0]]}")
     if declared.confirmed_by:
         return yes(f"{node.name}'s own BMC: confirmed by {declared.confirmed_by}")
+    if shared:
+        who = "; ".join(f"{what}: {name} has the same" for what, name in shared.items())
+        return cant_tell(
+            f"what the BMC of {node.name} can be told by, it shares ({who}): either could be meant; compare them by "
+            f"hand and write nodes.{node.name}.bmc.identity.confirmed_by"
+        )
     return cant_tell(
         f"neither MAC nor GUID of {node.name}'s BMC can be compared (ipmitool on the node? a blank identity?); compare "
         f"them by hand and write nodes.{node.name}.bmc.identity (mac, guid or confirmed_by)"
     )
+
+
+def _compared(told: dict[str, str], declared: BmcIdentity, seen: dict[str, str]) -> list[tuple[str, str, str, bool]]:
+    """What can be compared of a BMC and a machine: the kind, both values, and whether they are one."""
+    found = []
+    for what, theirs, ours in (
+        ("MAC address", told.get("mac"), declared.mac or seen.get("mac")),
+        # by Redfish the system's UUID alone is told, which need not be the BMC's own GUID
+        ("GUID", told.get("guid") or (told.get("uuid") if declared.guid else None), declared.guid or seen.get("guid")),
+        (_UUID, told.get("uuid") or told.get("guid"), seen.get("uuid")),
+    ):
+        if theirs is None or ours is None or not _usable(theirs) or not _usable(ours):
+            continue
+        same = _same_uuid(theirs, ours) if what != "MAC address" else _plain(theirs) == _plain(ours)
+        found.append((what, theirs, ours, same))
+    return found
+
+
+def _shared(observer: Observer, node: Node, told: dict[str, str], matches: list[str]) -> dict[str, str]:
+    """The kinds of match that are another node's as well, with its name: boards that were cloned, or named twice."""
+    found: dict[str, str] = {}
+    for other in observer.site.nodes:
+        if other.name == node.name or not matches:
+            continue
+        for what, _, _, same in _compared(told, other.bmc_identity, _in_band(observer, other)):
+            if same and what in matches:
+                found.setdefault(what, other.name)
+    return found
+
+
+def _at_the_same_address(observer: Observer, node: Node) -> Node | None:
+    """Another node whose BMC the inventory has at this one's address, whatever either is called."""
+    if node.bmc_address is None:
+        return None
+    own = sockets(*node.bmc_address)
+    for other in observer.site.nodes:
+        if other.name == node.name or other.bmc_address is None or other.bmc_system != node.bmc_system:
+            continue
+        if own & sockets(*other.bmc_address):
+            return other
+    return None
 
 
 def _in_band(observer: Observer, node: Node) -> dict[str, str]:
@@ -80,8 +123,8 @@ def _in_band(observer: Observer, node: Node) -> dict[str, str]:
     return found
 
 
-def _usable(value: str | None) -> bool:
-    return bool(value) and str(value).lower() not in _NOBODY
+def _usable(value: str) -> bool:
+    return bool(value) and value.lower() not in _NOBODY
 
 
 def _plain(value: str) -> str:

@@ -33,7 +33,7 @@ def of_the_cluster(observer: Observer) -> dict[str, str]:
     except SiteError:
         found[RULES] = UNKNOWN
     try:
-        options = site.cluster.options(deadline(READ))
+        options = site.cluster.options(deadline(READ), *OPTIONS)
         found |= {f"datacenter option {name}": _text(options.get(name)) for name in OPTIONS}
     except SiteError:
         found |= {f"datacenter option {name}": UNKNOWN for name in OPTIONS}

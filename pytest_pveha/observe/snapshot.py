@@ -8,7 +8,6 @@ from typing import Any
 from pytest_pveha.errors import SiteError
 from pytest_pveha.handles.cluster import Manager
 from pytest_pveha.observe import settings
-from pytest_pveha.observe.ha import FRESH
 from pytest_pveha.observe.observer import READ, Observer
 
 
@@ -73,7 +72,7 @@ def with_settings(observer: Observer, seen: Snapshot) -> Snapshot:
 
 def _guarded(manager: Manager, node: str) -> bool:
     lrm = manager.lrms.get(node)
-    return lrm is not None and lrm.guarded and manager.timestamp - lrm.timestamp <= FRESH
+    return lrm is not None and lrm.guarded and manager.fresh(node)
 
 
 def differences(found: Snapshot, now: Snapshot) -> list[str]:

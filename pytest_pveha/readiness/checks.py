@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pytest_pveha.observe.answer import Answer, Condition, ask, cant_tell, no, yes
-from pytest_pveha.observe.ha import FRESH, quorum_whole
+from pytest_pveha.observe.ha import quorum_whole
 from pytest_pveha.observe.observer import READ, Observer
 
 CLOCK = 1.0
@@ -55,6 +55,25 @@ def _cluster_is_named(observer: Observer) -> Answer:
     return yes(f"{view.membership.cluster}: {', '.join(sorted(there))}")
 
 
+def _themselves(observer: Observer) -> Answer:
+    """A node may be another machine by now: its address given away, a forwarder turned round, a disk cloned."""
+    others: list[str] = []
+    cloned: list[str] = []
+    machines: dict[str, str] = {}
+    for node in observer.site.nodes:
+        calls_itself = node.host_name(observer.site.clock.deadline(READ))
+        if calls_itself.lower() != node.name.lower():
+            others.append(f"at the SSH address of {node.name} is a machine that calls itself {calls_itself[:60]}")
+            continue
+        machine = node.machine_id(observer.site.clock.deadline(READ))
+        if machine in machines:
+            cloned.append(f"{machines[machine]} and {node.name} have the same machine id")
+        machines.setdefault(machine, node.name)
+    if others:  # of the nodes that were meant nothing was seen
+        return cant_tell("; ".join(others))
+    return no("; ".join(cloned)) if cloned else yes("each calls itself by its name, and has a machine id of its own")
+
+
 def _quorate(observer: Observer) -> Answer:
     return quorum_whole().ask(observer)
 
@@ -78,8 +97,9 @@ def _lrms(observer: Observer) -> Answer:
         lrm = view.manager.lrms.get(name)
         if lrm is None or not (lrm.guarded or lrm.state == "wait_for_agent_lock") or lrm.mode != "active":
             bad.append(f"{name} {lrm.state}/{lrm.mode}" if lrm else f"{name} unknown")
-        elif view.manager.timestamp - lrm.timestamp > FRESH:
-            bad.append(f"{name} silent for {view.manager.timestamp - lrm.timestamp} s")
+        elif not view.manager.fresh(name):
+            age = view.manager.timestamp - lrm.timestamp
+            bad.append(f"{name} silent for {age} s" if age > 0 else f"{name} stamps {-age} s ahead of the master")
         elif not lrm.guarded and name in busy:  # after a fence its lock is another's for two minutes
             bad.append(f"{name} has services and no lock, so no watchdog guards them ({lrm.state})")
     return no(", ".join(bad)) if bad else yes("every LRM is active or idle, with a fresh stamp")
@@ -121,17 +141,27 @@ def _watchdog(observer: Observer) -> Answer:
 
 
 def _clocks(observer: Observer) -> Answer:
-    worst, who = 0.0, ""
+    wrong, unsure = [], []
     for node in observer.site.nodes:
         offset = node.clock_offset(observer.site.clock.deadline(READ))
-        if abs(offset.offset) - offset.error > worst:
-            worst, who = abs(offset.offset) - offset.error, node.name
-    # what is left after the error of asking is a real difference
-    return no(f"{who} differs by {worst:.1f} s") if worst > CLOCK else yes(f"within {CLOCK:g} s of ours")
+        # what is left after the error of asking is a real difference
+        if abs(offset.offset) - offset.error > CLOCK:
+            wrong.append(f"{node.name} differs by {abs(offset.offset) - offset.error:.1f} s")
+        elif offset.error > CLOCK:
+            unsure.append(f"{node.name} took {2 * offset.error:.1f} s to say its time")
+    if wrong or unsure:
+        return no("; ".join(wrong)) if wrong else cant_tell("; ".join(unsure))
+    return yes(f"within {CLOCK:g} s of ours")
 
 
 CHECKS = (
     Check("nodes-named", "The inventory names exactly this cluster's nodes", "complete `nodes:`", _cluster_is_named),
+    Check(
+        "themselves",
+        "Each node is the machine that the inventory means",
+        "compare `nodes:` with `hostname` and /etc/machine-id there",
+        _themselves,
+    ),
     Check("quorate", "Every node calls the cluster quorate and whole", "repair membership: `pvecm status`", _quorate),
     Check("master", "There is a live CRM master", "`ha-manager status`; restart pve-ha-crm where it hangs", _master),
     Check("lrms", "Every LRM is alive", "`ha-manager status`; leave maintenance, restart pve-ha-lrm", _lrms),

@@ -36,7 +36,7 @@ SCHEMA: Final = 1
 FIRST: Final = "0" * 64
 """What ``prev`` says in the first line."""
 
-_KEYS: Final = frozenset({"data", "kind", "mono", "prev", "schema", "seq", "test", "utc"})
+_KEYS: Final = frozenset({"data", "kind", "mono", "prev", "schema", "seq", "sum", "test", "utc"})
 _HEX: Final = re.compile(r"[0-9a-f]{64}\Z", re.ASCII)
 _UTC: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z\Z", re.ASCII)
 
@@ -305,17 +305,17 @@ def _line(path: Path, number: int, encoded: bytes) -> Line:
         value = json.loads(encoded.decode("utf-8"), parse_constant=_no_constant)
     except (UnicodeDecodeError, ValueError, RecursionError) as error:
         _refuse(path, number, f"no JSON: {error}")
-    if not isinstance(value, dict) or value.keys() - {"sum"} != _KEYS:
+    if not isinstance(value, dict) or value.keys() != _KEYS:
         _refuse(path, number, "not the keys of a journal line")
     if value["schema"] != SCHEMA or type(value["schema"]) is not int:
         _refuse(path, number, f"schema {value['schema']!r} is not known here (this version reads {SCHEMA})")
     wrong = _wrong_type(value)
     if wrong:
         _refuse(path, number, f"{wrong}: not what a journal line carries")
-    said = value.pop("sum", None)
-    if said is not None and said != digest(_again(path, number, value)):
+    said = value.pop("sum")
+    if said != digest(_again(path, number, value)):
         _refuse(path, number, "the line was changed: its sum does not fit")
-    if encoded != _again(path, number, value if said is None else value | {"sum": said}):
+    if encoded != _again(path, number, value | {"sum": said}):
         _refuse(path, number, "the line is not in canonical form")
     return Line(**value)
 

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from pytest_pveha.errors import SiteBusy, UsageError
 from pytest_pveha.record.openings import state_home
+from pytest_pveha.record.private import private_directory
 
 
 class Lease:
@@ -22,7 +23,7 @@ class Lease:
     def take(self, *, wait: bool = False) -> None:
         """The site is ours. SiteBusy (at once, unless ``wait``) while another process holds it."""
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            private_directory(self._path.parent)
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise UsageError(f"{self._path}: cannot be made ({error.strerror}); set PVEHA_STATE") from error
@@ -39,7 +40,7 @@ class Lease:
 
     def ask_to_stop(self, why: str) -> None:
         """Whoever holds the site ends its campaign, healing first."""
-        self._stop.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        private_directory(self._stop.parent)
         self._stop.write_text(f"{why}\n")
 
     def stop_asked(self) -> str | None:

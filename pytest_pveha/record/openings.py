@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from pytest_pveha.errors import EvidenceError
 from pytest_pveha.record.journal import Line
+from pytest_pveha.record.private import private_directory
 
 _STATES: Final = {
     "fault.inject": "injected",
@@ -81,7 +82,7 @@ class OpenRuns:
         entry = self._entry(run_dir)
         fresh = entry.with_suffix(".new")
         try:
-            self.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+            private_directory(self.state_dir)
             descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                 json.dump({"run_dir": str(run_dir.resolve())}, file)
@@ -138,7 +139,7 @@ def _run_dir(entry: Path) -> Path:
     try:
         value = json.loads(entry.read_text(encoding="utf-8"))
         return Path(value["run_dir"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise EvidenceError(
             f"{entry}: cannot be read ({error}); it names a run that may have left something broken: "
             "look for it under reports/, heal it, then remove this file"

@@ -50,6 +50,8 @@ def render(verdict: Mapping[str, Any], timelines: Sequence[TestTimeline], enviro
     loader = Environment(
         loader=FileSystemLoader(Path(__file__).with_name("templates")),
         autoescape=True,
+        # whatever the template writes, from wherever in the journal it comes
+        finalize=lambda value: words.clean(value) if type(value) is str else value,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

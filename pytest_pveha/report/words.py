@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from pytest_pveha.errors import printable
+
 MEANING = {
     "accepted": "Everything that was selected and in scope met its objectives.",
     "rejected": "The cluster was seen to miss something it must do.",
@@ -32,7 +34,7 @@ def clean(data: Any) -> Any:
     What a site calls its guests is data, and must not move a terminal's cursor or turn a line around.
     """
     if isinstance(data, str):
-        return "".join(char if char.isprintable() or char == "\n" else ascii(char)[1:-1] for char in data)
+        return printable(data)
     if isinstance(data, Mapping):
         return {clean(key): clean(value) for key, value in data.items()}
     if isinstance(data, (list, tuple)):

@@ -142,7 +142,8 @@ class Campaign:
         self.id = secrets.token_hex(4)
         stamp = real.iso()[:19].replace("-", "").replace(":", "")
         self.folder = self._reports / self.declared.name / f"{stamp}Z-{self.id}"
-        self.folder.mkdir(parents=True, mode=0o700)
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(mode=0o700)
         (self.folder / "raw").mkdir(mode=0o700)
         self._journal = Journal(self.folder / "journal.jsonl", self.clock)
         self.keeping = Keeping(self.site, self.id)

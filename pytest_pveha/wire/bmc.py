@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from pytest_pveha.clock import Instant
@@ -29,7 +29,7 @@ class NodeCommands:
 
     on: tuple[tuple[str, ...], ...]
     status: tuple[tuple[str, ...], ...]
-    secret: str
+    secret: str = field(repr=False)
     """What must lie in the file that they read, for root alone."""
 
 

@@ -21,7 +21,7 @@ import urllib3.connection
 import urllib3.connectionpool
 import urllib3.exceptions
 
-from pytest_pveha.errors import ProtocolError, TimedOut
+from pytest_pveha.errors import ProtocolError, TimedOut, printable
 from pytest_pveha.wire import redaction
 from pytest_pveha.wire.tcp import Address, Hold
 from pytest_pveha.wire.tls import Trust, open_tls
@@ -152,14 +152,17 @@ def root(error: BaseException) -> BaseException:
     return last
 
 
-def protocol_error(who: str, path: str, cause: BaseException) -> ProtocolError | None:
-    """The ProtocolError that a library's ``root`` error means, or None if it means something else."""
+def protocol_error(who: str, path: str, error: BaseException) -> ProtocolError | None:
+    """The ProtocolError that a library's error means, by what lies beneath it, or None if it means something else."""
+    cause = root(error)
     if isinstance(cause, IncompleteRead | urllib3.exceptions.IncompleteRead):
         return ProtocolError(f"{who} cut its answer to {path} off: {cause}")
     if hung_up(cause) or isinstance(cause, TimedOut):
         return None
-    if isinstance(cause, HTTPException | urllib3.exceptions.HTTPError | ssl.SSLError | requests.RequestException):
-        what = f"{type(cause).__name__}: {redaction.scrub(str(cause))[:200]}"
+    strange = HTTPException | urllib3.exceptions.HTTPError | ssl.SSLError | requests.RequestException
+    if isinstance(cause, strange) or (not isinstance(cause, OSError) and isinstance(error, strange)):
+        text = " ".join(redaction.scrub(str(cause)).split())
+        what = f"{type(cause).__name__}: {printable(text)[:200]}"
         return ProtocolError(f"{who} answered something that is not HTTP as we know it ({what})")
     return None
 

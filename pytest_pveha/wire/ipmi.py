@@ -29,6 +29,7 @@ from pytest_pveha.errors import AuthRefused, ProtocolError, SiteError, TimedOut,
 from pytest_pveha.wire.bmc import BmcAccess, NodeCommands, PowerCommand, PowerReading, SelEntry
 from pytest_pveha.wire.ipmi_cipher import cipher_zero_opens
 from pytest_pveha.wire.ipmi_sel import FIRST, LAST, MOST_ENTRIES, RECORD_LENGTH, decoded
+from pytest_pveha.wire.redaction import Hidden
 
 _log = logging.getLogger(__name__)
 
@@ -124,7 +125,10 @@ class _Child:
                 raise _Died
             self._pending += chunk
         line, _, self._pending = self._pending.partition(b"\n")
-        answer: dict[str, Any] = json.loads(line)
+        try:
+            answer: dict[str, Any] = json.loads(line)
+        except ValueError:  # somebody else wrote into its pipe
+            raise _Died from None
         if not answer["ok"]:
             raise _Refused(answer["kind"], answer["text"])
         return answer
@@ -276,7 +280,9 @@ class IpmiBmc:
             return tuple(("ipmitool", *where, *how, "-C", str(cipher), *words) for cipher in ciphers)
 
         return NodeCommands(
-            on=typed("chassis", "power", "on"), status=typed("chassis", "power", "status"), secret=self._password()
+            on=typed("chassis", "power", "on"),
+            status=typed("chassis", "power", "status"),
+            secret=Hidden(self._password()),
         )
 
     def power_state(self, deadline: Deadline) -> PowerReading:
@@ -414,7 +420,7 @@ class IpmiBmc:
             address=self._address,
             port=self._port,
             user=self._user,
-            password=self._password(),
+            password=Hidden(self._password()),
             privilege=_PRIVILEGES[self._privilege],
             cipher=self._cipher,
         )
@@ -451,22 +457,24 @@ class IpmiBmc:
 
     def _tool(self, call: _Call, *words: str) -> str:
         """What ipmitool prints; run again while the BMC gives no answer, unless a power command may have been sent."""
-        argv = ["ipmitool", "-v", "-I", "lanplus", "-H", self._address, "-p", str(self._port), "-U", self._user, "-E"]
+        argv = ["ipmitool", "-v", "-I", "lanplus", "-H", self._address, "-p", str(self._port), "-U", self._user]
         argv += ["-L", self._privilege, "-C", str(3 if self._cipher is None else self._cipher), "-N", "1", "-R", "1"]
         env = {"PATH": os.environ.get("PATH", os.defpath), "HOME": "/", "LC_ALL": "C"}
         while True:
             if call.aborted:
                 raise _Died
             try:
-                process = subprocess.Popen(
-                    [*argv, *words],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE,
-                    env={**env, "IPMI_PASSWORD": self._password()},
-                    text=True,
-                    errors="replace",
-                )
+                with _in_memory(self._password()) as secret:
+                    process = subprocess.Popen(
+                        [*argv, "-f", f"/proc/self/fd/{secret}", *words],
+                        stdin=subprocess.DEVNULL,
+                        stdout=subprocess.PIPE,
+                        stderr=subprocess.PIPE,
+                        pass_fds=[secret],
+                        env=env,
+                        text=True,
+                        errors="replace",
+                    )
             except OSError as error:
                 raise _Refused("start", f"ipmitool cannot be started ({error.strerror})") from None
             with process:
@@ -577,6 +585,17 @@ class IpmiBmc:
                 return ProtocolError(
                     f"{where} gave an answer that is not IPMI 2.0 as we know it ({refusal.text}){self._after(call)}"
                 )
+
+
+@contextmanager
+def _in_memory(secret: str) -> Iterator[int]:
+    """A descriptor of a file that lies on no disk and has no name: neither arguments nor environment show it."""
+    descriptor = os.memfd_create("pveha")
+    try:
+        os.write(descriptor, secret.encode() + b"\n")
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _start() -> _Child:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from itertools import chain
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import quote
 
 import requests
@@ -31,8 +31,12 @@ with warnings.catch_warnings():  # importing the backend switches urllib3's warn
     from proxmoxer.backends.https import Backend, ProxmoxHTTPApiTokenAuth
     from proxmoxer.core import ProxmoxResource, ResourceException
 
-LARGEST_REPLY = 64 * 1024 * 1024
-"""Bytes of one reply that we are ready to hold."""
+LARGEST_REPLY = 16 * 1024 * 1024
+"""Bytes of one reply that we are ready to hold: twenty times what a cluster of a thousand guests says. Python's objects
+take as much as twenty times the text."""
+
+_LONGEST_TEXT = 1000
+"""Characters of an error's text that go into a message."""
 
 TRY_SECONDS = 5.0
 """The longest one endpoint is waited for while another one could be asked."""
@@ -329,6 +333,12 @@ class _TokenAuth(ProxmoxHTTPApiTokenAuth):  # type: ignore[misc]
         self._token = token
         super().__init__(token.user, token.name, None, timeout=BACKSTOP, verify_ssl=True, service="PVE")
 
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        # the frames of requests, urllib3 and http.client hold the headers, and pytest may show those with -l
+        super().__call__(request)
+        request.headers["Authorization"] = redaction.Hidden(request.headers["Authorization"])
+        return request
+
     @property
     def token_value(self) -> str:
         return self._token.value()
@@ -349,7 +359,7 @@ class _Serializer:
 
     def loads(self, response: requests.Response) -> Any:
         try:
-            body = json.loads(response.content)
+            body = _decoded(response.content)
         except ValueError:
             raise self._no_reply(response, "not JSON") from None
         if not isinstance(body, dict):
@@ -360,7 +370,7 @@ class _Serializer:
 
     def loads_errors(self, response: requests.Response) -> dict[str, Any]:
         try:
-            body = json.loads(response.content)
+            body = _decoded(response.content)
         except ValueError:
             return {"html": True} if looks_like_page(response) else {}
         return body if isinstance(body, dict) else {}
@@ -373,6 +383,18 @@ class _Serializer:
             f"{begins!r}. Is another web server or a reverse proxy listening there?",
             status=response.status_code,
         )
+
+
+def _decoded(content: bytes) -> Any:
+    """The JSON. ValueError also where it is nested without end, or has a NaN, which Perl's encoder never writes."""
+
+    def refuse(name: str) -> NoReturn:
+        raise ValueError(name)
+
+    try:
+        return json.loads(content, parse_constant=refuse)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 class _Door:
@@ -432,9 +454,9 @@ class _Line(Line):
             return error.with_traceback(None)
         if isinstance(error, TimedOut):
             return _Gone(f"{who} did not answer within the deadline")
-        cause = root(error)
-        if told := protocol_error(who, path, cause):
+        if told := protocol_error(who, path, error):
             return told
+        cause = root(error)
         if hung_up(cause):
             return (
                 _Reset(f"{who} closed the connection without an answer")
@@ -482,7 +504,7 @@ def _words(phrase: str | None, body: Mapping[str, Any]) -> str:
         words.append("; ".join(f"{key}: {str(text).strip()}" for key, text in sorted(errors.items())))
     elif errors:
         words.append(str(errors))
-    return " - ".join(word for word in words if word)
+    return " - ".join(word for word in words if word)[:_LONGEST_TEXT]
 
 
 def _plain(value: Any) -> Any:

@@ -38,6 +38,29 @@ _CREDENTIALS = (
     re.compile(r"(\b(?:password|otp|CSRFPreventionToken)=)[^\s&'\",}]+", re.I),
 )
 
+
+class Hidden(str):
+    """A secret on its way through a library: it is what it is, and shows as *** in a traceback's local variables."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return repr(BLANK)
+
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> HiddenBytes:
+        """Its bytes, which show as little."""
+        return HiddenBytes(super().encode(encoding, errors))
+
+
+class HiddenBytes(bytes):
+    """The same for bytes."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return repr(BLANK.encode())
+
+
 _lock = threading.Lock()
 _hidden: tuple[str, ...] = ()
 

@@ -211,10 +211,11 @@ class _Login(AuthBase):
         """The line of a curl configuration file that logs in so."""
         assert self._basic is not None
         both = base64.b64decode(self._basic).decode().replace("\\", "\\\\").replace('"', '\\"')
-        return f'user = "{both}"\n'
+        return redaction.Hidden(f'user = "{both}"\n')
 
     def __call__(self, r: requests.PreparedRequest) -> requests.PreparedRequest:
-        r.headers["Authorization"] = f"Basic {self._basic}"
+        # the frames of requests, urllib3 and http.client hold the headers, and pytest may show those with -l
+        r.headers["Authorization"] = redaction.Hidden(f"Basic {self._basic}")
         return r
 
     def __repr__(self) -> str:
@@ -598,9 +599,9 @@ class _Service:
             raise error
         # sushy keeps the cause of its own ConnectionError as context only
         wrapped = error.__context__ if isinstance(error, exceptions.ConnectionError) else None
-        cause = root(wrapped or error)
-        if told := protocol_error(who, "the request", cause):
+        if told := protocol_error(who, "the request", wrapped or error):
             return ProtocolError(f"{told}{after}")
+        cause = root(wrapped or error)
         if isinstance(cause, OSError):
             return Unreachable(f"{who}: {reason(cause)}; is Redfish (HTTPS) switched on in it?{after}")
         raise error

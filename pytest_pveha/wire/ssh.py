@@ -12,10 +12,12 @@ import logging
 import select
 import shlex
 import socket
+import stat
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NewType
 
 import paramiko
 from paramiko.hostkeys import HostKeyEntry, HostKeys, InvalidHostKey
@@ -37,6 +39,9 @@ KEPT_OFF = (
     "(PerSourcePenalties in its sshd_config): wait ten minutes, or exempt this machine there"
 )
 """Since OpenSSH 9.8: sshd says "Not allowed at this time" and hangs up (captured from OpenSSH 10.0p2, Debian 13)."""
+ShellLine = NewType("ShellLine", str)
+"""A shell command in which every value was quoted: made by ``quote``, and by what joins such lines (handles/shell.py).
+"""
 
 _LOG = "pytest_pveha.wire.ssh.transport"
 _CHUNK = 256 * 1024
@@ -85,9 +90,9 @@ class CommandResult:
     answered_at: Instant
 
 
-def quote(*words: str | int) -> str:
+def quote(*words: str | int | Path) -> ShellLine:
     """The shell command of these words, each quoted. The one place where a value becomes part of a command."""
-    return " ".join(shlex.quote(str(word)) for word in words)
+    return ShellLine(" ".join(shlex.quote(str(word)) for word in words))
 
 
 class Ssh:
@@ -379,11 +384,20 @@ def _authenticate(transport: paramiko.Transport, target: SshTarget) -> None:
 
 def _private_key(path: Path) -> paramiko.PKey:
     try:
+        mode = stat.S_IMODE(path.expanduser().stat().st_mode)
+    except OSError as error:
+        raise UsageError(f"{path}: the SSH key cannot be read: {error.strerror}") from None
+    if mode & 0o077:
+        raise UsageError(
+            f"{path}: the SSH key may be read by others (mode {mode:04o}), who could log in to the nodes with it; "
+            f"type: chmod 600 {quote(path)}, or make a new key if anyone may have copied it"
+        )
+    try:
         return paramiko.PKey.from_path(path.expanduser())
     except OSError as error:
         raise UsageError(f"{path}: the SSH key cannot be read: {error.strerror}") from None
     except (paramiko.PasswordRequiredException, TypeError):  # the latter is how the crypto library asks for one
-        raise UsageError(f"{path}: the SSH key has a passphrase; load it in the agent and say `agent: true`") from None
+        raise UsageError(f"{path}: the SSH key has a passphrase; load it in the agent, and name no key_file") from None
     except Exception as error:  # paramiko lets its parsers' own errors through
         raise UsageError(f"{path}: no SSH private key that we understand ({type(error).__name__})") from None
 
@@ -504,4 +518,4 @@ def _quieten() -> None:
     logging.getLogger(_LOG).addFilter(_demote)
 
 
-__all__ = ["CommandResult", "Ssh", "SshTarget", "quote"]
+__all__ = ["CommandResult", "ShellLine", "Ssh", "SshTarget", "quote"]

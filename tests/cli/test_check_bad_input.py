@@ -148,11 +148,11 @@ def test_wrong_bmc_password(realish: Realish, tmp_path: Path) -> None:
 def test_another_machines_bmc(realish: Realish, tmp_path: Path) -> None:
     """A BMC with another MAC than the inventory's may be another machine's: its power must never be cut."""
     described = realish.describe()
-    described["nodes"]["pve1"]["bmc"]["identity"] = {"mac": "02:00:00:00:00:02"}
+    described["nodes"]["pve1"]["bmc"]["identity"] = {"mac": "02:00:00:00:00:0a"}
     described["nodes"]["pve2"]["bmc"]["identity"] = {"mac": "02:00:00:00:00:02"}
     (line,) = refused(realish.check(described, tmp_path))
     assert line.startswith("NO          BMC of pve1: the BMC reached is not pve1's own: MAC address")
-    assert "the BMC says 02:00:00:00:00:01, pve1 has 02:00:00:00:00:02" in line
+    assert "the BMC says 02:00:00:00:00:01, pve1 has 02:00:00:00:00:0a" in line
 
 
 def test_guid_in_either_byte_order(realish: Realish, tmp_path: Path) -> None:

@@ -45,8 +45,15 @@ def made_ca(name: str = "Test CA") -> tuple[x509.Certificate, ec.EllipticCurvePr
 class Site:
     """A CA, a server certificate for 127.0.0.1, and the context to serve with it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, days: tuple[int, int] | None = None) -> None:
+        """``days``: from and to when the certificate is valid, from today; otherwise as long as the CA."""
         ca, ca_key = made_ca()
+        today = datetime.datetime.now(datetime.UTC)
+        begins, ends = (
+            (ca.not_valid_before_utc, ca.not_valid_after_utc)
+            if days is None
+            else (today + datetime.timedelta(days=days[0]), today + datetime.timedelta(days=days[1]))
+        )
         key = ec.generate_private_key(ec.SECP256R1())
         leaf = (
             x509.CertificateBuilder()
@@ -54,8 +61,8 @@ class Site:
             .issuer_name(ca.subject)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(ca.not_valid_before_utc)
-            .not_valid_after(ca.not_valid_after_utc)
+            .not_valid_before(begins)
+            .not_valid_after(ends)
             .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
             .sign(ca_key, hashes.SHA256())
         )
@@ -78,12 +85,12 @@ class Site:
 class Server:
     """One endpoint on loopback that gives scripted answers, in order; the last one for ever."""
 
-    def __init__(self, site: Site, *answers: Answer) -> None:
+    def __init__(self, site: Site, *answers: Answer, port: int = 0) -> None:
         self._context = site.context
         self._answers = list(answers)
         self.requests: list[tuple[str, dict[str, str], bytes]] = []
         self.connections = 0
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(("127.0.0.1", port))
         self.port: int = self._listener.getsockname()[1]
         self._open: list[socket.socket] = []
         threading.Thread(target=self._accept, daemon=True).start()

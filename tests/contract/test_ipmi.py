@@ -512,13 +512,15 @@ def test_ipmitool_sends_a_command_once(bench: Bench, monkeypatch: pytest.MonkeyP
 def test_ipmitool_does_not_show_the_password(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """ipmitool gets the password by its environment and never as an argument."""
+    """ipmitool gets the password by a file without a name, never as an argument or in its environment."""
     caplog.set_level(logging.DEBUG)
     argvs: list[list[str]] = []
+    environments: list[object] = []
     real = subprocess.Popen
 
     def recording(argv: list[str], **more: object) -> object:
         argvs.append(argv)
+        environments.append(more["env"])
         return real(argv, **more)  # type: ignore[call-overload]
 
     def broken() -> ipmi._Child:
@@ -530,3 +532,4 @@ def test_ipmitool_does_not_show_the_password(
         bmc.power_state(LiveClock().deadline(AMPLE))
     assert len(argvs) == 1
     assert PASSWORD not in " ".join(argvs[0]) + caplog.text
+    assert PASSWORD not in str(environments)

@@ -9,7 +9,7 @@ import ssl
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -507,3 +507,170 @@ def test_close_is_no_end(bench: Bench) -> None:
     api.close()
     api.get("/version", deadline=bench.within())
     assert server.connections == 2
+
+
+# hostile
+
+
+def chunked(chunks: Callable[[], Iterator[bytes]]) -> Callable[[socket.socket], None]:
+    """An answer without a length, in chunks, until the client has had enough."""
+
+    def send(sock: socket.socket) -> None:
+        sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")
+        with contextlib.suppress(OSError):
+            for chunk in chunks():
+                sock.sendall(f"{len(chunk):x}\r\n".encode() + chunk + b"\r\n")
+
+    return send
+
+
+def endless(line: bytes, head: bytes = b"HTTP/1.1 200 OK\r\n") -> Callable[[socket.socket], None]:
+    """The same line for ever, where headers belong."""
+
+    def send(sock: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            sock.sendall(head)
+            while True:
+                sock.sendall(line)
+
+    return send
+
+
+def and_close(answer: bytes) -> Callable[[socket.socket], None]:
+    """That answer, and the end of the connection."""
+
+    def send(sock: socket.socket) -> None:
+        sock.sendall(answer)
+        sock.close()
+
+    return send
+
+
+def hundred_megabytes() -> Iterator[bytes]:
+    yield b'{"data": "'
+    for _ in range(100):
+        yield b"x" * (1 << 20)
+    yield b'"}'
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (reply("200 OK", b'{"data":' + b"[" * 100_000 + b"]" * 100_000 + b"}"), "no PVE reply"),
+        (reply("200 OK", b'{"data":' + b'{"a":' * 100_000 + b"1" + b"}" * 100_000 + b"}"), "no PVE reply"),
+        (reply("500 x", b"[" * 100_000), "500 x"),
+        (reply("200 OK", b'{"data": NaN}'), "no PVE reply"),
+        (reply("200 OK", b'{"data": -Infinity}'), "no PVE reply"),
+        (reply("200 OK", b'{"data": ' + b"9" * 100_000 + b"}"), "no PVE reply"),
+        (reply("200 OK", b'\xff\xfe{"data": 1}'), "no PVE reply"),
+        (reply("200 OK", b'{"data": 1} trailing'), "no PVE reply"),
+        (reply("200 OK", b"<html><script>alert(1)</script>", "text/html"), "Is another web server"),
+        (reply("200 OK", b"", "text/html"), "no PVE reply"),
+        (reply("302 Found", b"").replace(b"\r\n\r\n", b"\r\nLocation: https://evil.example/\r\n\r\n"), "redirects to"),
+        (chunked(hundred_megabytes), "answers more than"),
+        (endless(b"X-Padding: " + b"x" * 100 + b"\r\n"), "not HTTP as we know it"),
+        (endless(b"x" * 1000), "not HTTP as we know it"),
+        (endless(b"x" * 1000, b""), "not HTTP as we know it"),
+        (and_close(b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n{}"), None),
+        (and_close(b"HTTP/1.1 200 OK\r\nContent-Length: many\r\nConnection: close\r\n\r\n{}"), None),
+        (and_close(b"HTTP/1.1 99999 OK\r\n\r\n"), None),
+        (and_close(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"), None),
+        (and_close(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\nabcd"), None),
+        (and_close(b"SSH-2.0-OpenSSH_9.2\r\n"), None),
+        (and_close(b"\x00" * 1000 + b"\r\n"), None),
+    ],
+)
+def test_a_lying_server_is_refused_in_time(bench: Bench, answer: Answer, said: str | None) -> None:
+    """Nesting without end, NaN, 100 MB, endless headers and worse: a short SiteError, long before the deadline."""
+    server = bench.server(answer)
+    api = bench.api(server)
+    deadline = bench.within(30)
+    with pytest.raises(SiteError, match=said) as refused:
+        api.get("/cluster/status", deadline=deadline)
+    assert not deadline.expired()
+    assert len(str(refused.value)) < 500
+    assert str(refused.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        endless(b"HTTP/1.1 100 Continue\r\n\r\n", b""),
+        chunked(lambda: iter(lambda: time.sleep(0.02) or b" ", None)),  # type: ignore[arg-type, func-returns-value]
+        stall,
+        drip,
+    ],
+    ids=["continue-for-ever", "dripping-chunks", "stall", "drip"],
+)
+def test_a_reply_without_end_is_left_at_the_deadline(bench: Bench, answer: Answer) -> None:
+    """Whatever keeps coming, or does not, the deadline ends it."""
+    api = bench.api(bench.server(answer))
+    deadline = bench.within(1)
+    with pytest.raises(Unreachable, match="did not answer within the deadline"):
+        api.get("/cluster/status", deadline=deadline)
+    assert bench.clock.now().mono - deadline.mono < 5_000_000_000
+
+
+@pytest.mark.parametrize(
+    "text", ["\x1b[2J\x1b[31m", "\u202e", "<script>", "x" * 100_000, "a\rb", "PVEAPIToken=a!b=secret"]
+)
+def test_an_errors_text_is_data(bench: Bench, text: str) -> None:
+    """What an endpoint says of an error is spelled, shortened and without a credential in it."""
+    server = bench.server(reply("500 Internal Server Error", {"message": text, "errors": {text: text}}))
+    with pytest.raises(ProtocolError) as refused:
+        bench.api(server).get("/cluster/status", deadline=bench.within())
+    said = str(refused.value)
+    assert len(said) < 1500
+    assert said.replace("\n", "").isprintable()
+    assert "=secret" not in said
+
+
+@pytest.mark.parametrize("days", [(-400, -1), (400, 800)], ids=["expired", "not yet valid"])
+def test_a_certificate_out_of_its_time_is_refused(tmp_path: Path, days: tuple[int, int]) -> None:
+    """An expired certificate, or a controller whose clock is years off, is told as that, and nothing was sent."""
+    site = Site(tmp_path, days)
+    server = Server(site, data(1))
+    try:
+        api = PveApi(
+            [Endpoint("pve1", "127.0.0.1", server.port)],
+            TOKEN,
+            lambda: SECRET,
+            Trust(ca_file=site.ca_file),
+            LiveClock(),
+        )
+        with pytest.raises(AuthRefused, match=r"certificate of .*(expired|not yet valid)"):
+            api.get("/version", deadline=LiveClock().deadline(10))
+    finally:
+        server.close()
+    assert server.requests == []
+
+
+def test_a_certificate_for_another_host_is_refused(bench: Bench) -> None:
+    """The right CA's certificate for another name is another machine's."""
+    server = bench.server(data(1))
+    api = PveApi(
+        [Endpoint("pve1", "localhost", server.port)],
+        TOKEN,
+        lambda: SECRET,
+        Trust(ca_file=bench.site.ca_file),
+        bench.clock,
+    )
+    with pytest.raises(AuthRefused, match="Nothing was sent to it"):
+        api.get("/version", deadline=bench.within())
+    assert server.requests == []
+
+
+def test_a_certificate_that_changes_in_mid_run_is_refused(bench: Bench, tmp_path: Path) -> None:
+    """Another machine at the same address is noticed at its first connection, and nobody else is asked."""
+    first = bench.server(data(1))
+    api = bench.api(first)
+    assert api.get("/version", deadline=bench.within()).value == 1
+    port = first.port
+    first.close()
+    impostor = Server(Site(tmp_path), data(2), port=port)
+    try:
+        with pytest.raises(AuthRefused, match="is not the one in the inventory"):
+            api.get("/version", deadline=bench.within())
+    finally:
+        impostor.close()
+    assert impostor.requests == []

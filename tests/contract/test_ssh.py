@@ -22,7 +22,7 @@ from paramiko.hostkeys import HostKeys
 from testinfra.modules.service import SystemdService
 
 from pytest_pveha.clock import Deadline, LiveClock
-from pytest_pveha.errors import AuthRefused, ProtocolError, Unreachable, UsageError
+from pytest_pveha.errors import AuthRefused, ProtocolError, SiteError, Unreachable, UsageError
 from pytest_pveha.wire import ssh as ssh_module
 from pytest_pveha.wire.facts import host_on
 from pytest_pveha.wire.ssh import Ssh, SshTarget, quote
@@ -184,6 +184,7 @@ class Bench:
         self.folder = folder
         self.key = folder / "id"
         self.key.write_bytes(key.export_private_key())
+        self.key.chmod(0o600)
         self.server = Server(folder, key)
         self.clock = LiveClock()
         self.clients: list[Ssh] = []
@@ -400,6 +401,7 @@ def test_a_refused_key_is_told(bench: Bench, tmp_path: Path) -> None:
     """A key the server does not know is AuthRefused, with its fingerprint; no other key is tried."""
     stranger = asyncssh.generate_private_key("ssh-ed25519")
     (tmp_path / "stranger").write_bytes(stranger.export_private_key())
+    (tmp_path / "stranger").chmod(0o600)
     with pytest.raises(AuthRefused, match="refused us") as caught:
         bench.ssh(key=tmp_path / "stranger").run("true", deadline=bench.within())
     assert stranger.get_fingerprint() in str(caught.value)
@@ -412,7 +414,9 @@ def test_unusable_files_are_the_users_to_mend(bench: Bench, tmp_path: Path) -> N
     """A missing key, one with a passphrase, one that is none, and a broken known_hosts are told by name."""
     locked = tmp_path / "locked"
     locked.write_bytes(asyncssh.generate_private_key("ssh-ed25519").export_private_key(passphrase="x"))
+    locked.chmod(0o600)
     (tmp_path / "none").write_text("hello")
+    (tmp_path / "none").chmod(0o600)
     (tmp_path / "known").write_text(f"[127.0.0.1]:{bench.server.port} ssh-ed25519 AAAAx\n")
     for changed, said in (
         ({"key": tmp_path / "gone"}, "cannot be read"),
@@ -507,3 +511,88 @@ def test_testinfra_has_a_deadline(bench: Bench) -> None:
     host.run("true")
     with pytest.raises(Unreachable, match="deadline"):
         host.run("sleep 60")
+
+
+# hostile
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o644, 0o666, 0o620, 0o601])
+def test_a_key_that_others_may_read_is_refused(bench: Bench, mode: int) -> None:
+    """As ssh itself does; the message has the command that mends it, and nobody was contacted with the key."""
+    bench.key.chmod(mode)
+    with pytest.raises(UsageError, match=rf"mode {mode:04o}.*type: chmod 600 .*/id"):
+        bench.ssh().run("true", deadline=bench.within())
+    assert bench.server.logins == 0
+
+
+class Scripted:
+    """A port that says what it is told to, and then drips, stalls or hangs up."""
+
+    def __init__(self, *said: bytes, then: str = "stall") -> None:
+        self._said = said
+        self._then = then
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._ended = threading.Event()
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                sock, _ = self._listener.accept()
+                threading.Thread(target=self._answer, args=(sock,), daemon=True).start()
+
+    def _answer(self, sock: socket.socket) -> None:
+        with contextlib.suppress(OSError), sock:
+            for each in self._said:
+                sock.sendall(each)
+            while self._then == "drip" and not self._ended.wait(0.05):
+                sock.sendall(b"x")
+            while self._then == "flood" and not self._ended.is_set():
+                sock.sendall(os.urandom(65536))
+            if self._then == "stall":
+                self._ended.wait(30)
+
+    def close(self) -> None:
+        """It says no more."""
+        self._ended.set()
+        self._listener.close()
+
+
+@pytest.mark.parametrize("then", ["stall", "drip", "flood", "hang up"])
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"SSH-2.0-",
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"SSH-1.5-old\r\n",
+        b"SSH-2.0-\x1b[2J\xff\r\n",
+        b"SSH-2.0-x\r\n" + b"\xff\xff\xff\xff",  # a packet of 4 GiB
+        b"SSH-2.0-x\r\n" + b"\x00\x00\x00\x0c\x0a\x14" + b"\x00" * 10,  # a key exchange with nothing in it
+        b"<html>proxy</html>\n" * 50,
+        b"\n" * 100_000,
+        b"x" * 1_000_000,
+    ],
+    ids=lambda said: repr(said[:24]),
+)
+def test_a_lying_ssh_server_is_refused_in_time(bench: Bench, said: bytes, then: str) -> None:
+    """Half a banner, rubbish behind it, a packet of 4 GiB, and what never ends: a SiteError within the deadline."""
+    liar = Scripted(said, then=then)
+    deadline = bench.within(1)
+    try:
+        with pytest.raises(SiteError) as refused:
+            bench.ssh(port=liar.port).run("true", deadline=deadline)
+    finally:
+        liar.close()
+    assert bench.clock.now().mono - deadline.mono < 5_000_000_000
+    assert str(refused.value).isprintable()
+    assert len(str(refused.value)) < 600
+
+
+def test_output_that_drips_is_left_at_the_deadline(bench: Bench) -> None:
+    """A byte now and then is no sign of an end."""
+    deadline = bench.within(1)
+    with pytest.raises(Unreachable, match="deadline"):
+        bench.ssh().run("while :; do printf x; sleep 0.05; done", deadline=deadline)
+    assert bench.clock.now().mono - deadline.mono < 5_000_000_000

@@ -63,6 +63,29 @@ def no_bmc(described: Described, place: Path) -> None:
         del node["bmc"]
 
 
+def endpoints_exchanged(described: Described, place: Path) -> None:
+    described["cluster"]["api"]["endpoints"].reverse()
+
+
+def ssh_exchanged(described: Described, place: Path) -> None:
+    nodes = described["nodes"]
+    nodes["pve1"]["ssh"], nodes["pve2"]["ssh"] = nodes["pve2"]["ssh"], nodes["pve1"]["ssh"]
+
+
+def one_bmc_by_two_names(described: Described, place: Path) -> None:
+    nodes = described["nodes"]
+    for node in nodes.values():
+        node["bmc"] = {**nodes["pve1"]["bmc"]}
+    nodes["pve2"]["bmc"]["address"] = "localhost"
+    del nodes["pve3"]["bmc"]
+
+
+def other_certificate(described: Described, place: Path) -> None:
+    api = described["cluster"]["api"]
+    del api["ca_file"]
+    api["fingerprints"] = dict.fromkeys(api["endpoints"], ":".join(["AB"] * 32))
+
+
 def expired(described: Described, place: Path) -> None:
     day = datetime.now(UTC) - timedelta(days=1)
     described["consent"]["not_before"] = (day - timedelta(days=1)).isoformat()
@@ -89,6 +112,10 @@ def unlisted_guest(described: Described, place: Path) -> None:
         (changed_host_key, 6, "host key"),
         (wrong_bmc_password, 6, "password"),
         (no_bmc, 6, "has no BMC in the inventory"),
+        (endpoints_exchanged, 6, "another node answers"),
+        (ssh_exchanged, 6, "is a machine that calls itself pve"),
+        (one_bmc_by_two_names, 6, "one and the same BMC, by two names"),
+        (other_certificate, 6, "is not the one in the inventory"),
         (expired, 6, "it expired"),
         (other_nodes, 6, "node_digest"),
         (no_consent, 6, "consent"),

@@ -28,15 +28,16 @@ RESOURCES = [{"digest": "8c7d", "max_relocate": 1, "sid": "vm:101", "state": "st
 class Api:
     """Answers each path with what it was given; an error is raised."""
 
-    def __init__(self, answers: Mapping[str, Any]) -> None:
+    def __init__(self, answers: Mapping[str, Any], endpoint: str = "n1") -> None:
         self._answers = answers
+        self._endpoint = endpoint
 
     def get(self, path: str, **_: Any) -> Reply:
         now = LiveClock().now()
         value = self._answers[path]
         if isinstance(value, Exception):
             raise value
-        return Reply(value, "n1", now, now)
+        return Reply(value, self._endpoint, now, now)
 
 
 def cluster(**answers: Any) -> Cluster:
@@ -102,9 +103,12 @@ def test_who_answers_and_who_is_in_maintenance() -> None:
         {"type": "node", "name": "n1", "online": 1, "local": 0},
         {"type": "node", "name": "n2", "online": 1, "local": 1},
     ]
-    assert cluster(status=rows).membership(soon()).local == "n2"
+    api = Api({"/cluster/status": rows}, endpoint="n2")
+    assert Cluster(cast("PveApi", api)).membership(soon()).local == "n2"
     status = {
+        "quorum": {"node": "n1", "quorate": "1"},
         "manager_status": {
+            "timestamp": 1795335000,
             "node_status": {"n1": "online", "n2": "maintenance"},
             "node_request": {"n3": {"maintenance": 1}},
         },
@@ -146,5 +150,5 @@ def test_cephs_daemons_by_node() -> None:
     flags = [{"name": "noout", "value": 1}, {"name": "noin", "value": 0}]
     assert Ceph(cast("PveApi", Api({"/cluster/ceph/flags": flags}))).flags(soon()) == {"noout"}
     for path in ("/nodes/n3/ceph/osd", "/nodes/n3/ceph/mon"):
-        with pytest.raises(ProtocolError, match="not the shape of Ceph's daemons"):
+        with pytest.raises(ProtocolError, match=rf"^GET {path}.* expected "):
             Ceph(cast("PveApi", Api({**answers, path: None}))).daemons("n3", soon())

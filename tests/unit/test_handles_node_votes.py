@@ -67,7 +67,7 @@ def test_votes_quorum_and_flags(said: tuple[Any, ...], votes: Votes) -> None:
 
 def test_a_node_without_corosync_names_no_votes() -> None:
     """What it says instead is in the message."""
-    with pytest.raises(ProtocolError, match="names no votes: Cannot initialize CMAP service"):
+    with pytest.raises(ProtocolError, match="does not say the votes, each once: Cannot initialize CMAP service"):
         node(1, "", "Cannot initialize CMAP service").votes(soon())
 
 

@@ -23,8 +23,10 @@ BLANK = "00000000-0000-0000-0000-000000000000"
 class Board:
     """A node as far as its identity goes: what its BMC says, and what its system reads."""
 
-    def __init__(self, bmc: dict[str, str], declared: BmcIdentity, **read: str) -> None:
-        self.name = "pve1"
+    def __init__(self, bmc: dict[str, str], declared: BmcIdentity, name: str = "pve1", **read: str) -> None:
+        self.name = name
+        self.bmc_address: tuple[str, int] | None = None
+        self.bmc_system = ""
         self.bmc = self
         self.bmc_identity = declared
         self._told = bmc
@@ -46,14 +48,18 @@ class Board:
 class _Site:
     clock = LiveClock()
 
+    def __init__(self, nodes: tuple[Board, ...]) -> None:
+        self.nodes = nodes
+
 
 class _Eyes:
-    site = _Site()
+    def __init__(self, *nodes: Board) -> None:
+        self.site = _Site(nodes)
 
 
-def asked(bmc: dict[str, str], declared: BmcIdentity | None = None, **read: str) -> Any:
+def asked(bmc: dict[str, str], declared: BmcIdentity | None = None, *others: Board, **read: str) -> Any:
     board = Board(bmc, declared or BmcIdentity(), **read)
-    return own_bmc(cast("Observer", _Eyes()), cast("Node", board))
+    return own_bmc(cast("Observer", _Eyes(board, *others)), cast("Node", board))
 
 
 @pytest.mark.parametrize(
@@ -138,3 +144,44 @@ def test_our_address_on_the_way_there() -> None:
     """It follows from the routes, with nothing sent: to ourselves it is our own."""
     assert own_addresses([("127.0.0.1", 8006), ("127.0.0.2", 22)]) == {"127.0.0.1"}
     assert own_addresses([]) == frozenset()
+
+
+def test_an_identity_that_two_nodes_have_is_neithers() -> None:
+    """Boards with one GUID cannot be told apart by it, whether their systems read it or the inventory declares it."""
+    for twin in (
+        Board({}, BmcIdentity(), "pve2", guid=GUID),
+        Board({}, BmcIdentity(), "pve2", uuid=MIXED, guid=REVERSED),
+        Board({}, BmcIdentity(guid=GUID), "pve2"),
+    ):
+        answer = asked({"guid": GUID}, BmcIdentity(), twin, guid=GUID)
+        assert answer.verdict == "cant_tell"
+        assert "GUID: pve2 has the same" in answer.saw
+        assert asked({"guid": GUID}, BmcIdentity(confirmed_by="J. Doe"), twin, guid=GUID).verdict == "yes"
+
+
+def test_a_mac_of_its_own_outweighs_a_shared_guid() -> None:
+    """Vendors ship boards with one GUID; a MAC address is one board's."""
+    twin = Board({}, BmcIdentity(), "pve2", guid=GUID, mac="02:00:00:00:00:02")
+    told = {"guid": GUID, "mac": "02:00:00:00:00:01"}
+    assert asked(told, BmcIdentity(), twin, guid=GUID, mac="02:00:00:00:00:01").verdict == "yes"
+
+
+def test_one_bmc_by_two_names_is_refused() -> None:
+    """Two names that lead to one address are one BMC, even where somebody confirmed both by hand."""
+    one, other = (Board({}, BmcIdentity(confirmed_by="J. Doe"), name) for name in ("pve1", "pve2"))
+    one.bmc_address, other.bmc_address = ("127.0.0.1", 6230), ("localhost", 6230)
+    answer = own_bmc(cast("Observer", _Eyes(one, other)), cast("Node", one))
+    assert answer.verdict == "no"
+    assert "one and the same BMC" in answer.saw
+    other.bmc_address = ("localhost", 6231)
+    assert own_bmc(cast("Observer", _Eyes(one, other)), cast("Node", one)).verdict == "yes"
+
+
+def test_one_bmc_may_have_several_machines() -> None:
+    """A chassis controller serves several systems, told apart by their ids; the same id twice is one machine."""
+    one, other = (Board({}, BmcIdentity(confirmed_by="J. Doe"), name) for name in ("pve1", "pve2"))
+    one.bmc_address = other.bmc_address = ("127.0.0.1", 443)
+    one.bmc_system, other.bmc_system = "1", "2"
+    assert own_bmc(cast("Observer", _Eyes(one, other)), cast("Node", one)).verdict == "yes"
+    other.bmc_system = "1"
+    assert own_bmc(cast("Observer", _Eyes(one, other)), cast("Node", one)).verdict == "no"

@@ -138,6 +138,8 @@ CASES: dict[str, str | bytes] = {
     "node twice but for case": simulated("pve2: {}", "PVE1: {}"),
     "address twice": real("address: 192.0.2.12", "address: 192.0.2.11"),
     "BMC twice": real("198.51.100.12", "198.51.100.11"),
+    "BMC twice in another spelling": real("198.51.100.11", "bmc.example").replace("198.51.100.12", "BMC.example"),
+    "BMC identity twice": REAL.replace("password: env:BMC", 'password: env:BMC, identity: {mac: "02:00:00:00:00:01"}'),
     "guest twice": simulated("ct:102", "ct:101"),
     "guest name twice": (
         simulated('preferred_node: pve1}\n  - {id: "ct:102",', 'name: a}\n  - {id: "ct:102", name: a,')

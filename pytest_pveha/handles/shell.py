@@ -1,0 +1,33 @@
+"""Lines for a node's shell: quoted words, and lines of them joined. Nobody puts one together by hand."""
+
+from __future__ import annotations
+
+from pytest_pveha.wire.ssh import ShellLine, quote
+
+
+def into(line: ShellLine, path: str) -> ShellLine:
+    """The line, with what it prints going to that file."""
+    return ShellLine(f"{line} > {quote(path)}")
+
+
+def all_of(*lines: ShellLine) -> ShellLine:
+    """One line after the other, up to the first that fails."""
+    return ShellLine(" && ".join(lines))
+
+
+def one_of(*lines: ShellLine) -> ShellLine:
+    """One line after the other, up to the first that succeeds."""
+    return ShellLine(" || ".join(lines))
+
+
+def each_of(*lines: ShellLine) -> ShellLine:
+    """One line after the other, whatever comes of each."""
+    return ShellLine("; ".join(lines))
+
+
+def whatever_comes(line: ShellLine) -> ShellLine:
+    """The line, silent and good even where it fails."""
+    return ShellLine(f"{line} 2>/dev/null || true")
+
+
+__all__ = ["ShellLine", "all_of", "each_of", "into", "one_of", "quote", "whatever_comes"]
