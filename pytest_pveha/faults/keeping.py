@@ -245,7 +245,7 @@ def _remember(node: Node, site: Site, found: dict[str, Kept]) -> None:
             content = _json(node.disk.read(f"{STORE}/{run}/{name}", deadline))
             if name == ABOUT:
                 kept.about.update(content)
-            elif content:
+            elif isinstance(content.get("type"), str) and isinstance(content.get("params"), dict):
                 kept.plans[fault] = content
 
 

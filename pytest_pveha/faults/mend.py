@@ -86,6 +86,6 @@ def _found(lines: list[Line]) -> Snapshot | None:
         if line.kind == "snapshot" and line.data.get("as") == "found":
             try:
                 return Snapshot.from_json(line.data["site"])
-            except (KeyError, TypeError) as error:
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
                 raise EvidenceError(f"the snapshot in the journal cannot be used: {error}") from error
     return None

@@ -254,6 +254,15 @@ def test_a_listed_name_is_a_name(name: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "said", [b"", b"[]", b"{}", b'{"type": 1, "params": {}}', b'{"type": "power_cut", "params": []}']
+)
+def test_half_a_plan_is_none(said: bytes) -> None:
+    """A plan that no fault could be made of is as good as none: another node's copy counts."""
+    assert kept(PLAN) == {"1a2b3c4d": {"f1": json.loads(PLAN)}}
+    assert kept(said) == {"1a2b3c4d": {}}
+
+
+@pytest.mark.parametrize(
     "said",
     [
         b"", b"[]", b"null", b"{", b"[" * 100_000, HOLDER.replace(b"4711", b"1e400"), HOLDER.replace(b"4711", b"NaN"),
