@@ -14,8 +14,8 @@ from urllib.parse import quote
 
 from pytest_pveha.clock import SECOND, Clock, LiveClock
 from pytest_pveha.embedded import attach
-from pytest_pveha.errors import EvidenceError, SiteBusy
-from pytest_pveha.faults.keeping import Keeping, Kept, remembered
+from pytest_pveha.errors import EvidenceError, HealFailed, SiteBusy
+from pytest_pveha.faults.keeping import STORE, Keeping, Kept, remembered
 from pytest_pveha.faults.mend import mend, run_id
 from pytest_pveha.handles.cluster_lease import break_lease, lease_holder
 from pytest_pveha.handles.connect import connect
@@ -78,6 +78,12 @@ def _heal(
     if elsewhere:
         for kept in (each for run, each in sorted(remembered(site).items()) if run not in ours):
             _refuse_living(site, kept.run, ours)
+            if kept.unreadable:
+                raise HealFailed(
+                    f"the nodes remember run {kept.run} and what it broke ({', '.join(sorted(kept.unreadable))}), and no "
+                    f"copy of how to undo it can be read: look into {STORE}/{kept.run} there, put it right by hand, "
+                    f"then remove that folder on every node"
+                )
             if not kept.plans and "found" not in kept.about:  # a wish that it end, say: it broke nothing
                 Keeping(site, kept.run).clear()
                 tell(f"the nodes remember run {kept.run}, which broke nothing: what it left is removed")

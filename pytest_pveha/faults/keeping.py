@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pytest_pveha.clock import Deadline
@@ -214,6 +214,8 @@ class Kept:
     about: dict[str, Any]
     plans: dict[str, dict[str, Any]]
     """The plan of every fault that was not closed everywhere, by its name."""
+    unreadable: set[str] = field(default_factory=set)
+    """Faults of which no copy of the plan could be understood."""
 
 
 def remembered(site: Site) -> dict[str, Kept]:
@@ -247,6 +249,9 @@ def _remember(node: Node, site: Site, found: dict[str, Kept]) -> None:
                 kept.about.update(content)
             elif isinstance(content.get("type"), str) and isinstance(content.get("params"), dict):
                 kept.plans[fault] = content
+                kept.unreadable.discard(fault)
+            else:
+                kept.unreadable.add(fault)
 
 
 def ask_to_stop(site: Site, run: str, why: str) -> list[str]:

@@ -16,7 +16,7 @@ from whole_run import ROOT, Outcome, Place
 from pytest_pveha.clock import SECOND
 from pytest_pveha.embedded import attach, start
 from pytest_pveha.errors import SiteBusy
-from pytest_pveha.faults.keeping import Keeping, ask_to_stop, remembered
+from pytest_pveha.faults.keeping import STORE, Keeping, ask_to_stop, remembered
 from pytest_pveha.handles.cluster_lease import ClusterLease, break_lease, lease_holder
 from pytest_pveha.handles.connect import connect
 from pytest_pveha.handles.site import Site
@@ -139,6 +139,8 @@ def test_the_nodes_remember_a_run_and_its_faults(site: Site) -> None:
     assert set(found) == {"0a1b2c3d"}
     assert found["0a1b2c3d"].about["host"] == "here"
     assert found["0a1b2c3d"].plans["power-cut-1"]["params"] == {"node": "pve1"}
+    site.nodes["pve1"].disk.write(f"{STORE}/0a1b2c3d/partition-2.json", "{half a pl", site.clock.deadline(10))
+    assert remembered(site)["0a1b2c3d"].unreadable == {"partition-2"}
     keeping.clear()
     assert remembered(site) == {}
 
