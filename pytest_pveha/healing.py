@@ -80,8 +80,8 @@ def _heal(
             _refuse_living(site, kept.run, ours)
             if kept.unreadable:
                 raise HealFailed(
-                    f"the nodes remember run {kept.run} and what it broke ({', '.join(sorted(kept.unreadable))}), and no "
-                    f"copy of how to undo it can be read: look into {STORE}/{kept.run} there, put it right by hand, "
+                    f"the nodes remember run {kept.run} and what it broke ({', '.join(sorted(kept.unreadable))}), and "
+                    f"no copy of how to undo it can be read: look into {STORE}/{kept.run} there, put it right by hand, "
                     f"then remove that folder on every node"
                 )
             if not kept.plans and "found" not in kept.about:  # a wish that it end, say: it broke nothing
