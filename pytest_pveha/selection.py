@@ -49,7 +49,8 @@ def targets(inventory: Inventory, scope: str, roles: Sequence[str]) -> dict[str,
     guests = [guest.id for guest in inventory.model.guests]
     if scope == "all":
         others = [f"other-{number}" for number in range(1, len(nodes))]
-        return {"victim": _roles(roles, others), "node": nodes, "guest": guests}
+        sides = minorities(len(nodes), others)
+        return {"victim": _roles(roles, others), "minority": sides, "node": nodes, "guest": guests}
     rooms: dict[str, str] = {}
     for name, block in inventory.model.nodes.items():
         rooms.setdefault(block.room or name, name)
@@ -59,9 +60,11 @@ def targets(inventory: Inventory, scope: str, roles: Sequence[str]) -> dict[str,
         tiers.setdefault(guest.tier, guest.id)
     if scope == "one-per-room":
         others = [f"other-{number}" for number in range(1, len(by_room))]
-        return {"victim": _roles(roles, others), "node": by_room, "guest": list(tiers.values())}
+        sides = minorities(len(nodes), others[:1])
+        return {"victim": _roles(roles, others), "minority": sides, "node": by_room, "guest": list(tiers.values())}
     return {
         "victim": _roles(roles, ["other-1"] if len(nodes) > 1 else []),
+        "minority": minorities(len(nodes), ["other-1"]),
         "node": nodes[:1],
         "guest": list(tiers.values()),
     }
@@ -74,10 +77,22 @@ def _roles(wanted: Iterable[str], others: list[str]) -> list[str]:
     return found
 
 
+def minorities(nodes: int, others: list[str]) -> list[str]:
+    """The sides that a cut can take off and leave quorum to the rest: single nodes, and one of each larger size."""
+    largest = (nodes - 1) // 2
+    larger = [side for size in range(2, largest + 1) for side in (f"crm-master+{size - 1}", f"others-{size}")]
+    return ["crm-master", *others, *larger] if largest else []
+
+
 def left_out(inventory: Inventory, scope: str) -> list[str]:
     """The targets that a scope passes over, in words."""
     whole, part = (targets(inventory, each, ROLES) for each in ("all", scope))
-    return [f"{name} {one}" for name in ("victim", "node", "guest") for one in whole[name] if one not in part[name]]
+    return [
+        f"{name} {one}"
+        for name in ("victim", "minority", "node", "guest")
+        for one in whole[name]
+        if one not in part[name]
+    ]
 
 
 def not_applicable(item: pytest.Item, inventory: Inventory) -> str | None:

@@ -79,7 +79,7 @@ class Partition:
         """Corosync itself counts no node of the other side, as every node says."""
         for side in (self.rest, self.cut_off):
             for name in side:
-                votes = observer.site.nodes[name].votes(observer.site.clock.deadline(READ))
+                votes = observer.votes(observer.site.nodes[name])
                 if votes.nodes is None:
                     return cant_tell(f"{name} does not say how many nodes it counts")
                 if votes.nodes > len(side):

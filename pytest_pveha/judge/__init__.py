@@ -4,20 +4,36 @@ from __future__ import annotations
 
 from pytest_pveha.judge.measures import (
     Measure,
+    both_quorate,
     collateral_resets,
     downtime,
+    fence_margin,
+    fences,
     lost_writes,
+    membership_changes,
     not_before_death,
+    overlaps,
+    quorum_losses,
     recovery_time,
+    sides_reset,
+    start_after_death,
     violations,
 )
 
 __all__ = [
     "Measure",
+    "both_quorate",
     "collateral_resets",
     "downtime",
+    "fence_margin",
+    "fences",
     "lost_writes",
+    "membership_changes",
     "not_before_death",
+    "overlaps",
+    "quorum_losses",
     "recovery_time",
+    "sides_reset",
+    "start_after_death",
     "violations",
 ]

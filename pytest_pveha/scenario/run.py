@@ -24,10 +24,11 @@ from pytest_pveha.judge import Measure, violations
 from pytest_pveha.observe.answer import Condition, Met, ask, wait_until
 from pytest_pveha.observe.audits import Scene, audit
 from pytest_pveha.observe.ha import quorum_whole
-from pytest_pveha.observe.observer import READ, Observer
+from pytest_pveha.observe.observer import READ, Observer, View
 from pytest_pveha.observe.sampler import Probe
 from pytest_pveha.observe.sampling import sampler
 from pytest_pveha.observe.snapshot import Snapshot
+from pytest_pveha.observe.witness import Witness
 from pytest_pveha.readiness.checks import Check
 from pytest_pveha.scenario.objectives import Objective
 
@@ -82,6 +83,7 @@ class Run:
         self._sampler = sampler(observer.site.clock, observer.write)
         self._faults = 0
         self._victims: set[str] = set()
+        self._witness: Witness | None = None
         observer.sampler = self._sampler
 
     @property
@@ -104,6 +106,12 @@ class Run:
                 nodes = [subject] if isinstance(subject, Node) else list(subject)
                 probes += [probe for node in nodes for probe in _node_probes(node)]
         self._sampler.watch(probes)
+
+    def witness(self, nodes: Nodes) -> None:
+        """From now on, until the test is over, each of these nodes is asked itself: its quorum, processes, boot id."""
+        self._witness = Witness(self._observer, nodes)
+        self._observer.witness = self._witness
+        self._observer.look()
 
     def expect(self, condition: Condition, *, within: str) -> None:
         """The condition holds within that time; NotMet when it was seen not to, CantTell when nothing was seen."""
@@ -264,7 +272,10 @@ class Run:
         finally:
             with self._clock.shielded():
                 self._sampler.stop()
+                if self._witness is not None:
+                    self._witness.stop()
             self._observer.sampler = None
+            self._observer.witness = _nobody_asks
 
 
 class Faults:
@@ -315,6 +326,10 @@ class Faults:
             lambda tag: Maintenance(node.name), Maintenance.kind, (node.name,), parse_duration(at_most)
         ):
             yield
+
+
+def _nobody_asks(view: View) -> None:
+    """No node is asked beside what the conditions ask."""
 
 
 def _guest_probes(guest: Guest) -> list[Probe]:
