@@ -132,6 +132,42 @@ def stranded(site: Site, guests: Guests, minority: Nodes) -> Stranded:
 
 
 @pytest.fixture
+def link(request: pytest.FixtureRequest) -> int:
+    """One corosync link by its number; a test each."""
+    return int(request.param)
+
+
+@pytest.fixture
+def halves(nodes: Nodes) -> tuple[Nodes, Nodes]:
+    """Two halves of the nodes: the rooms, where there are two of one size, else the first and the last nodes."""
+    rooms: dict[str, list[Node]] = {}
+    for node in nodes:
+        rooms.setdefault(node.room, []).append(node)
+    sizes = [len(room) for room in rooms.values()]
+    members = list(nodes)
+    one = next(iter(rooms.values())) if len(rooms) == 2 and len(set(sizes)) == 1 else members[: len(members) // 2]
+    return Nodes(one), nodes - one
+
+
+@pytest.fixture
+def too_many(site: Site, nodes: Nodes) -> Nodes:
+    """So many nodes that without them nobody has quorum: the CRM master, and then others."""
+    master = site.cluster.manager(site.clock.deadline(10)).master
+    names = sorted(nodes.names, key=lambda name: name != master)
+    return Nodes(nodes[name] for name in names[: len(names) // 2 + 1])
+
+
+@pytest.fixture
+def guarding(site: Site, nodes: Nodes) -> Nodes:
+    """The nodes whose LRM is active now: without quorum their watchdogs reset them. Skipped where there are none."""
+    lrms = site.cluster.manager(site.clock.deadline(10)).lrms
+    found = Nodes(node for node in nodes if node.name in lrms and lrms[node.name].guards)
+    if not found:
+        pytest.skip("not proven: no node guards guests, so none would be reset")
+    return found
+
+
+@pytest.fixture
 def ring(site: Site, pytestconfig: pytest.Config) -> Ring:
     """The times of corosync's membership, as they follow from the cluster's configuration."""
     members = len(site.cluster.votes(site.clock.deadline(10)))

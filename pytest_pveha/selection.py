@@ -47,10 +47,11 @@ def targets(inventory: Inventory, scope: str, roles: Sequence[str]) -> dict[str,
     """For each fixture that names a target, the ids it takes in that scope."""
     nodes = list(inventory.model.nodes)
     guests = [guest.id for guest in inventory.model.guests]
+    links = [str(link) for link in range(_links(inventory))]
     if scope == "all":
         others = [f"other-{number}" for number in range(1, len(nodes))]
         sides = minorities(len(nodes), others)
-        return {"victim": _roles(roles, others), "minority": sides, "node": nodes, "guest": guests}
+        return {"victim": _roles(roles, others), "minority": sides, "node": nodes, "guest": guests, "link": links}
     rooms: dict[str, str] = {}
     for name, block in inventory.model.nodes.items():
         rooms.setdefault(block.room or name, name)
@@ -61,12 +62,19 @@ def targets(inventory: Inventory, scope: str, roles: Sequence[str]) -> dict[str,
     if scope == "one-per-room":
         others = [f"other-{number}" for number in range(1, len(by_room))]
         sides = minorities(len(nodes), others[:1])
-        return {"victim": _roles(roles, others), "minority": sides, "node": by_room, "guest": list(tiers.values())}
+        return {
+            "victim": _roles(roles, others),
+            "minority": sides,
+            "node": by_room,
+            "guest": list(tiers.values()),
+            "link": links,
+        }
     return {
         "victim": _roles(roles, ["other-1"] if len(nodes) > 1 else []),
         "minority": minorities(len(nodes), ["other-1"]),
         "node": nodes[:1],
         "guest": list(tiers.values()),
+        "link": links,
     }
 
 
@@ -102,12 +110,23 @@ def not_applicable(item: pytest.Item, inventory: Inventory) -> str | None:
         count = needs.get("nodes")
         if count is not None and len(inventory.model.nodes) < count:
             return f"it needs {count} nodes, the inventory has {len(inventory.model.nodes)}"
+        if (links := needs.get("links")) is not None and _links(inventory) < links:
+            return f"it needs {links} corosync links, the inventory names {_links(inventory)}"
+        if needs.get("even") and len(inventory.model.nodes) % 2:
+            return f"it needs an even number of nodes, the inventory has {len(inventory.model.nodes)}"
         for block in ("ceph", "backup", "quorum_device", "replication"):
             if needs.get(block) and getattr(inventory.model, block) is None:
                 return f"the inventory has no {block} block"
     if "ceph" in getattr(item, "fixturenames", ()) and inventory.model.ceph is None:
         return "the inventory has no ceph block"
     return None
+
+
+def _links(inventory: Inventory) -> int:
+    """How many corosync links there are: the simulated site's, or those that ``networks`` names."""
+    if inventory.model.simulator is not None:
+        return inventory.model.simulator.links
+    return sum(str(name).startswith("corosync") for name in inventory.model.networks)
 
 
 def every_test(session: pytest.Session) -> Iterator[pytest.Item]:

@@ -76,7 +76,8 @@ class Sentinel:
     def _membership(self, view: View) -> None:
         if view.membership is None:
             return
-        lost = sorted(name for name in self.online - self.reach.nodes if view.membership.online.get(name) is False)
+        gone = {name for name in self.online if view.membership.online.get(name) is False}
+        lost = min((sorted(gone - side) for side in self.reach.sides or (self.reach.nodes,)), key=len)
         quorum = not view.membership.quorate and not self.reach.about_quorum
         if lost:
             raise HarmSeen(

@@ -34,6 +34,9 @@ UNHARMED = 40.0
 _TOLD = re.compile(r"^(?P<key>Nodes|Quorate|Expected votes|Total votes|Quorum|Flags):[ \t]+(?P<value>\S.*)$", re.M)
 _DEVICE = re.compile(r"^\s*0(?:x0+)?\s+(?P<votes>\d+)\s.*\bQdevice\b", re.M)
 _STATE = re.compile(r"^\s*State:\s+(?P<state>\S+)\s*$", re.M)
+_HOST = re.compile(r"^\s*QNetd host:\s+(?P<host>\S+):(?P<port>\d+)\s*$", re.M)
+_LINK = re.compile(r"^LINK ID (?P<link>\d+)")
+_PEER = re.compile(r"^\s*nodeid:\s*(?P<id>\d+):\s*(?P<state>\w+)\s*$")
 DENIED = "Permission denied"
 """What pmxcfs says to who writes without quorum (recorded on PVE 9.1.9)."""
 
@@ -97,6 +100,20 @@ def quorum(node: Node, deadline: Deadline) -> Quorum:
         raise ProtocolError(f"node {node.name}: `corosync-quorumtool -s` names no votes: {text}") from error
 
 
+def links(node: Node, deadline: Deadline) -> dict[int, dict[int, bool]]:
+    """The node's corosync links by number, and for each other node (by id) whether the link to it is up."""
+    said = node.command(deadline, "corosync-cfgtool", "-s")
+    found: dict[int, dict[int, bool]] = {}
+    for line in said.splitlines():
+        if head := _LINK.match(line):
+            peers = found.setdefault(int(head["link"]), {})
+        elif found and (peer := _PEER.match(line)) and peer["state"] != "localhost":
+            peers[int(peer["id"])] = peer["state"] == "connected"
+    if not found:
+        raise ProtocolError(f"node {node.name}: `corosync-cfgtool -s` names no link: {said.strip()[:200]}")
+    return found
+
+
 def device_state(node: Node, deadline: Deadline) -> str:
     """The node's line to its quorum device: ``Connected``, ``Connecting``, ``Disconnected`` …"""
     said = node.command(deadline, "corosync-qdevice-tool", "-s")
@@ -104,6 +121,15 @@ def device_state(node: Node, deadline: Deadline) -> str:
     if found is None:
         raise ProtocolError(f"node {node.name}: `corosync-qdevice-tool -s` names no state: {said.strip()[:200]}")
     return found["state"]
+
+
+def device_host(node: Node, deadline: Deadline) -> tuple[str, int]:
+    """Where the node's daemon looks for qnetd: host and port, as it says itself."""
+    said = node.command(deadline, "corosync-qdevice-tool", "-s")
+    found = _HOST.search(said)
+    if found is None:
+        raise ProtocolError(f"node {node.name}: `corosync-qdevice-tool -s` names no host: {said.strip()[:200]}")
+    return found["host"].strip("[]"), int(found["port"])
 
 
 def write_refused(node: Node, path: str, deadline: Deadline) -> str | None:

@@ -82,6 +82,10 @@ class Nodes:
         gone = {node.name for node in others}
         return Nodes(node for node in self if node.name not in gone)
 
+    def only(self, *members: Node) -> Nodes:
+        """Those of them alone."""
+        return Nodes(node for node in self if node in members)
+
     @property
     def names(self) -> tuple[str, ...]:
         """Their names."""

@@ -66,6 +66,7 @@ CAUSES: Final[Mapping[str, str]] = {
     "overlaps": "it ran on two nodes at the same time",
     "both_quorate": "both sides of the cut called themselves quorate for longer than a membership takes",
     "sides_reset": "nodes were reset on both sides of the cut",
+    "reset_after": "a node without quorum went on for too long",
     "fences": "a node was fenced that was not to be",
     "membership_changes": "the cluster lost members that it was to keep",
     "quorum_losses": "nodes lost quorum that were to keep it",
@@ -207,6 +208,7 @@ MEASURES: Final[Mapping[str, Callable[[TestFacts, str, Mapping[str, Any]], Measu
     "membership_changes": sides.membership_changes,
     "overlaps": sides.overlaps,
     "quorum_losses": sides.quorum_losses,
+    "reset_after": sides.reset_after,
     "sides_reset": sides.sides_reset,
     "start_after_death": sides.start_after_death,
 }

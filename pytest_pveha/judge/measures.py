@@ -89,6 +89,11 @@ def sides_reset(one: Iterable[HasName], other: Iterable[HasName]) -> Measure:
     return Measure("sides_reset", "count", params=_sides(one, other))
 
 
+def reset_after(nodes: Iterable[HasName]) -> Measure:
+    """Seconds from the cut to the death of the last of these nodes."""
+    return Measure("reset_after", "s", params=_nodes(nodes))
+
+
 def fences() -> Measure:
     """How many nodes the HA manager fenced."""
     return Measure("fences", "count")

@@ -193,6 +193,23 @@ def fence_margin(test: TestFacts, subject: str, params: Mapping[str, Any]) -> Me
     return Measured(seconds, seconds, seconds, "s")
 
 
+def reset_after(test: TestFacts, subject: str, params: Mapping[str, Any]) -> Measured:
+    """Seconds from the cut to the death of the last of the nodes.
+
+    Raises:
+        Inconclusive: no node was to die, or the death of one was not seen.
+    """
+    del subject
+    nodes = strings(params.get("nodes"))
+    if not nodes:
+        raise Inconclusive("the claim names no node that was to die")
+    fault, low, high = effect_of(test)
+    deaths = [death_of(test, node) for node in nodes]
+    begin = low if fault.before is None else fault.before
+    end = high if fault.after is None else fault.after
+    return between(max(0, max(each[0] for each in deaths) - end), max(each[1] for each in deaths) - begin)
+
+
 def start_after_death(test: TestFacts, subject: str, params: Mapping[str, Any]) -> Measured:
     """Seconds from the observed death of the guest's node to the guest's start elsewhere.
 

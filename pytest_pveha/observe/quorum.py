@@ -104,20 +104,85 @@ def _why(observer: Observer, node: Node) -> str:
     return ", its journal: watchdog expired" if any(_BITTEN in line.text for line in lines) else ""
 
 
-def device_votes(nodes: Nodes, votes: int) -> Condition:
-    """Each of these nodes counts so many votes of the quorum device."""
+def one_side(one: Nodes, other: Nodes) -> Condition:
+    """All nodes of one side are quorate, and none of the other's."""
+
+    def ask(observer: Observer) -> Answer:
+        told = [_quorate(observer, side) for side in (one, other)]
+        words = "; ".join(
+            f"{', '.join(sorted(name for name, yes in side.items() if yes)) or 'nobody'} of {', '.join(side)}"
+            for side in told
+        )
+        if any(not any(a.values()) and all(b.values()) for a, b in (told, told[::-1])):
+            observer.look()
+            return yes(f"quorate: {words}")
+        return no(f"quorate: {words}")
+
+    return Condition(f"one side of {_names(one)} and {_names(other)} goes on", ask)
+
+
+def _quorate(observer: Observer, nodes: Nodes) -> dict[str, bool]:
+    deadline = observer.site.clock.deadline
+    return {node.name: corosync.quorum(node, deadline(READ)).quorate for node in nodes}
+
+
+def loser_reset(one: Nodes, other: Nodes) -> Condition:
+    """The side that lost quorum is reset, as far as its nodes guarded guests; which side that is was seen before."""
+    losers: list[Node] = []
+
+    def ask(observer: Observer) -> Answer:
+        if not losers:
+            view = observer.look()
+            if view.manager is None:
+                return cant_tell(view.trouble)
+            side = next((side for side in (one, other) if not any(_quorate(observer, side).values())), None)
+            if side is None:
+                return no(f"{_names(one)} and {_names(other)} are both quorate")
+            guarding = {service.node for service in view.manager.services.values()}
+            losers.extend(node for node in side if node.name in guarding)
+        return reset(Nodes(losers)).ask(observer)
+
+    return Condition(f"the side of {_names(one)} and {_names(other)} that lost is reset by its watchdogs", ask)
+
+
+def device_votes(nodes: Nodes) -> Condition:
+    """Each of these nodes counts votes of the quorum device."""
+    return _device(nodes, votes=True)
+
+
+def device_gone(nodes: Nodes) -> Condition:
+    """Each of these nodes counts no vote of the quorum device."""
+    return _device(nodes, votes=False)
+
+
+def _device(nodes: Nodes, *, votes: bool) -> Condition:
+    def ask(observer: Observer) -> Answer:
+        observer.look()
+        told = []
+        for node in nodes:
+            found = corosync.quorum(node, observer.site.clock.deadline(READ))
+            if found.device is None:
+                return no(f"{node.name} lists no quorum device") if votes else cant_tell(f"{node.name} lists none")
+            told.append(f"{node.name}: {found.total} of {found.expected}, {found.quorum} needed, device {found.device}")
+            if bool(found.device) is not votes:
+                return no(f"{node.name} counts {found.device} votes of the quorum device ({told[-1]})")
+        return yes("; ".join(told))
+
+    return Condition(f"{_names(nodes)}: the quorum device {'votes' if votes else 'is gone'}", ask)
+
+
+def link_up(nodes: Nodes, link: int) -> Condition:
+    """Each of these nodes calls that link connected to every other."""
 
     def ask(observer: Observer) -> Answer:
         observer.look()
         for node in nodes:
-            found = corosync.quorum(node, observer.site.clock.deadline(READ))
-            if found.device is None:
-                return cant_tell(f"{node.name} lists no quorum device")
-            if found.device != votes:
-                return no(f"{node.name} counts {found.device} votes of the quorum device, {found.total} in all")
-        return yes(f"{_names(nodes)}: {votes} votes of the quorum device")
+            peers = corosync.links(node, observer.site.clock.deadline(READ)).get(link, {})
+            if not peers or not all(peers.values()):
+                return no(f"{node.name} does not call link {link} connected to everybody")
+        return yes(f"link {link} is up from every node's view")
 
-    return Condition(f"{_names(nodes)}: the quorum device casts {votes} votes", ask)
+    return Condition(f"link {link} is up again", ask)
 
 
 def _names(nodes: Nodes) -> str:

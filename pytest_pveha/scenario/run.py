@@ -9,13 +9,14 @@ from typing import Any
 from pytest_pveha.clock import SECOND
 from pytest_pveha.errors import CantTell, HarmSeen, NotMet, SiteError, UsageError
 from pytest_pveha.faults.fault import Fault, Reach
-from pytest_pveha.faults.keeping import Keeping
+from pytest_pveha.faults.keeping import GRACE, Keeping
 from pytest_pveha.faults.maintenance import Maintenance
-from pytest_pveha.faults.network import Partition
+from pytest_pveha.faults.network import BOTH, LinkLoss, Partition, QdeviceLoss
 from pytest_pveha.faults.power import PowerCut
 from pytest_pveha.faults.process import ServiceStopped
 from pytest_pveha.faults.restore import restore
 from pytest_pveha.faults.session import Register, injected
+from pytest_pveha.handles import corosync
 from pytest_pveha.handles.guest import Guest, Guests, Nodes
 from pytest_pveha.handles.node import Node
 from pytest_pveha.handles.site import Site
@@ -43,6 +44,9 @@ TRIAL = 15.0
 
 TRIAL_LIMIT, TRIAL_GRACE = 20.0, 5.0
 """Every node concerned undoes the short cut by itself after 25 s."""
+
+SOON = 10.0
+"""Seconds after which the nodes undo a short loss of quorum by themselves: their watchdogs bite 50 s after it."""
 
 REJOIN = 60.0
 """Seconds in which everybody is one cluster again after the short cut."""
@@ -172,13 +176,22 @@ class Run:
 
     @contextmanager
     def break_with(
-        self, make: Callable[[str], Fault], kind: str, victims: tuple[str, ...], at_most: float
+        self,
+        make: Callable[[str], Fault],
+        kind: str,
+        victims: tuple[str, ...],
+        at_most: float,
+        *,
+        dies: bool = True,
+        grace: float = GRACE,
     ) -> Iterator[None]:
         """While open the fault is in force; see ``faults.session``.
 
         Args:
             make: the fault, given the tag that what it leaves on nodes must carry.
             at_most: seconds it may be in force.
+            grace: seconds after that the nodes undo it by themselves.
+            dies: whether a victim may be reset; else it is asked like everybody whether it was.
         """
         self._faults += 1
         name = f"{kind}-{self._faults}"
@@ -187,12 +200,12 @@ class Run:
             self._allow(fault, victim)
         self._interlock(fault.reach)
         self._sampler.fast()
-        self._victims.update(victims)
+        self._victims.update(victims if dies else ())
         try:
             self._clock.sleep(BEFORE_FAULT)
             if fault.family in CUTS and len(fault.reach.nodes) > 1:
                 self._try_first(make, f"{name}-trial", fault.reach)
-            with injected(fault, name, self._observer, self._register, self._keeping, at_most=at_most):
+            with injected(fault, name, self._observer, self._register, self._keeping, at_most=at_most, grace=grace):
                 yield
                 self._milestones(victims)
         finally:
@@ -294,16 +307,77 @@ class Faults:
             yield
 
     @contextmanager
-    def partition(self, cut_off: Nodes, *, about_quorum: bool = False, at_most: str = "20 min") -> Iterator[None]:
-        """These nodes and the others do not hear each other on any corosync link while open."""
+    def partition(
+        self, cut_off: Nodes, *, about_quorum: bool = False, direction: str = BOTH, at_most: str = "20 min"
+    ) -> Iterator[None]:
+        """These nodes and the others do not hear each other on any corosync link while open.
+
+        Args:
+            direction: ``in``: they do not hear the others and are heard; ``out``: the other way round.
+        """
+        with self._cut(cut_off, cut_off, at_most, about_quorum=about_quorum, direction=direction):
+            yield
+
+    @contextmanager
+    def even_split(self, one: Nodes, *, at_most: str = "20 min") -> Iterator[None]:
+        """These nodes, half of all, and the others do not hear each other; the quorum device decides who goes on."""
+        with self._cut(one, self._site.nodes, at_most, halves=True):
+            yield
+
+    @contextmanager
+    def quorum_loss(self, apart: Nodes, *, at_most: str = "30 s") -> Iterator[None]:
+        """Each of these nodes hears nobody while open, and too few are left for a quorum.
+
+        The nodes themselves undo it ten seconds later, before a watchdog minds.
+        """
+        with self._cut(apart, apart, at_most, grace=SOON, about_quorum=True, apart=True):
+            yield
+
+    @contextmanager
+    def site_without_quorum(self, apart: Nodes, *, at_most: str = "20 min") -> Iterator[None]:
+        """The same for so long that every node that guards guests resets itself: all guests go down."""
+        with self._cut(apart, self._site.nodes, at_most, about_quorum=True, apart=True, site=True):
+            yield
+
+    @contextmanager
+    def _cut(self, cut_off: Nodes, victims: Nodes, at_most: str, grace: float = GRACE, **how: Any) -> Iterator[None]:
         rest = self._site.nodes - cut_off
         found = self._site.cluster.ring_addresses(self._site.clock.deadline(READ))
         addresses = tuple(sorted(found.items()))
         with self._run.break_with(
-            lambda tag: Partition(tag, cut_off.names, rest.names, addresses, about_quorum),
+            lambda tag: Partition(tag, cut_off.names, rest.names, addresses, **how),
             Partition.kind,
-            cut_off.names,
+            victims.names,
             parse_duration(at_most),
+            grace=grace,
+        ):
+            yield
+
+    @contextmanager
+    def link_loss(self, nodes: Nodes, link: int, *, at_most: str = "10 min") -> Iterator[None]:
+        """That corosync link of these nodes carries nothing while open; their other links do."""
+        found = self._site.cluster.ring_addresses(self._site.clock.deadline(READ))
+        addresses = tuple((name, one[link]) for name, one in sorted(found.items()) if len(one) > link)
+        with self._run.break_with(
+            lambda tag: LinkLoss(tag, nodes.names, link, addresses),
+            LinkLoss.kind,
+            nodes.names,
+            parse_duration(at_most),
+            dies=False,
+        ):
+            yield
+
+    @contextmanager
+    def qdevice_loss(self, *, at_most: str = "10 min") -> Iterator[None]:
+        """No node reaches the quorum device while open."""
+        first = next(iter(self._site.nodes))
+        host, port = corosync.device_host(first, self._site.clock.deadline(READ))
+        with self._run.break_with(
+            lambda tag: QdeviceLoss(tag, self._site.nodes.names, host, port),
+            QdeviceLoss.kind,
+            self._site.nodes.names,
+            parse_duration(at_most),
+            dies=False,
         ):
             yield
 

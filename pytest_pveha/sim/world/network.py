@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 COROSYNC_PORT = 5405
 API_PORT = 8006
 SSH_PORT = 22
+QNETD_PORT = 5403
 _ANY_PORT = 45678
 """Stands for the port a client is given."""
 _PACKET_BYTES = 108
@@ -188,6 +189,13 @@ class Network:
     def linked(self, one: Node, other: Node) -> bool:
         """Whether corosync on the two has a link that is up."""
         return one is other or any(self.link_up(one, other, link) for link in range(self._world.spec.links))
+
+    def reaches(self, node: Node, host: str) -> bool:
+        """Whether the node's TCP connections to qnetd on that machine outside come about."""
+        mine = self.address(node)
+        going = Packet(mine, host, "tcp", _ANY_PORT, QNETD_PORT)
+        coming = Packet(host, mine, "tcp", QNETD_PORT, _ANY_PORT)
+        return node.running and not self._dropped(node, OUT, going) and not self._dropped(node, IN, coming)
 
     def talks(self, client: Node, server: Node, port: int) -> bool:
         """Whether a TCP connection from the one node to that port of the other comes about."""
