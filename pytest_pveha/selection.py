@@ -50,7 +50,7 @@ def targets(inventory: Inventory, scope: str, roles: Sequence[str]) -> dict[str,
     links = [str(link) for link in range(_links(inventory))]
     if scope == "all":
         others = [f"other-{number}" for number in range(1, len(nodes))]
-        sides = minorities(len(nodes), others)
+        sides = minorities(len(nodes), others, roles)
         return {"victim": _roles(roles, others), "minority": sides, "node": nodes, "guest": guests, "link": links}
     rooms: dict[str, str] = {}
     for name, block in inventory.model.nodes.items():
@@ -61,7 +61,7 @@ def targets(inventory: Inventory, scope: str, roles: Sequence[str]) -> dict[str,
         tiers.setdefault(guest.tier, guest.id)
     if scope == "one-per-room":
         others = [f"other-{number}" for number in range(1, len(by_room))]
-        sides = minorities(len(nodes), others[:1])
+        sides = minorities(len(nodes), others[:1], roles)
         return {
             "victim": _roles(roles, others),
             "minority": sides,
@@ -71,7 +71,7 @@ def targets(inventory: Inventory, scope: str, roles: Sequence[str]) -> dict[str,
         }
     return {
         "victim": _roles(roles, ["other-1"] if len(nodes) > 1 else []),
-        "minority": minorities(len(nodes), ["other-1"]),
+        "minority": minorities(len(nodes), ["other-1"], roles),
         "node": nodes[:1],
         "guest": list(tiers.values()),
         "link": links,
@@ -85,11 +85,12 @@ def _roles(wanted: Iterable[str], others: list[str]) -> list[str]:
     return found
 
 
-def minorities(nodes: int, others: list[str]) -> list[str]:
+def minorities(nodes: int, others: list[str], roles: Sequence[str]) -> list[str]:
     """The sides that a cut can take off and leave quorum to the rest: single nodes, and one of each larger size."""
     largest = (nodes - 1) // 2
     larger = [side for size in range(2, largest + 1) for side in (f"crm-master+{size - 1}", f"others-{size}")]
-    return ["crm-master", *others, *larger] if largest else []
+    every = ["crm-master", *others, *larger] if largest else []
+    return [side for side in every if side.startswith(tuple(roles))]
 
 
 def left_out(inventory: Inventory, scope: str) -> list[str]:

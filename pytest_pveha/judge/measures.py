@@ -109,6 +109,11 @@ def quorum_losses(nodes: Iterable[HasName]) -> Measure:
     return Measure("quorum_losses", "count", params=_nodes(nodes))
 
 
+def rejoins(nodes: Iterable[HasName]) -> Measure:
+    """How often, at the most, one of these nodes regained quorum."""
+    return Measure("rejoins", "count", params=_nodes(nodes))
+
+
 def _nodes(nodes: Iterable[HasName]) -> dict[str, Any]:
     return {"nodes": sorted(node.name for node in nodes)}
 

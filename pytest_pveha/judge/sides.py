@@ -328,6 +328,16 @@ def _is_loss(each: Seen) -> bool:
     return each.what.startswith("quorate@") and each.new == "no"
 
 
+def rejoins(test: TestFacts, subject: str, params: Mapping[str, Any]) -> Measured:
+    """How often since the fault, at the most, one of the nodes regained quorum: once is how a cut ends."""
+    del subject
+    nodes = strings(params.get("nodes"))
+    begin = _looked(test, *nodes)
+    regained = [each for each in test.seen if each.high >= begin and (each.old, each.new) == ("no", "yes")]
+    most = max(sum(each.what == f"quorate@{node}" for each in regained) for node in nodes)
+    return counted(most, most)
+
+
 def sides_reset(test: TestFacts, subject: str, params: Mapping[str, Any]) -> Measured:
     """On how many sides of the cut a node was reset."""
     del subject

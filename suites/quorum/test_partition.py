@@ -10,6 +10,7 @@ from pytest_pveha.judge import (
     fences,
     overlaps,
     recovery_time,
+    rejoins,
     sides_reset,
     start_after_death,
     violations,
@@ -55,6 +56,7 @@ def test_short_cut_resets_nobody(minority, blip, nodes, guests, faults, run):
     run.expect(ha.quorum_whole(), within="1 min")
     run.hold("2 min")
 
+    run.claim(rejoins(nodes), at_most=1)
     run.claim(downtime(guests), at_most=5)
     run.claim(fences(), none=True)
     run.claim(overlaps(guests, nodes), none=True)
@@ -63,6 +65,7 @@ def test_short_cut_resets_nobody(minority, blip, nodes, guests, faults, run):
 
 
 @pytest.mark.destructive(blast="the nodes cut off, for some seconds", expected="6 min", breaks=("partition",))
+@pytest.mark.roles("other")
 @pytest.mark.needs(nodes=3)
 @pytest.mark.parametrize("direction", ["in", "out"])
 def test_one_way_cut_is_a_cut(minority, direction, nodes, guests, ring, faults, run):

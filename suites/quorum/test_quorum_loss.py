@@ -2,7 +2,16 @@
 
 import pytest
 
-from pytest_pveha.judge import both_quorate, collateral_resets, downtime, fences, overlaps, reset_after, violations
+from pytest_pveha.judge import (
+    both_quorate,
+    collateral_resets,
+    downtime,
+    fences,
+    overlaps,
+    recovery_time,
+    reset_after,
+    violations,
+)
 from pytest_pveha.observe import audits, ha, quorum
 
 
@@ -40,7 +49,7 @@ def test_long_loss_of_quorum_resets_the_site(too_many, guarding, nodes, guests, 
     run.expect(ha.quorum_whole(), within="2 min")
 
     run.claim(reset_after(guarding), at_most=80)
-    run.claim(fences(), none=True)
+    run.claim(recovery_time(guests), at_most=1200)
     run.claim(overlaps(guests, nodes), none=True)
     run.claim(collateral_resets(*guarding), none=True)
     run.claim(violations(audits.CLUSTER), none=True)

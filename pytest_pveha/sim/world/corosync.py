@@ -182,6 +182,7 @@ class Corosync:
         for waiting in list(self._waiting):
             self._waiting.pop(waiting).cancel()
         self._missed = missed
+        self._world.mishaps.disturbed()
         hurt = [node for node in self._up() if node.name in missed]
         early = self._rng.uniform(-_EARLIEST, 0.03)
         gap = self.token + self.consensus + early

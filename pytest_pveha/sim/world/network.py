@@ -130,6 +130,8 @@ class Network:
                     self._start(node, rule)
         self._world.truth("filters", {"node": node.name, "tables": sorted(self._tables[node.name])})
         self._world.corosync.follow()
+        if not any(self._tables.values()):
+            self._world.mishaps.filters_gone(node)
 
     def forget(self, node: Node) -> None:
         """The node is dead, and its kernel with it."""
@@ -182,6 +184,8 @@ class Network:
     def link_up(self, one: Node, other: Node, link: int) -> bool:
         """Whether corosync calls that link up: heartbeats arrive, and so do their answers."""
         if not (one.link_up and other.link_up):
+            return False
+        if link and self._world.planted("second-link-on-same-cable") and not self.link_up(one, other, 0):
             return False
         port = COROSYNC_PORT + link
         return self.hears(one, other, "udp", port, port, link) and self.hears(other, one, "udp", port, port, link)

@@ -299,6 +299,7 @@ class World:
         if had and not has:
             node.frozen = self.pmxcfs.snapshot()
             self.log(node, "pmxcfs", "[status] notice: node lost quorum")
+            self.mishaps.quorum_lost(node)
         if has and not had:
             node.frozen = None
             self.log(node, "pmxcfs", "[status] notice: node has quorum")
