@@ -52,6 +52,8 @@ class Partition:
     """Whether the quorum device decides which side is lost."""
     site: bool = False
     """Whether it lasts until every node that guards guests has reset itself."""
+    brief: bool = False
+    """Whether it may be over before a membership notices: then the links alone show that it bit."""
 
     @property
     def reach(self) -> Reach:
@@ -81,7 +83,9 @@ class Partition:
         return rules.Traffic(addresses, KNET, incoming=self.direction != "out", outgoing=self.direction != "in")
 
     def took_effect(self, observer: Observer) -> Answer:
-        """Corosync itself counts no node of another side, as every node says."""
+        """Corosync itself counts no node of another side, as every node says; or no link goes there, in a brief cut."""
+        if self.brief:
+            return self._links_down(observer)
         votes = {name: observer.votes(observer.site.nodes[name]) for name in (*self.rest, *self.cut_off)}
         for name, told in votes.items():
             size = 1 if self.apart and name in self.cut_off else len(self._side(name))
@@ -93,6 +97,15 @@ class Partition:
             observer.site.cluster.shun(frozenset(name for name, told in votes.items() if not told.quorate))
         observer.look()
         return yes(f"{', '.join(self.cut_off)} and {', '.join(self.rest)} no longer count each other")
+
+    def _links_down(self, observer: Observer) -> Answer:
+        for name in self.cut_off:
+            links = corosync.links(observer.site.nodes[name], observer.site.clock.deadline(READ))
+            gone = {peer for peer in set().union(*links.values()) if not any(up[peer] for up in links.values())}
+            unheard = len(self.rest) + (len(self.cut_off) - 1 if self.apart else 0)
+            if len(gone) < unheard:
+                return no(f"{name} has no link to {len(gone)} nodes, and {unheard} are to be cut off it")
+        return yes(f"{', '.join(self.cut_off)} has no link to {', '.join(self.rest)}")
 
     def _side(self, name: str) -> tuple[str, ...]:
         return self.cut_off if name in self.cut_off else self.rest

@@ -41,6 +41,8 @@ class Observer:
         """Hears, for the person at the terminal, what is waited for and what was last seen."""
         self.since = site.clock.now().utc / SECOND
         """When the present incident began (epoch seconds): journals are read from here on."""
+        self.broken_at = 0
+        """When the present fault was injected (mono ns)."""
         self.sampler: Sampling | None = None
         self.sentinel: Callable[[View], None] = lambda view: None
         """Sees every view while a fault is in force, and raises when it must end at once."""

@@ -45,6 +45,7 @@ TRIAL = 15.0
 TRIAL_LIMIT, TRIAL_GRACE = 20.0, 5.0
 """Every node concerned undoes the short cut by itself after 25 s."""
 
+BLIP = "30 s"
 SOON = 10.0
 """Seconds after which the nodes undo a short loss of quorum by themselves: their watchdogs bite 50 s after it."""
 
@@ -139,8 +140,13 @@ class Run:
 
     def hold(self, duration: str) -> None:
         """That much time has passed, watched: what falls over only later is seen."""
-        seconds = parse_duration(duration)
-        end = self._clock.now().mono + round(seconds * SECOND)
+        self._hold(self._clock.now().mono + round(parse_duration(duration) * SECOND), duration)
+
+    def hold_broken(self, duration: str) -> None:
+        """That much time has passed since the present fault was injected, watched."""
+        self._hold(self._observer.broken_at + round(parse_duration(duration) * SECOND), duration)
+
+    def _hold(self, end: int, duration: str) -> None:
         while self._clock.now().mono < end:
             self._observer.tell(f"watching for {duration}", "")
             self._observer.look()
@@ -184,6 +190,7 @@ class Run:
         *,
         dies: bool = True,
         grace: float = GRACE,
+        trial: Callable[[str], Fault] | None = None,
     ) -> Iterator[None]:
         """While open the fault is in force; see ``faults.session``.
 
@@ -191,6 +198,7 @@ class Run:
             make: the fault, given the tag that what it leaves on nodes must carry.
             at_most: seconds it may be in force.
             grace: seconds after that the nodes undo it by themselves.
+            trial: the same for a moment, where that takes a cut of another kind.
             dies: whether a victim may be reset; else it is asked like everybody whether it was.
         """
         self._faults += 1
@@ -204,7 +212,7 @@ class Run:
         try:
             self._clock.sleep(BEFORE_FAULT)
             if fault.family in CUTS and len(fault.reach.nodes) > 1:
-                self._try_first(make, f"{name}-trial", fault.reach)
+                self._try_first(trial or make, f"{name}-trial", fault.reach)
             with injected(fault, name, self._observer, self._register, self._keeping, at_most=at_most, grace=grace):
                 yield
                 self._milestones(victims)
@@ -324,14 +332,18 @@ class Faults:
         with self._cut(one, self._site.nodes, at_most, halves=True):
             yield
 
-    @contextmanager
-    def quorum_loss(self, apart: Nodes, *, at_most: str = "30 s") -> Iterator[None]:
-        """Each of these nodes hears nobody while open, and too few are left for a quorum.
+    def blip(self, cut_off: Nodes, *, lasting: str) -> None:
+        """These nodes and the others did not hear each other for so long, and do again.
 
-        The nodes themselves undo it ten seconds later, before a watchdog minds.
+        The nodes undo it by themselves after 40 s, before a watchdog minds.
         """
-        with self._cut(apart, apart, at_most, grace=SOON, about_quorum=True, apart=True):
-            yield
+        with self._cut(cut_off, cut_off, BLIP, grace=SOON, brief=True):
+            self._run.hold_broken(lasting)
+
+    def blip_of_quorum(self, apart: Nodes, *, lasting: str) -> None:
+        """Each of these nodes heard nobody for so long, nobody had quorum, and all hear each other again."""
+        with self._cut(apart, apart, BLIP, grace=SOON, about_quorum=True, apart=True, brief=True):
+            self._run.hold_broken(lasting)
 
     @contextmanager
     def site_without_quorum(self, apart: Nodes, *, at_most: str = "20 min") -> Iterator[None]:
@@ -350,6 +362,7 @@ class Faults:
             victims.names,
             parse_duration(at_most),
             grace=grace,
+            trial=lambda tag: Partition(tag, cut_off.names, rest.names, addresses, **{**how, "brief": True}),
         ):
             yield
 

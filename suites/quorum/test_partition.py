@@ -51,8 +51,7 @@ def test_short_cut_resets_nobody(minority, blip, nodes, guests, faults, run):
     """A cut of the corosync network that is over within seconds resets and fences nobody, and no guest notices it."""
     run.watch(guests, nodes)
     run.witness(nodes)
-    with faults.partition(minority):
-        run.hold(blip)
+    faults.blip(minority, lasting=blip)
     run.expect(ha.quorum_whole(), within="1 min")
     run.hold("2 min")
 

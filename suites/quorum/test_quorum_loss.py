@@ -21,8 +21,7 @@ def test_short_loss_of_quorum_resets_nobody(too_many, blip, nodes, guests, ring,
     """When all nodes lose quorum for some seconds, nobody is reset or fenced, and no guest notices it."""
     run.watch(guests, nodes)
     run.witness(nodes)
-    with faults.quorum_loss(too_many):
-        run.hold(blip)
+    faults.blip_of_quorum(too_many, lasting=blip)
     run.expect(ha.quorum_whole(), within="1 min")
     run.hold("2 min")
 

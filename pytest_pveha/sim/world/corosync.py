@@ -101,7 +101,7 @@ class Corosync:
         self._note_links()
         self._calm()
         self.disturbed()
-        if any(node.members != _ids(self.reachable(node)) for node in self._up()):
+        if self._waiting or any(node.members != _ids(self.reachable(node)) for node in self._up()):
             self._world.timeline.after(self._rng.uniform(1.7, 2.0), self.merge, "corosync joins")
 
     def _calm(self) -> None:
@@ -149,9 +149,10 @@ class Corosync:
             ids = _ids(group)
             if ids in self._waiting:
                 continue
-            if any(n.members != ids for n in group):
-                for waiting in [each for each in self._waiting if each & ids]:
-                    self._waiting.pop(waiting).cancel()
+            waiting = [each for each in self._waiting if each & ids]
+            if waiting or any(n.members != ids for n in group):
+                for each in waiting:
+                    self._waiting.pop(each).cancel()
                 self._install(group, ())
 
     def stop(self, node: Node) -> None:

@@ -130,9 +130,7 @@ def _cfgtool(call: Invocation) -> Result:
 
 
 def _sees(facts: Facts, node: Node, link: int) -> bool:
-    """Whether knet calls that link up; with one link, as the membership has it."""
-    if facts.world.spec.links == 1:
-        return node.nodeid in facts.view.members
+    """Whether knet calls that link up."""
     return node.corosync_up and facts.world.network.link_up(facts.node, node, link)
 
 
