@@ -10,13 +10,14 @@ from pytest_pveha.errors import SiteError, UsageError
 from pytest_pveha.handles.bmc import Bmc
 from pytest_pveha.handles.ceph import Ceph
 from pytest_pveha.handles.cluster import Cluster
-from pytest_pveha.handles.guest import Guest, Guests, Nodes
+from pytest_pveha.handles.corosync import Ring
+from pytest_pveha.handles.guest import Guest, Guests, Nodes, Stranded
 from pytest_pveha.handles.node import Node
 from pytest_pveha.handles.site import Site
 from pytest_pveha.inventory import parse_duration
 from pytest_pveha.scenario.campaign import Campaign
 from pytest_pveha.scenario.objectives import Objectives
-from pytest_pveha.scenario.roles import cast
+from pytest_pveha.scenario.roles import cast_side
 from pytest_pveha.scenario.run import Faults, Run
 from pytest_pveha.selection import title
 
@@ -85,20 +86,27 @@ def ceph(site: Site) -> Ceph:
 @pytest.fixture
 def victim(site: Site, pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> Node:
     """The node that plays this test's role, bound now and on record."""
-    campaign = campaign_of(pytestconfig)
-    name = _cast(site, request.param)
-    marker = request.node.get_closest_marker("destructive")
-    expected = parse_duration(marker.kwargs["expected"]) if marker and "expected" in marker.kwargs else 0.0
-    campaign.begin(request.node.nodeid, title(request.node), expected, {request.param: name})
+    (name,) = _cast(site, pytestconfig, request)
     return site.nodes[name]
 
 
-def _cast(site: Site, role: str) -> str:
+@pytest.fixture
+def minority(site: Site, pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> Nodes:
+    """The nodes that are to be cut off, and leave quorum to the others; bound now and on record."""
+    return Nodes(site.nodes[name] for name in _cast(site, pytestconfig, request))
+
+
+def _cast(site: Site, config: pytest.Config, request: pytest.FixtureRequest) -> tuple[str, ...]:
+    """The nodes that play the role of the test, put on record."""
+    role: str = request.param
     manager = site.cluster.manager(site.clock.deadline(10))
     busy = {service.node for service in manager.services.values()}
-    found = cast(role, site.nodes.names, manager.master, busy)
+    found = cast_side(role, site.nodes.names, manager.master, busy)
     if found is None:
         raise SiteError(f"no node of the inventory plays {role}; the CRM master is {manager.master or '(none)'}")
+    marker = request.node.get_closest_marker("destructive")
+    expected = parse_duration(marker.kwargs["expected"]) if marker and "expected" in marker.kwargs else 0.0
+    campaign_of(config).begin(request.node.nodeid, title(request.node), expected, {role: ", ".join(found)})
     return found
 
 
@@ -110,6 +118,69 @@ def residents(site: Site, guests: Guests, victim: Node) -> Guests:
     if not found:
         pytest.skip(f"not proven: no HA guest of the inventory runs on {victim.name}")
     return found
+
+
+@pytest.fixture
+def stranded(site: Site, guests: Guests, minority: Nodes) -> Stranded:
+    """The HA guests that run on ``minority`` now. Skipped where there are none: nothing would be proven."""
+    services = site.cluster.manager(site.clock.deadline(10)).services
+    homes = {sid: row.node for sid, row in services.items() if row.node in minority}
+    found = Stranded((guest for guest in guests if guest.sid in homes), homes)
+    if not found:
+        pytest.skip(f"not proven: no HA guest of the inventory runs on {', '.join(minority.names)}")
+    return found
+
+
+@pytest.fixture
+def link(request: pytest.FixtureRequest) -> int:
+    """One corosync link by its number; a test each."""
+    return int(request.param)
+
+
+@pytest.fixture
+def halves(nodes: Nodes) -> tuple[Nodes, Nodes]:
+    """Two halves of the nodes: the rooms, where there are two of one size, else the first and the last nodes."""
+    rooms: dict[str, list[Node]] = {}
+    for node in nodes:
+        rooms.setdefault(node.room, []).append(node)
+    sizes = [len(room) for room in rooms.values()]
+    members = list(nodes)
+    one = next(iter(rooms.values())) if len(rooms) == 2 and len(set(sizes)) == 1 else members[: len(members) // 2]
+    return Nodes(one), nodes - one
+
+
+@pytest.fixture
+def too_many(site: Site, nodes: Nodes) -> Nodes:
+    """So many nodes that without them nobody has quorum: the CRM master, and then others."""
+    master = site.cluster.manager(site.clock.deadline(10)).master
+    names = sorted(nodes.names, key=lambda name: name != master)
+    return Nodes(nodes[name] for name in names[: len(names) // 2 + 1])
+
+
+@pytest.fixture
+def guarding(site: Site, nodes: Nodes) -> Nodes:
+    """The nodes whose LRM is active now: without quorum their watchdogs reset them. Skipped where there are none."""
+    lrms = site.cluster.manager(site.clock.deadline(10)).lrms
+    found = Nodes(node for node in nodes if node.name in lrms and lrms[node.name].guards)
+    if not found:
+        pytest.skip("not proven: no node guards guests, so none would be reset")
+    return found
+
+
+@pytest.fixture
+def ring(site: Site, pytestconfig: pytest.Config) -> Ring:
+    """The times of corosync's membership, as they follow from the cluster's configuration."""
+    members = len(site.cluster.votes(site.clock.deadline(10)))
+    device = campaign_of(pytestconfig).declared.model.quorum_device is not None
+    return Ring(site.cluster.totem(site.clock.deadline(10), members).token, device)
+
+
+@pytest.fixture
+def blip(ring: Ring) -> str:
+    """A cut this long must reset nobody. Not applicable where it would be over before the token is given up."""
+    if ring.blip < ring.token:
+        pytest.skip(f"not applicable: a cut of {ring.blip:.1f} s ends before the token is lost ({ring.token:.1f} s)")
+    return f"{ring.blip:.1f} s"
 
 
 @pytest.fixture

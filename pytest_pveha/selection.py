@@ -47,9 +47,11 @@ def targets(inventory: Inventory, scope: str, roles: Sequence[str]) -> dict[str,
     """For each fixture that names a target, the ids it takes in that scope."""
     nodes = list(inventory.model.nodes)
     guests = [guest.id for guest in inventory.model.guests]
+    links = [str(link) for link in range(_links(inventory))]
     if scope == "all":
         others = [f"other-{number}" for number in range(1, len(nodes))]
-        return {"victim": _roles(roles, others), "node": nodes, "guest": guests}
+        sides = minorities(len(nodes), others, roles)
+        return {"victim": _roles(roles, others), "minority": sides, "node": nodes, "guest": guests, "link": links}
     rooms: dict[str, str] = {}
     for name, block in inventory.model.nodes.items():
         rooms.setdefault(block.room or name, name)
@@ -59,11 +61,20 @@ def targets(inventory: Inventory, scope: str, roles: Sequence[str]) -> dict[str,
         tiers.setdefault(guest.tier, guest.id)
     if scope == "one-per-room":
         others = [f"other-{number}" for number in range(1, len(by_room))]
-        return {"victim": _roles(roles, others), "node": by_room, "guest": list(tiers.values())}
+        sides = minorities(len(nodes), others[:1], roles)
+        return {
+            "victim": _roles(roles, others),
+            "minority": sides,
+            "node": by_room,
+            "guest": list(tiers.values()),
+            "link": links,
+        }
     return {
         "victim": _roles(roles, ["other-1"] if len(nodes) > 1 else []),
+        "minority": minorities(len(nodes), ["other-1"], roles),
         "node": nodes[:1],
         "guest": list(tiers.values()),
+        "link": links,
     }
 
 
@@ -74,10 +85,23 @@ def _roles(wanted: Iterable[str], others: list[str]) -> list[str]:
     return found
 
 
+def minorities(nodes: int, others: list[str], roles: Sequence[str]) -> list[str]:
+    """The sides that a cut can take off and leave quorum to the rest: single nodes, and one of each larger size."""
+    largest = (nodes - 1) // 2
+    larger = [side for size in range(2, largest + 1) for side in (f"crm-master+{size - 1}", f"others-{size}")]
+    every = ["crm-master", *others, *larger] if largest else []
+    return [side for side in every if side.startswith(tuple(roles))]
+
+
 def left_out(inventory: Inventory, scope: str) -> list[str]:
     """The targets that a scope passes over, in words."""
     whole, part = (targets(inventory, each, ROLES) for each in ("all", scope))
-    return [f"{name} {one}" for name in ("victim", "node", "guest") for one in whole[name] if one not in part[name]]
+    return [
+        f"{name} {one}"
+        for name in ("victim", "minority", "node", "guest")
+        for one in whole[name]
+        if one not in part[name]
+    ]
 
 
 def not_applicable(item: pytest.Item, inventory: Inventory) -> str | None:
@@ -87,12 +111,23 @@ def not_applicable(item: pytest.Item, inventory: Inventory) -> str | None:
         count = needs.get("nodes")
         if count is not None and len(inventory.model.nodes) < count:
             return f"it needs {count} nodes, the inventory has {len(inventory.model.nodes)}"
+        if (links := needs.get("links")) is not None and _links(inventory) < links:
+            return f"it needs {links} corosync links, the inventory names {_links(inventory)}"
+        if needs.get("even") and len(inventory.model.nodes) % 2:
+            return f"it needs an even number of nodes, the inventory has {len(inventory.model.nodes)}"
         for block in ("ceph", "backup", "quorum_device", "replication"):
             if needs.get(block) and getattr(inventory.model, block) is None:
                 return f"the inventory has no {block} block"
     if "ceph" in getattr(item, "fixturenames", ()) and inventory.model.ceph is None:
         return "the inventory has no ceph block"
     return None
+
+
+def _links(inventory: Inventory) -> int:
+    """How many corosync links there are: the simulated site's, or those that ``networks`` names."""
+    if inventory.model.simulator is not None:
+        return inventory.model.simulator.links
+    return sum(str(name).startswith("corosync") for name in inventory.model.networks)
 
 
 def every_test(session: pytest.Session) -> Iterator[pytest.Item]:

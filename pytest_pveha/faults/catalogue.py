@@ -8,11 +8,21 @@ from typing import Any
 from pytest_pveha.errors import UsageError
 from pytest_pveha.faults.fault import Fault
 from pytest_pveha.faults.maintenance import Maintenance
-from pytest_pveha.faults.network import Partition
+from pytest_pveha.faults.network import LinkLoss, Partition, QdeviceLoss
 from pytest_pveha.faults.power import PowerCut
 from pytest_pveha.faults.process import ServiceStopped
 
-FAULTS: Mapping[str, type[Fault]] = {each.__name__: each for each in (PowerCut, Partition, ServiceStopped, Maintenance)}
+FAULTS: Mapping[str, type[Fault]] = {
+    each.__name__: each
+    for each in (
+        PowerCut,
+        Partition,
+        ServiceStopped,
+        Maintenance,
+        LinkLoss,
+        QdeviceLoss,
+    )
+}
 
 
 def from_plan(kind: str, values: Mapping[str, Any]) -> Fault:

@@ -25,6 +25,10 @@ class Reach:
     """Networks that are cut, as CIDRs."""
     guests: frozenset[str] = frozenset()
     """Guests that are to fall though their node does not."""
+    sides: tuple[frozenset[str], ...] = ()
+    """Where the cluster itself decides which of several sides is lost: the sides; ``nodes`` are all of them."""
+    device: bool = False
+    """Whether the quorum device's votes are lost."""
 
 
 class Danger(IntEnum):

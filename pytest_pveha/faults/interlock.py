@@ -8,7 +8,7 @@ itself is in ``survey``.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_network
 
 from pytest_pveha.errors import PreflightRefused, SiteError
@@ -126,7 +126,9 @@ def objections(state: State, reach: Reach) -> list[str]:
         _votes, _two_halves, _override, _config, _membership_time, _armed, _maintenance, _memory, _never_touch,
         _bystanders, _paused, _busy, _clocks, _data, _flags, _stoppable, _mons, _controller, _sight, _way, _watchdog,
     )  # fmt: skip
-    return [text for rule in rules if (text := rule(state, reach)) is not None]
+    lost = [replace(reach, nodes=side, sides=()) for side in reach.sides] or [reach]
+    found = [text for one in lost for rule in rules if (text := rule(state, one)) is not None]
+    return list(dict.fromkeys(found))
 
 
 # --- votes and membership ---------------------------------------------------------------------------------------------
@@ -142,6 +144,10 @@ def _votes(state: State, reach: Reach) -> str | None:
     held = [node for node in reach.nodes if node in state.online]
     lost = sum(state.votes.get(node, 0) for node in held)
     present, needed = _present(state), _needed(state)
+    if reach.device:
+        present -= state.device_votes if state.qdevice_connected else 0
+        if present < needed:
+            return f"votes: {present} are left without the quorum device's, and {needed} are needed"
     if present - lost >= needed:
         return None
     return (
@@ -254,6 +260,8 @@ def _maintenance(state: State, reach: Reach) -> str | None:
 def _memory(state: State, reach: Reach) -> str | None:
     """Largest first, each where most room is left: what that cannot place nobody should have to."""
     room = {node: state.free_memory.get(node, 0) for node in sorted(state.online - reach.nodes)}
+    if not room and reach.about_quorum:
+        return None  # everything goes, nothing is taken over, and each node starts its own again
     moving = [guest for guest in _hit(state, reach) if guest.sid in state.moving]
     for guest in sorted(moving, key=lambda guest: (-guest.memory, guest.sid)):
         allowed = state.candidates.get(guest.sid)

@@ -21,12 +21,20 @@ EARLY = -300
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """Which packets: those from or to these addresses, all or only to these UDP ports."""
+    """Which packets: those from or to these addresses: all, only to these UDP ports, or only of this TCP service."""
 
     addresses: tuple[str, ...]
     udp: tuple[int, int] | None = None
     incoming: bool = True
     outgoing: bool = True
+    tcp: int | None = None
+    """A port that the other side listens on."""
+
+    def ports(self, *, leaving: bool) -> tuple[str, str, str] | None:
+        """Protocol, which end of it (dport or sport), and the port or range; None for all packets."""
+        if self.tcp is not None:
+            return "tcp", "dport" if leaving else "sport", str(self.tcp)
+        return None if self.udp is None else ("udp", "dport", f"{self.udp[0]}-{self.udp[1]}")
 
 
 def put(node: Node, tag: str, traffic: Traffic, deadline: Deadline) -> None:
@@ -88,7 +96,6 @@ def _families(addresses: Iterable[str]) -> dict[int, list[str]]:
 
 
 def _ruleset(tag: str, traffic: Traffic) -> str:
-    ports = "" if traffic.udp is None else f" udp dport {traffic.udp[0]}-{traffic.udp[1]}"
     words = {4: "ip", 6: "ip6"}
     chains = []
     for name, wanted, hook, which in (
@@ -97,6 +104,8 @@ def _ruleset(tag: str, traffic: Traffic) -> str:
     ):
         if not wanted:
             continue
+        told = traffic.ports(leaving=hook == "output")
+        ports = f" {' '.join(told)}" if told else ""
         rules = [
             f"        {words[version]} {which} {{ {', '.join(some)} }}{ports} counter drop"
             for version, some in _families(traffic.addresses).items()
@@ -109,14 +118,21 @@ def _ruleset(tag: str, traffic: Traffic) -> str:
 
 
 def _chain(tag: str, traffic: Traffic) -> list[tuple[str, ...]]:
-    ports = () if traffic.udp is None else ("-p", "udp", "--dport", f"{traffic.udp[0]}:{traffic.udp[1]}")
+    into, out = (_match(traffic.ports(leaving=leaving)) for leaving in (False, True))
     commands: list[tuple[str, ...]] = []
     for version, some in _families(traffic.addresses).items():
         tool = "iptables" if version == 4 else "ip6tables"
         commands.append((tool, "-w", "-N", tag))
         for address in some:
-            commands += [(tool, "-w", "-A", tag, "-s", address, *ports, "-j", "DROP")] * traffic.incoming
-            commands += [(tool, "-w", "-A", tag, "-d", address, *ports, "-j", "DROP")] * traffic.outgoing
+            commands += [(tool, "-w", "-A", tag, "-s", address, *into, "-j", "DROP")] * traffic.incoming
+            commands += [(tool, "-w", "-A", tag, "-d", address, *out, "-j", "DROP")] * traffic.outgoing
         commands += [(tool, "-w", "-I", "INPUT", "-j", tag)] * traffic.incoming
         commands += [(tool, "-w", "-I", "OUTPUT", "-j", tag)] * traffic.outgoing
     return commands
+
+
+def _match(ports: tuple[str, str, str] | None) -> tuple[str, ...]:
+    if ports is None:
+        return ()
+    protocol, end, numbers = ports
+    return ("-p", protocol, f"--{end}", numbers.replace("-", ":"))

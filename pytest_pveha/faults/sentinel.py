@@ -76,8 +76,10 @@ class Sentinel:
     def _membership(self, view: View) -> None:
         if view.membership is None:
             return
-        lost = sorted(name for name in self.online - self.reach.nodes if view.membership.online.get(name) is False)
-        quorum = not view.membership.quorate and not self.reach.about_quorum
+        gone = {name for name in self.online if view.membership.online.get(name) is False}
+        lost = min((sorted(gone - side) for side in self.reach.sides or (self.reach.nodes,)), key=len)
+        # with sides, whoever answers may be of the one that is lost
+        quorum = not view.membership.quorate and not self.reach.about_quorum and not self.reach.sides
         if lost:
             raise HarmSeen(
                 f"{', '.join(lost)} was lost too, while only {_names(self.reach)} was to be"

@@ -137,6 +137,7 @@ def _arm(fault: Fault, name: str, plan: dict[str, Any], observer: Observer, keep
 def _inject(fault: Fault, name: str, observer: Observer) -> None:
     clock = observer.site.clock
     before = clock.now().mono
+    observer.broken_at = before
     fault.inject(observer)
     observer.write("fault.inject", {"fault": name, "before": before, "after": clock.now().mono})
 

@@ -67,7 +67,9 @@ def look(observer: Observer, terms: Terms, reach: Reach) -> State:
         clocks=_asked(here, lambda node: node.clock_offset(deadline(READ))),
         ceph=_ceph(observer, online, reach) if site.has_ceph else None,
         controller_guest=next((sid for mark, sid in sorted(identities.items()) if mark in own_marks()), None),
-        api_answered=_api_answered(observer, reach) | {membership.local},
+        api_answered=frozenset({membership.local}).union(
+            *(_api_answered(observer, side) for side in reach.sides or (reach.nodes,))
+        ),
         ssh_answered=frozenset(counted),
         our_addresses=own_addresses(place for node in site.nodes for place in node.addresses),
         watchdog_clients=_asked(
@@ -106,15 +108,15 @@ def _plain(units: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
     return {(node, unit.removesuffix(".service")) for node, unit in units}
 
 
-def _api_answered(observer: Observer, reach: Reach) -> frozenset[str]:
-    """The nodes outside the reach whose own API answers; one is enough, and then no more are asked."""
+def _api_answered(observer: Observer, lost: frozenset[str]) -> frozenset[str]:
+    """The nodes outside of those lost whose own API answers; one is enough, and then no more are asked."""
     site = observer.site
     for name in site.cluster.endpoints:
-        if name in reach.nodes:
+        if name in lost:
             continue
         with suppress(SiteError):
             local = site.cluster.membership(site.clock.deadline(READ), at=name).local
-            if local and local not in reach.nodes:
+            if local and local not in lost:
                 return frozenset({local})
     return frozenset()
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from pytest_pveha.handles.node import Node
 
@@ -42,6 +43,23 @@ class Guests(tuple[Guest, ...]):
         return tuple(guest.sid for guest in self)
 
 
+class Stranded(Guests):
+    """Guests on one side of a cut, with the nodes they ran on before it."""
+
+    homes: Mapping[str, str]
+    """Service id → node."""
+
+    def __new__(cls, members: Iterable[Guest], homes: Mapping[str, str] = MappingProxyType({})) -> Stranded:
+        found = super().__new__(cls, members)
+        assert isinstance(found, Stranded)
+        found.homes = {sid: homes[sid] for sid in found.sids}
+        return found
+
+    def nodes(self, every: Nodes) -> Nodes:
+        """Those nodes: each has an active LRM, and is to reset itself without quorum."""
+        return Nodes(node for node in every if node.name in self.homes.values())
+
+
 class Nodes:
     """Some nodes, in the order of the inventory; ``nodes - {victim}`` are the others."""
 
@@ -63,6 +81,10 @@ class Nodes:
     def __sub__(self, others: Iterable[Node]) -> Nodes:
         gone = {node.name for node in others}
         return Nodes(node for node in self if node.name not in gone)
+
+    def only(self, *members: Node) -> Nodes:
+        """Those of them alone."""
+        return Nodes(node for node in self if node in members)
 
     @property
     def names(self) -> tuple[str, ...]:

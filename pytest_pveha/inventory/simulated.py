@@ -194,6 +194,8 @@ def simulator_spec(inventory: Inventory) -> dict[str, Any]:
         "epoch_utc": round(simulator.starts_at.timestamp()) if simulator.starts_at else DEFAULT_EPOCH,
         "token_coefficient": simulator.token_coefficient,
         "links": simulator.links,
+        "qdevice": inventory.quorum_device.algorithm if inventory.quorum_device else "",
+        "qdevice_host": inventory.quorum_device.host if inventory.quorum_device else "",
         "shutdown_policy": simulator.shutdown_policy,
         "crs": simulator.crs,
         "rules": rules_spec(simulator.rules),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from pytest_pveha.errors import Inconclusive
-from pytest_pveha.judge import durations
+from pytest_pveha.judge import durations, sides
 from pytest_pveha.judge.facts import SECOND, TestFacts, known, mapping, real, strings, text
 from pytest_pveha.judge.measured import Comparison, Measured, compare, counted, seconds_down, seconds_up
 from pytest_pveha.judge.phases import first_start
@@ -61,6 +61,16 @@ CAUSES: Final[Mapping[str, str]] = {
     "collateral_resets": "a node that was not meant to die was reset",
     "recovery_time": "its application answered too late",
     "downtime": "its application was away too long",
+    "start_after_death": "it was started elsewhere while its node still lived",
+    "fence_margin": "a node that was cut off died too close to the moment at which others take over its guests",
+    "overlaps": "it ran on two nodes at the same time",
+    "both_quorate": "both sides of the cut called themselves quorate for longer than a membership takes",
+    "sides_reset": "nodes were reset on both sides of the cut",
+    "rejoins": "a node came back and was lost again",
+    "reset_after": "a node without quorum went on for too long",
+    "fences": "a node was fenced that was not to be",
+    "membership_changes": "the cluster lost members that it was to keep",
+    "quorum_losses": "nodes lost quorum that were to keep it",
 }
 """What a missed claim says of the site, for whoever is called at night."""
 
@@ -193,5 +203,15 @@ MEASURES: Final[Mapping[str, Callable[[TestFacts, str, Mapping[str, Any]], Measu
     "not_before_death": _not_before_death,
     "collateral_resets": _collateral_resets,
     "violations": _violations,
+    "both_quorate": sides.both_quorate,
+    "fence_margin": sides.fence_margin,
+    "fences": sides.fences,
+    "membership_changes": sides.membership_changes,
+    "overlaps": sides.overlaps,
+    "quorum_losses": sides.quorum_losses,
+    "rejoins": sides.rejoins,
+    "reset_after": sides.reset_after,
+    "sides_reset": sides.sides_reset,
+    "start_after_death": sides.start_after_death,
 }
 """Every measure by its name in the claim."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -55,6 +55,71 @@ def not_before_death(guests: Iterable[HasSid], victim: HasName) -> Measure:
 def collateral_resets(*expected: HasName) -> Measure:
     """How many nodes besides the fault's own and the expected ones were reset."""
     return Measure("collateral_resets", "count", params={"except": sorted(node.name for node in expected)})
+
+
+class HasHomes(Protocol):
+    """Guests whose nodes were noted before the fault: service id → node."""
+
+    @property
+    def homes(self) -> Mapping[str, str]: ...
+
+
+def start_after_death(guests: Iterable[HasSid], at: HasHomes) -> Measure:
+    """Seconds from the observed death of each guest's node to the guest's start elsewhere."""
+    return Measure("start_after_death", "s", tuple(guests), {"homes": dict(sorted(at.homes.items()))})
+
+
+def fence_margin(at: HasHomes) -> Measure:
+    """Seconds left, in the worst case, from the death of those guests' nodes until they could be taken over."""
+    return Measure("fence_margin", "s", params={"nodes": sorted(set(at.homes.values()))})
+
+
+def overlaps(guests: Iterable[HasSid], nodes: Iterable[HasName]) -> Measure:
+    """How many pairs of these nodes ran each guest at the same time."""
+    return Measure("overlaps", "count", tuple(guests), _nodes(nodes))
+
+
+def both_quorate(one: Iterable[HasName], other: Iterable[HasName]) -> Measure:
+    """Seconds in which nodes of both sides of a cut called themselves quorate."""
+    return Measure("both_quorate", "s", params=_sides(one, other))
+
+
+def sides_reset(one: Iterable[HasName], other: Iterable[HasName]) -> Measure:
+    """On how many sides of a cut a node was reset."""
+    return Measure("sides_reset", "count", params=_sides(one, other))
+
+
+def reset_after(nodes: Iterable[HasName]) -> Measure:
+    """Seconds from the cut to the death of the last of these nodes."""
+    return Measure("reset_after", "s", params=_nodes(nodes))
+
+
+def fences() -> Measure:
+    """How many nodes the HA manager fenced."""
+    return Measure("fences", "count")
+
+
+def membership_changes(nodes: Iterable[HasName]) -> Measure:
+    """How many of these nodes counted other members than before, or were missed."""
+    return Measure("membership_changes", "count", params=_nodes(nodes))
+
+
+def quorum_losses(nodes: Iterable[HasName]) -> Measure:
+    """How many of these nodes said that they are not quorate."""
+    return Measure("quorum_losses", "count", params=_nodes(nodes))
+
+
+def rejoins(nodes: Iterable[HasName]) -> Measure:
+    """How often, at the most, one of these nodes regained quorum."""
+    return Measure("rejoins", "count", params=_nodes(nodes))
+
+
+def _nodes(nodes: Iterable[HasName]) -> dict[str, Any]:
+    return {"nodes": sorted(node.name for node in nodes)}
+
+
+def _sides(one: Iterable[HasName], other: Iterable[HasName]) -> dict[str, Any]:
+    return {"one": sorted(node.name for node in one), "other": sorted(node.name for node in other)}
 
 
 def violations(audits: Iterable[HasName]) -> Measure:

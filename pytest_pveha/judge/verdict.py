@@ -49,6 +49,9 @@ _BY_ERROR: Final = {
 }
 """What the class of a test's error says of its verdict; any other means that we could not tell."""
 
+_SCOPE: Final = "not applicable: "
+"""How a skip begins whose test is out of the site's scope, as is seen only on the live site."""
+
 _NOT_RUN: Final = ("Skipped", "Interrupted", "KeyboardInterrupt")
 
 
@@ -282,6 +285,8 @@ def _why_not_run(facts: Facts, gate: str, checks: Sequence[dict[str, Any]]) -> s
 
 
 def _judged(test: TestFacts) -> TestVerdict:
+    if (why := _out_of_scope(test)) is not None:
+        return TestVerdict(test.id, test.title, "not applicable", why)
     claims = tuple(evaluate(test, claim) for claim in test.claims)
     findings = [
         *_close_findings(test),
@@ -309,6 +314,13 @@ def _judged(test: TestFacts) -> TestVerdict:
         claims=claims,
         phases=tuple(phases(test)),
     )
+
+
+def _out_of_scope(test: TestFacts) -> str | None:
+    """Why it does not apply to the site as it was found, where the test itself says so before it breaks anything."""
+    reasons = [text(close.get("reason")) for close in test.closes if close.get("outcome") == "skipped"]
+    told = [reason for reason in reasons if reason.startswith(_SCOPE)]
+    return told[0].removeprefix(_SCOPE) if told and not test.faults and len(test.closes) == len(told) else None
 
 
 def _sentence(reasons: Sequence[str]) -> str:

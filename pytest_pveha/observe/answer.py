@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pytest_pveha.clock import SECOND
 from pytest_pveha.errors import CantTell, NotMet, SiteError
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from pytest_pveha.observe.observer import Observer
 
 Verdict = Literal["yes", "no", "cant_tell"]
+
+T = TypeVar("T")
 
 Write = Callable[[str, dict[str, Any]], object]
 """Writes one line of the journal: its kind and its data."""
@@ -49,6 +51,24 @@ class Condition:
 
     name: str
     ask: Callable[[Observer], Answer]
+
+
+def each_of(members: Iterable[T], of: Callable[[T], Condition], name: str) -> Condition:
+    """Of every one of them the condition holds; what was met once is not asked again."""
+    conditions = [of(member) for member in members]
+    met: dict[int, Answer] = {}
+
+    def ask(observer: Observer) -> Answer:
+        for index, condition in enumerate(conditions):
+            if index in met:
+                continue
+            answer = condition.ask(observer)
+            if answer.verdict != "yes":
+                return answer
+            met[index] = answer
+        return yes("; ".join(answer.saw for answer in met.values()) or "nobody is concerned")
+
+    return Condition(name, ask)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from pytest_pveha.clock import SECOND
 from pytest_pveha.errors import SiteError
 from pytest_pveha.handles.guest import Guests, Nodes
 from pytest_pveha.handles.node import Node
-from pytest_pveha.observe.answer import Answer, Condition, cant_tell, no, yes
+from pytest_pveha.observe.answer import Answer, Condition, cant_tell, each_of, no, yes
 from pytest_pveha.observe.observer import READ, Observer
 
 REREAD = 30 * SECOND
@@ -62,6 +62,16 @@ def fenced(victim: Node) -> Condition:
         return found
 
     return Condition(f"node {victim.name} is fenced", ask)
+
+
+def all_fenced(victims: Nodes) -> Condition:
+    """The HA manager acknowledged the fence of each of these nodes."""
+    return each_of(victims, fenced, f"{', '.join(victims.names)} fenced")
+
+
+def all_online(nodes: Nodes) -> Condition:
+    """Each of these nodes is a quorate member again, and its LRM works."""
+    return each_of(nodes, online, f"{', '.join(nodes.names)} back")
 
 
 def find_in_journals(observer: Observer, nodes: Nodes, text: str) -> Answer:

@@ -10,7 +10,7 @@ from typing import Any
 from pytest_pveha.clock import SECOND, Instant
 from pytest_pveha.errors import EvidenceError, SiteError
 from pytest_pveha.handles.cluster import Manager, Membership
-from pytest_pveha.handles.node import Node, Processes
+from pytest_pveha.handles.node import Node, Processes, Votes
 from pytest_pveha.handles.site import Site
 from pytest_pveha.observe.answer import Write
 from pytest_pveha.observe.sampling import Sampling
@@ -41,9 +41,13 @@ class Observer:
         """Hears, for the person at the terminal, what is waited for and what was last seen."""
         self.since = site.clock.now().utc / SECOND
         """When the present incident began (epoch seconds): journals are read from here on."""
+        self.broken_at = 0
+        """When the present fault was injected (mono ns)."""
         self.sampler: Sampling | None = None
         self.sentinel: Callable[[View], None] = lambda view: None
         """Sees every view while a fault is in force, and raises when it must end at once."""
+        self.witness: Callable[[View], None] = lambda view: None
+        """Sees every view, and asks the nodes themselves."""
         self._last: dict[str, tuple[str, int]] = {}
         self._changes: dict[str, tuple[int, int]] = {}
 
@@ -94,18 +98,26 @@ class Observer:
                 self.note(f"service/{sid}", f"{service.state}@{service.node}", asked.at, asked.answered, "api")
         view = View(membership, manager, trouble)
         self.sentinel(view)
+        self.witness(view)
         return view
 
-    def boot_id(self, node: Node) -> str:
+    def boot_id(self, node: Node, patience: float = READ) -> str:
         """The node's boot id, noted."""
         asked = self.site.clock.now()
-        value = node.boot_id(self.site.clock.deadline(READ))
+        value = node.boot_id(self.site.clock.deadline(patience))
         self.note(f"boot_id/{node.name}", value, asked, self.site.clock.now(), "ssh")
         return value
 
-    def processes(self, node: Node) -> Processes:
+    def votes(self, node: Node) -> Votes:
+        """The votes as the node's own corosync counts them, noted."""
+        asked = self.site.clock.now()
+        found = node.votes(self.site.clock.deadline(READ))
+        self.note(f"quorate@{node.name}", _word(found.quorate), asked, self.site.clock.now(), "ssh")
+        return found
+
+    def processes(self, node: Node, patience: float = READ) -> Processes:
         """The guests whose process runs on the node, each noted."""
-        found = node.processes(self.site.clock.deadline(READ))
+        found = node.processes(self.site.clock.deadline(patience))
         for sid in self.site.guests.sids:
             what = f"process/{sid}@{node.name}"
             state = "running" if sid in found.ages else "absent"
@@ -125,6 +137,11 @@ class Observer:
     def change(self, what: str) -> tuple[int, int] | None:
         """Between which moments (mono ns) that last became what it is; None if it was always seen so."""
         return self._changes.get(what)
+
+    def afresh(self, *kinds: str) -> None:
+        """Whatever of these kinds is seen next is told, changed or not: a test's record stands by itself."""
+        for what in [what for what in self._last if what.startswith(kinds)]:
+            del self._last[what]
 
     def note(self, what: str, value: str, asked: Instant, answered: Instant, source: str) -> bool:
         """Remember what was seen; whether it is new.

@@ -21,7 +21,7 @@ from pytest_pveha.observe.observer import READ
 from pytest_pveha.observe.snapshot import Snapshot
 from pytest_pveha.scenario.campaign import UNSAID
 from pytest_pveha.scenario.declared import Declared
-from pytest_pveha.scenario.roles import cast
+from pytest_pveha.scenario.roles import cast_side
 
 SCHEMA = 1
 
@@ -168,8 +168,8 @@ def _targets(inventory: Inventory, scene: Scene, master: str | None, subject: Su
     """What may be hit: one where it is known, else each that it may be."""
     nodes = list(inventory.model.nodes)
     if subject.role is not None and master is not None:
-        found = cast(subject.role, nodes, master, scene.busy)
-        return [found] if found is not None else nodes
+        found = cast_side(subject.role, nodes, master, scene.busy)
+        return list(found) if found is not None else nodes
     if subject.node is not None:
         return [subject.node]
     if subject.guest is not None and subject.declared is not None:

@@ -18,3 +18,20 @@ def cast(role: str, nodes: Sequence[str], master: str, busy: Collection[str]) ->
     others = sorted((name for name in nodes if name != master), key=lambda name: name not in busy)
     place = int(role.removeprefix("other-"))
     return others[place - 1] if place <= len(others) else None
+
+
+def cast_side(role: str, nodes: Sequence[str], master: str, busy: Collection[str]) -> tuple[str, ...] | None:
+    """The nodes that play a side of a cut; None where nobody does.
+
+    Args:
+        role: one of ``cast``'s; ``crm-master+2``, the master and so many others; or ``others-2``, so many without it.
+    """
+    if role.startswith("others-"):
+        parts = [f"other-{number}" for number in range(1, int(role.removeprefix("others-")) + 1)]
+    elif "+" in role:
+        first, _, more = role.partition("+")
+        parts = [first, *(f"other-{number}" for number in range(1, int(more) + 1))]
+    else:
+        parts = [role]
+    found = [cast(part, nodes, master, busy) for part in parts]
+    return tuple(name for name in found if name is not None) if all(found) else None

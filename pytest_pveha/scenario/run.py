@@ -9,13 +9,14 @@ from typing import Any
 from pytest_pveha.clock import SECOND
 from pytest_pveha.errors import CantTell, HarmSeen, NotMet, SiteError, UsageError
 from pytest_pveha.faults.fault import Fault, Reach
-from pytest_pveha.faults.keeping import Keeping
+from pytest_pveha.faults.keeping import GRACE, Keeping
 from pytest_pveha.faults.maintenance import Maintenance
-from pytest_pveha.faults.network import Partition
+from pytest_pveha.faults.network import BOTH, LinkLoss, Partition, QdeviceLoss
 from pytest_pveha.faults.power import PowerCut
 from pytest_pveha.faults.process import ServiceStopped
 from pytest_pveha.faults.restore import restore
 from pytest_pveha.faults.session import Register, injected
+from pytest_pveha.handles import corosync
 from pytest_pveha.handles.guest import Guest, Guests, Nodes
 from pytest_pveha.handles.node import Node
 from pytest_pveha.handles.site import Site
@@ -24,10 +25,11 @@ from pytest_pveha.judge import Measure, violations
 from pytest_pveha.observe.answer import Condition, Met, ask, wait_until
 from pytest_pveha.observe.audits import Scene, audit
 from pytest_pveha.observe.ha import quorum_whole
-from pytest_pveha.observe.observer import READ, Observer
+from pytest_pveha.observe.observer import READ, Observer, View
 from pytest_pveha.observe.sampler import Probe
 from pytest_pveha.observe.sampling import sampler
 from pytest_pveha.observe.snapshot import Snapshot
+from pytest_pveha.observe.witness import Witness
 from pytest_pveha.readiness.checks import Check
 from pytest_pveha.scenario.objectives import Objective
 
@@ -42,6 +44,10 @@ TRIAL = 15.0
 
 TRIAL_LIMIT, TRIAL_GRACE = 20.0, 5.0
 """Every node concerned undoes the short cut by itself after 25 s."""
+
+BLIP = "30 s"
+SOON = 10.0
+"""Seconds after which the nodes undo a short loss of quorum by themselves: their watchdogs bite 50 s after it."""
 
 REJOIN = 60.0
 """Seconds in which everybody is one cluster again after the short cut."""
@@ -82,6 +88,7 @@ class Run:
         self._sampler = sampler(observer.site.clock, observer.write)
         self._faults = 0
         self._victims: set[str] = set()
+        self._witness: Witness | None = None
         observer.sampler = self._sampler
 
     @property
@@ -105,6 +112,12 @@ class Run:
                 probes += [probe for node in nodes for probe in _node_probes(node)]
         self._sampler.watch(probes)
 
+    def witness(self, nodes: Nodes) -> None:
+        """From now on, until the test is over, each of these nodes is asked itself: its quorum, processes, boot id."""
+        self._witness = Witness(self._observer, nodes)
+        self._observer.witness = self._witness
+        self._observer.look()
+
     def expect(self, condition: Condition, *, within: str) -> None:
         """The condition holds within that time; NotMet when it was seen not to, CantTell when nothing was seen."""
         seconds = parse_duration(within)
@@ -127,8 +140,13 @@ class Run:
 
     def hold(self, duration: str) -> None:
         """That much time has passed, watched: what falls over only later is seen."""
-        seconds = parse_duration(duration)
-        end = self._clock.now().mono + round(seconds * SECOND)
+        self._hold(self._clock.now().mono + round(parse_duration(duration) * SECOND), duration)
+
+    def hold_broken(self, duration: str) -> None:
+        """That much time has passed since the present fault was injected, watched."""
+        self._hold(self._observer.broken_at + round(parse_duration(duration) * SECOND), duration)
+
+    def _hold(self, end: int, duration: str) -> None:
         while self._clock.now().mono < end:
             self._observer.tell(f"watching for {duration}", "")
             self._observer.look()
@@ -164,13 +182,24 @@ class Run:
 
     @contextmanager
     def break_with(
-        self, make: Callable[[str], Fault], kind: str, victims: tuple[str, ...], at_most: float
+        self,
+        make: Callable[[str], Fault],
+        kind: str,
+        victims: tuple[str, ...],
+        at_most: float,
+        *,
+        dies: bool = True,
+        grace: float = GRACE,
+        trial: Callable[[str], Fault] | None = None,
     ) -> Iterator[None]:
         """While open the fault is in force; see ``faults.session``.
 
         Args:
             make: the fault, given the tag that what it leaves on nodes must carry.
             at_most: seconds it may be in force.
+            grace: seconds after that the nodes undo it by themselves.
+            trial: the same for a moment, where that takes a cut of another kind.
+            dies: whether a victim may be reset; else it is asked like everybody whether it was.
         """
         self._faults += 1
         name = f"{kind}-{self._faults}"
@@ -179,12 +208,12 @@ class Run:
             self._allow(fault, victim)
         self._interlock(fault.reach)
         self._sampler.fast()
-        self._victims.update(victims)
+        self._victims.update(victims if dies else ())
         try:
             self._clock.sleep(BEFORE_FAULT)
             if fault.family in CUTS and len(fault.reach.nodes) > 1:
-                self._try_first(make, f"{name}-trial", fault.reach)
-            with injected(fault, name, self._observer, self._register, self._keeping, at_most=at_most):
+                self._try_first(trial or make, f"{name}-trial", fault.reach)
+            with injected(fault, name, self._observer, self._register, self._keeping, at_most=at_most, grace=grace):
                 yield
                 self._milestones(victims)
         finally:
@@ -264,7 +293,10 @@ class Run:
         finally:
             with self._clock.shielded():
                 self._sampler.stop()
+                if self._witness is not None:
+                    self._witness.stop()
             self._observer.sampler = None
+            self._observer.witness = _nobody_asks
 
 
 class Faults:
@@ -283,16 +315,82 @@ class Faults:
             yield
 
     @contextmanager
-    def partition(self, cut_off: Nodes, *, about_quorum: bool = False, at_most: str = "20 min") -> Iterator[None]:
-        """These nodes and the others do not hear each other on any corosync link while open."""
+    def partition(
+        self, cut_off: Nodes, *, about_quorum: bool = False, direction: str = BOTH, at_most: str = "20 min"
+    ) -> Iterator[None]:
+        """These nodes and the others do not hear each other on any corosync link while open.
+
+        Args:
+            direction: ``in``: they do not hear the others and are heard; ``out``: the other way round.
+        """
+        with self._cut(cut_off, cut_off, at_most, about_quorum=about_quorum, direction=direction):
+            yield
+
+    @contextmanager
+    def even_split(self, one: Nodes, *, at_most: str = "20 min") -> Iterator[None]:
+        """These nodes, half of all, and the others do not hear each other; the quorum device decides who goes on."""
+        with self._cut(one, self._site.nodes, at_most, halves=True):
+            yield
+
+    def blip(self, cut_off: Nodes, *, lasting: str) -> None:
+        """These nodes and the others did not hear each other for so long, and do again.
+
+        The nodes undo it by themselves after 40 s, before a watchdog minds.
+        """
+        with self._cut(cut_off, cut_off, BLIP, grace=SOON, brief=True):
+            self._run.hold_broken(lasting)
+
+    def blip_of_quorum(self, apart: Nodes, *, lasting: str) -> None:
+        """Each of these nodes heard nobody for so long, nobody had quorum, and all hear each other again."""
+        with self._cut(apart, apart, BLIP, grace=SOON, about_quorum=True, apart=True, brief=True):
+            self._run.hold_broken(lasting)
+
+    @contextmanager
+    def site_without_quorum(self, apart: Nodes, *, at_most: str = "20 min") -> Iterator[None]:
+        """The same for so long that every node that guards guests resets itself: all guests go down."""
+        with self._cut(apart, self._site.nodes, at_most, about_quorum=True, apart=True, site=True):
+            yield
+
+    @contextmanager
+    def _cut(self, cut_off: Nodes, victims: Nodes, at_most: str, grace: float = GRACE, **how: Any) -> Iterator[None]:
         rest = self._site.nodes - cut_off
         found = self._site.cluster.ring_addresses(self._site.clock.deadline(READ))
         addresses = tuple(sorted(found.items()))
         with self._run.break_with(
-            lambda tag: Partition(tag, cut_off.names, rest.names, addresses, about_quorum),
+            lambda tag: Partition(tag, cut_off.names, rest.names, addresses, **how),
             Partition.kind,
-            cut_off.names,
+            victims.names,
             parse_duration(at_most),
+            grace=grace,
+            trial=lambda tag: Partition(tag, cut_off.names, rest.names, addresses, **{**how, "brief": True}),
+        ):
+            yield
+
+    @contextmanager
+    def link_loss(self, nodes: Nodes, link: int, *, at_most: str = "10 min") -> Iterator[None]:
+        """That corosync link of these nodes carries nothing while open; their other links do."""
+        found = self._site.cluster.ring_addresses(self._site.clock.deadline(READ))
+        addresses = tuple((name, one[link]) for name, one in sorted(found.items()) if len(one) > link)
+        with self._run.break_with(
+            lambda tag: LinkLoss(tag, nodes.names, link, addresses),
+            LinkLoss.kind,
+            nodes.names,
+            parse_duration(at_most),
+            dies=False,
+        ):
+            yield
+
+    @contextmanager
+    def qdevice_loss(self, *, at_most: str = "10 min") -> Iterator[None]:
+        """No node reaches the quorum device while open."""
+        first = next(iter(self._site.nodes))
+        host, port = corosync.device_host(first, self._site.clock.deadline(READ))
+        with self._run.break_with(
+            lambda tag: QdeviceLoss(tag, self._site.nodes.names, host, port),
+            QdeviceLoss.kind,
+            self._site.nodes.names,
+            parse_duration(at_most),
+            dies=False,
         ):
             yield
 
@@ -315,6 +413,10 @@ class Faults:
             lambda tag: Maintenance(node.name), Maintenance.kind, (node.name,), parse_duration(at_most)
         ):
             yield
+
+
+def _nobody_asks(view: View) -> None:
+    """No node is asked beside what the conditions ask."""
 
 
 def _guest_probes(guest: Guest) -> list[Probe]:

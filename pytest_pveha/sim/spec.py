@@ -165,6 +165,10 @@ class SiteSpec:
     defects: tuple[str, ...] = ()
     token_coefficient: int = 125
     links: int = 1
+    qdevice: str = ""
+    """The quorum device's algorithm, ``ffsplit`` or ``lms``; empty for none."""
+    qdevice_host: str = "10.99.9.9"
+    """The address of the machine that runs qnetd."""
     ceph: bool = False
     shutdown_policy: str = "conditional"
     crs: str = "basic"
@@ -192,6 +196,7 @@ class SiteSpec:
             raise ValueError(f"{self.links} corosync links; expected 1 to 8")
         _known("shutdown_policy", self.shutdown_policy, POLICIES)
         _known("crs", self.crs, SCHEDULERS)
+        _known("qdevice", self.qdevice, ("", "ffsplit", "lms"))
         self._check_affinities({guest.sid for guest in self.guests if guest.ha}, set(names))
         check_known(self.defects)
 

@@ -42,3 +42,19 @@ def test_maintenance(victim, guests, faults, run):
     run.watch(guests)
     with faults.maintenance(victim, at_most=LIMIT):
         run.hold("30 s")
+
+
+@pytest.mark.destructive(blast="nothing", expected="5 min", breaks=["link-loss"])
+def test_link_loss(nodes, guests, faults, run):
+    """A corosync link fails on all nodes."""
+    run.watch(guests)
+    with faults.link_loss(nodes, 0, at_most=LIMIT):
+        run.hold("30 s")
+
+
+@pytest.mark.destructive(blast="the quorum device's vote", expected="5 min", breaks=["qdevice-loss"])
+def test_qdevice_loss(guests, faults, run):
+    """The quorum device cannot be reached."""
+    run.watch(guests)
+    with faults.qdevice_loss(at_most=LIMIT):
+        run.hold("30 s")

@@ -42,6 +42,11 @@ HERE = Path(__file__).parent
 SUITE = HERE / "struck_suite.py"
 LINES = ("fault.plan", "fault.arm", "fault.inject", "fault.effect", "fault.heal", "fault.healed", "fault.close")
 WAYS = ("kill", "kill-both", "abandoned", "sigterm", "ctrl-c", "exception", "disk-full", "unplugged")
+PLAYED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "link-loss": ({}, {"links": 2}),
+    "qdevice-loss": ({"quorum_device": {"host": "10.99.9.9", "algorithm": "lms"}}, {}),
+}
+"""What the site of a fault must have: blocks of the inventory, and keys of its simulator."""
 REAL = 240
 """Real seconds after which a process is no longer waited for: it hangs. No result depends on it."""
 BOOTED = 60.0
@@ -325,7 +330,8 @@ def by_hand(inventory: Path) -> int:
 @pytest.mark.parametrize("case", chosen())
 def test_a_run_struck_anywhere_leaves_a_healthy_site(here: Place, case: Case) -> None:
     """Whatever struck it, wherever: in the end the site is as it was found, and nothing of ours is left there."""
-    inventory = here.inventory()
+    blocks, played = PLAYED.get(case.fault, ({}, {}))
+    inventory = here.inventory(blocks, **played)
     run = struck(here, inventory, case)
     healer = healed_by(here, inventory, case, run)
     seconds = undone_after(here.truth, run)

@@ -10,7 +10,7 @@ from pytest_pveha.errors import UsageError
 from pytest_pveha.faults.catalogue import FAULTS, from_plan
 from pytest_pveha.faults.fault import Danger, Fault, params
 from pytest_pveha.faults.maintenance import Maintenance
-from pytest_pveha.faults.network import Partition
+from pytest_pveha.faults.network import LinkLoss, Partition, QdeviceLoss
 from pytest_pveha.faults.power import PowerCut
 from pytest_pveha.faults.process import ServiceStopped
 from pytest_pveha.inventory import FAULT_KINDS
@@ -22,6 +22,8 @@ SAMPLES: tuple[Fault, ...] = (
     ),
     ServiceStopped("n1", "corosync", 812),
     Maintenance("n1"),
+    LinkLoss("pveha-0a1b2c3d-link-loss-1", ("n1",), 1, (("n1", "10.1.0.1"), ("n2", "fd01::2"))),
+    QdeviceLoss("pveha-0a1b2c3d-qdevice-loss-1", ("n1", "n2"), "10.0.9.9", 5403),
 )
 
 

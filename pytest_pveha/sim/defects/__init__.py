@@ -12,6 +12,10 @@ from dataclasses import dataclass
 _NODE_FILES = "tests/sim/test_node_files.py"
 _NODE_UNITS = "tests/sim/test_node_units.py"
 _POWER_LOSS = "suites/nodes/test_power_loss.py"
+_PARTITION = "suites/quorum/test_partition.py"
+_LINK_LOSS = "suites/quorum/test_link_loss.py"
+_QDEVICE_LOSS = "suites/quorum/test_qdevice_loss.py"
+_QUORUM_LOSS = "suites/quorum/test_quorum_loss.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +189,90 @@ _ALL = (
         "when a node is lost, another node's OSDs crash for five minutes: data is not served (with a `ceph` block)",
         "they ran out of memory in recovery, and start again much later",
         _POWER_LOSS,
+        "rejected",
+    ),
+    Defect(
+        "minority-keeps-quorum",
+        "whoever is cut off goes on calling itself quorate",
+        "`last_man_standing` without `wait_for_all`, or a script that types `pvecm expected 1` when nodes are missing",
+        _PARTITION,
+        "rejected",
+    ),
+    Defect(
+        "watchdog-never-bites",
+        "a node without quorum is never reset, while others take over its guests",
+        "the watchdog module is blacklisted, or an agent of the vendor feeds the hardware",
+        _PARTITION,
+        "rejected",
+    ),
+    Defect(
+        "watchdog-bites-late",
+        "the hardware resets a node 40 s later than it should, just before others take over",
+        "another watchdog than softdog, whose timeout somebody raised",
+        _PARTITION,
+        "rejected",
+    ),
+    Defect(
+        "starts-without-quorum",
+        "a node that boots without quorum starts the HA guests that it believes to be its own",
+        "a script in rc.local that 'helps' after a power failure",
+        _PARTITION,
+        "rejected",
+    ),
+    Defect(
+        "writable-without-quorum",
+        "the cluster's file system can be written on a node without quorum",
+        "pmxcfs was started with -l (local mode) and forgotten",
+        _PARTITION,
+        "rejected",
+    ),
+    Defect(
+        "cut-takes-more",
+        "when nodes are cut off, another node, not the CRM master, loses the others for half a minute",
+        "its corosync hangs on the switch of those cut off, or a broadcast storm drowns it",
+        _PARTITION,
+        "rejected",
+    ),
+    Defect(
+        "rejoin-flaps",
+        "a node that was cut off comes back, and is lost twice more",
+        "a bond or a spanning tree that needs half a minute to settle",
+        _PARTITION,
+        "rejected",
+    ),
+    Defect(
+        "token-of-a-large-cluster",
+        "corosync's token takes 22.5 s, as on thirty-two nodes with the coefficient of older clusters",
+        "a cluster made before pve-cluster 9.1 has grown, and its token_coefficient is still 650",
+        _PARTITION,
+        "not proven",
+    ),
+    Defect(
+        "qnetd-decides-late",
+        "the quorum device decides 38 s after a membership has formed",
+        "qnetd is overloaded or far away, and somebody raised sync_timeout",
+        _PARTITION,
+        "rejected",
+    ),
+    Defect(
+        "second-link-on-same-cable",
+        "when corosync's first link is lost, the others are too",
+        "both links are VLANs of one cable or one switch",
+        _LINK_LOSS,
+        "rejected",
+    ),
+    Defect(
+        "qdevice-not-voting",
+        "the quorum device is connected and casts no vote",
+        "the nodes' qdevice and qnetd disagree on the algorithm after an upgrade",
+        _QDEVICE_LOSS,
+        "rejected",
+    ),
+    Defect(
+        "short-loss-resets",
+        "a node resets itself 10 s after it lost quorum",
+        "a script of the site's own that 'fences' faster than the watchdog",
+        _QUORUM_LOSS,
         "rejected",
     ),
 )

@@ -10,6 +10,7 @@ from typing import Any
 from pytest_pveha.sim.servers.api_registry import AUDIT, Call, route
 from pytest_pveha.sim.servers.api_tasks import task_entry
 from pytest_pveha.sim.servers.facts import REPOSITORY_ID, Facts
+from pytest_pveha.sim.world.corosync import LARGE_TOKEN
 from pytest_pveha.sim.world.model import Guest, Node
 from pytest_pveha.sim.world.rules import listed
 
@@ -172,9 +173,16 @@ def config_totem(call: Call) -> dict[str, Any]:
         "ip_version": "ipv4-6",
         "link_mode": "passive",
         "secauth": "on",
+        **({"token": str(round(LARGE_TOKEN * 1000))} if call.world.planted("token-of-a-large-cluster") else {}),
         "token_coefficient": str(spec.token_coefficient),
         "version": "2",
     }
+
+
+@route("GET", "/cluster/config/qdevice", AUDIT)
+def config_qdevice(call: Call) -> dict[str, str]:
+    """What the node's own daemon of the quorum device says; nothing without one."""
+    return call.facts.qdevice
 
 
 @route("GET", "/cluster/options")

@@ -163,6 +163,21 @@ class Facts:
         present = (node for node in self.world.nodes.values() if node.nodeid in self.view.members)
         return sorted(present, key=lambda node: node.nodeid)
 
+    @property
+    def qdevice(self) -> dict[str, str]:
+        """What the daemon of the quorum device tells; nothing where there is none."""
+        device = self.world.corosync.device
+        if not device.algorithm or not self.node.corosync_up:
+            return {}
+        return {
+            "Algorithm": "Fifty-Fifty split" if device.algorithm == "ffsplit" else "LMS",
+            "Last poll call": f"{date_text(self.now)} (cast vote)",
+            "Model": "Net",
+            "QNetd host": f"{self.world.spec.qdevice_host}:5403",
+            "State": device.state(self.node),
+            "Tie-breaker": "Node with lowest node ID",
+        }
+
     def node_shown(self, node: Node) -> str:
         """online, offline, or unknown until the node has broadcast its first status after a boot."""
         return self.view.node_status[node.name]

@@ -73,11 +73,22 @@ def _corosync_conf(facts: Facts, *, local: bool = False) -> str:
     return (
         "logging {\n  debug: off\n  to_syslog: yes\n}\n\n"
         f"nodelist {{\n{nodes}}}\n\n"
-        "quorum {\n  provider: corosync_votequorum\n}\n\n"
+        f"quorum {{\n{_device(facts)}  provider: corosync_votequorum\n}}\n\n"
         f"totem {{\n  cluster_name: {spec.cluster}\n  config_version: {len(spec.nodes) - behind}\n"
         + "".join(f"  interface {{\n    linknumber: {link}\n  }}\n" for link in range(spec.links))
         + "  ip_version: ipv4-6\n  link_mode: passive\n  secauth: on\n"
         f"  token_coefficient: {spec.token_coefficient}\n  version: 2\n}}\n\n"
+    )
+
+
+def _device(facts: Facts) -> str:
+    """The section of the quorum device, as `pvecm qdevice setup` writes it."""
+    spec, device = facts.world.spec, facts.world.corosync.device
+    if not device.algorithm:
+        return ""
+    return (
+        f"  device {{\n    model: net\n    net {{\n      algorithm: {device.algorithm}\n"
+        f"      host: {spec.qdevice_host}\n      tls: on\n    }}\n    votes: {device.votes}\n  }}\n"
     )
 
 

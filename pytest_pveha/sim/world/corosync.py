@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING
 from pytest_pveha.clock import SECOND
 from pytest_pveha.sim.timeline import Event
 from pytest_pveha.sim.world.model import Node
+from pytest_pveha.sim.world.qdevice import Qdevice
 
 if TYPE_CHECKING:
     from pytest_pveha.sim.world.world import World
 
 _TOKEN = 3.0
+LARGE_TOKEN = 22.5
+"""What thirty-two nodes have with the coefficient of older clusters: 3 s + 30 × 650 ms."""
 _CONSENSUS = 1.2
 _EARLIEST = 0.38
 """How much earlier than token + consensus a loss may be agreed on: the token was last seen before the fault."""
@@ -35,11 +38,26 @@ class Corosync:
         self._lost_at = 0
         self._missed: dict[str, frozenset[int]] = {}
         self._down: set[tuple[int, int, int]] = set()
+        self._waiting: dict[frozenset[int], Event] = {}
+        """Rings that have formed and wait for the quorum device, by their members."""
+        self.device = Qdevice(world)
         count = len(world.spec.nodes)
         self.token = _TOKEN + (max(0, count - 2) * world.spec.token_coefficient / 1000 if count >= 3 else 0)
+        if world.planted("token-of-a-large-cluster"):
+            self.token = LARGE_TOKEN
         self.consensus = _CONSENSUS * self.token
-        self.expected_votes = count
-        self.quorum = count // 2 + 1
+        self.expected_votes = count + self.device.votes
+        self.quorum = self.expected_votes // 2 + 1
+
+    def total_votes(self, node: Node) -> int:
+        """The votes that node counts: one of each member, and the quorum device's."""
+        return len(node.members) + self.device.counted(node)
+
+    def has_quorum(self, node: Node) -> bool:
+        """Whether those suffice."""
+        if self._world.planted("minority-keeps-quorum"):
+            return bool(node.members)
+        return self.total_votes(node) >= self.quorum
 
     def reachable(self, node: Node) -> list[Node]:
         """The nodes that node can form a ring with now, itself included, by node id."""
@@ -66,10 +84,12 @@ class Corosync:
         self._ring += 4
         for node in self._world.nodes.values():
             node.corosync_up, node.members, node.ring_id = True, ids, self._name(ids)
+        self.device.begin()
 
     def start(self, node: Node) -> None:
         """The daemon has started: alone at first, with the others two seconds later."""
         node.corosync_up = True
+        self.device.follow()
         self._say(node, "[MAIN  ] Corosync Cluster Engine 3.1.9 starting up")
         self._install([node], ())
         # until the links are up; measured 1.99 and 1.95 s
@@ -77,10 +97,11 @@ class Corosync:
 
     def follow(self) -> None:
         """Somebody's packet filter has changed: rings that lost a member break, others join two seconds later."""
+        self.device.follow()
         self._note_links()
         self._calm()
         self.disturbed()
-        if any(node.members != _ids(self.reachable(node)) for node in self._up()):
+        if self._waiting or any(node.members != _ids(self.reachable(node)) for node in self._up()):
             self._world.timeline.after(self._rng.uniform(1.7, 2.0), self.merge, "corosync joins")
 
     def _calm(self) -> None:
@@ -126,7 +147,12 @@ class Corosync:
         for node in self._up():
             group = self.reachable(node)
             ids = _ids(group)
-            if any(n.members != ids for n in group):
+            if ids in self._waiting:
+                continue
+            waiting = [each for each in self._waiting if each & ids]
+            if waiting or any(n.members != ids for n in group):
+                for each in waiting:
+                    self._waiting.pop(each).cancel()
                 self._install(group, ())
 
     def stop(self, node: Node) -> None:
@@ -150,10 +176,14 @@ class Corosync:
 
     def disturbed(self) -> None:
         """Somebody vanished silently: those who miss a member stall, and agree on a new ring after the timeouts."""
+        self.device.follow()
         missed = {n.name: lost for n in self._up() if (lost := n.members - _ids(self.reachable(n)))}
-        if not missed or (self._pending is not None and missed == self._missed):
+        if not missed or ((self._pending is not None or self._waiting) and missed == self._missed):
             return
+        for waiting in list(self._waiting):
+            self._waiting.pop(waiting).cancel()
         self._missed = missed
+        self._world.mishaps.disturbed()
         hurt = [node for node in self._up() if node.name in missed]
         early = self._rng.uniform(-_EARLIEST, 0.03)
         gap = self.token + self.consensus + early
@@ -195,22 +225,46 @@ class Corosync:
             if node.syncing and node.name not in done:
                 group = self.reachable(node)
                 done |= {n.name for n in group}
-                silent = {lost for n in group for lost in n.members - _ids(group)}
-                self._install(group, silent)
+                silent = frozenset(lost for n in group for lost in n.members - _ids(group))
+                self._agreed(group, silent)
         self.merge()
+
+    def _agreed(self, group: list[Node], silent: frozenset[int]) -> None:
+        """The ring is in force at once, or when the quorum device has decided about it."""
+        others = [node for node in self._world.nodes.values() if node not in group]
+        seconds = self.device.wait(group, others)
+        if not seconds:
+            self._install(group, silent)
+            return
+        ids = _ids(group)
+        for node in group:
+            self._say(node, "[VOTEQ ] waiting for quorum device Qdevice poll (but maximum for 30000 ms)")
+        self._waiting[ids] = self._world.timeline.after(seconds, partial(self._decided, ids, silent), "qdevice decides")
+
+    def _decided(self, ids: frozenset[int], silent: frozenset[int]) -> None:
+        """Whoever waited for the device goes on, with those it hears by now."""
+        self._waiting.pop(ids, None)
+        done: set[str] = set()
+        for node in self._up():
+            if node.nodeid in ids and node.syncing and node.name not in done:
+                group = self.reachable(node)
+                done |= {each.name for each in group}
+                self._install(group, silent - _ids(group))
 
     def _install(self, group: list[Node], silent: Iterable[int]) -> None:
         """The group is one ring from now on; ``silent`` are those who left without saying so."""
         ids = _ids(group)
         self._ring += 4
         ring = self._name(ids)
-        before = {node.name: (node.members, self._world.quorate(node)) for node in group}
+        before = {node.name: (node.members, self._world.quorate(node), self.has_quorum(node)) for node in group}
         for node in group:
             node.members, node.ring_id, node.syncing = ids, ring, False
+        self.device.decided(group)
         for node in group:
-            self._record(node, before[node.name][0], before[node.name][1], frozenset(silent))
-        left = sorted(frozenset().union(*(old for old, _ in before.values())) - ids)
-        data = {"members": sorted(ids), "left": left, "ring": ring, "quorate": len(ids) >= self.quorum}
+            self._record(node, before[node.name][0], before[node.name][2], frozenset(silent))
+        left = sorted(frozenset().union(*(old for old, _, _ in before.values())) - ids)
+        quorate = any(self.has_quorum(node) for node in group)
+        data = {"members": sorted(ids), "left": left, "ring": ring, "quorate": quorate}
         self._world.truth("membership", data)
         for node in group:
             self._world.follow_quorum(node, before[node.name][1])
@@ -235,14 +289,16 @@ class Corosync:
         self._say(node, f"[TOTEM ] A new membership ({node.ring_id}) was formed.{changes}")
         if failed := [n for n in left if n in silent]:
             self._say(node, f"[TOTEM ] Failed to receive the leave message. failed: {_list(failed)}")
-        had = len(old) >= self.quorum
-        has = len(ids) >= self.quorum
+        self.say_quorum(node, bool(old) and was_quorate, self.has_quorum(node))
+        self._say(node, f"[QUORUM] Members[{len(ids)}]: {_list(ids)}")
+        self._say(node, "[MAIN  ] Completed service synchronization, ready to provide service.")
+
+    def say_quorum(self, node: Node, had: bool, has: bool) -> None:
+        """The journal tells that quorum came or went."""
         if has and not had:
             self._say(node, "[QUORUM] This node is within the primary component and will provide service.")
         if had and not has:
             self._say(node, "[QUORUM] This node is within the non-primary component and will NOT provide any services.")
-        self._say(node, f"[QUORUM] Members[{len(ids)}]: {_list(ids)}")
-        self._say(node, "[MAIN  ] Completed service synchronization, ready to provide service.")
 
     def _say(self, node: Node, text: str) -> None:
         # corosync itself indents its lines by two blanks

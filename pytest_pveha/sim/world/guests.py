@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pytest_pveha.clock import SECOND
@@ -24,6 +25,7 @@ By = tuple[str, int]
 _MIB = 1 << 20
 _AGENT = 0.6
 """The agent answers after this part of the boot."""
+_UNASKED = 200.0
 _SLOW = 600.0
 
 
@@ -265,6 +267,16 @@ class GuestActs:
 
         self._say(node, by, f"<root@pam> starting task {task.upid}")
         step(True)
+        if self._world.planted("starts-without-quorum") and not self._world.quorate(node):
+            self._start_unasked(node)
+
+    def _start_unasked(self, node: Node) -> None:
+        """Whatever the node believes to be its own runs for some minutes. Only a planted defect calls it."""
+        for vmid, home in self._world.pmxcfs.places(node).items():
+            guest = self._world.guests[vmid]
+            if home == node.name and guest.spec.ha and node.name not in guest.processes:
+                self._run(guest, node)
+                self._world.on(node, _UNASKED, partial(self.gone, guest, node.name, "stopped"), f"{guest.sid} ends")
 
     def report(self, node: Node) -> None:
         """The cluster knows what runs on that node, as pvestatd tells it every ten seconds."""

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 
 _CLOCK = 5.0
 _CRASHED = 300.0
+_DRAGGED = 30.0
+_SOON_ALL_ARE_CUT = 1.0
+_FLAP = 11.0
+_SCRIPT = 10.0
 _SOON = 5.0
 """Seconds after a membership's loss at which something else breaks."""
 
@@ -26,6 +30,7 @@ class Mishaps:
         """Guests that something holds: vmid → ``backup`` and the like."""
         self.paused: frozenset[int] = frozenset()
         """Guests whose processor stands still."""
+        self._dragging = False
         self.own_mac: str | None = None
         """The address of this machine's network card, if the first guest is to have it."""
         last = list(world.nodes.values())[-1]
@@ -70,6 +75,37 @@ class Mishaps:
             osds = world.ceph.osds(survivors[0])
             world.timeline.after(_SOON, partial(world.ceph.failed.update, osds), "OSDs crash")
             world.timeline.after(_CRASHED, partial(world.ceph.failed.difference_update, osds), "OSDs are up again")
+
+    def disturbed(self) -> None:
+        """Somebody no longer hears somebody."""
+        if self._world.planted("cut-takes-more") and not self._dragging:
+            self._dragging = True
+            self._world.timeline.after(_SOON_ALL_ARE_CUT, self._drag, "another node is dragged along")
+
+    def _drag(self) -> None:
+        """One more node of the largest side hears nobody for a while."""
+        world = self._world
+        first = max((world.corosync.reachable(node) for node in world.nodes.values()), key=len)
+        dragged = [node for node in first if node.crm_state != "master"]
+        if len(first) < len(world.nodes) and dragged:
+            name = dragged[-1].name
+            world.cut_network(name)
+            world.timeline.after(_DRAGGED, partial(world.restore_network, name), f"{name} is back")
+        self._dragging = False
+
+    def quorum_lost(self, node: Node) -> None:
+        """The node has lost quorum."""
+        if self._world.planted("short-loss-resets"):
+            text = f"{node.name} is reset by a script"
+            self._world.on(node, _SCRIPT, partial(self._world.power.reset_now, node, "script"), text)
+
+    def filters_gone(self, node: Node) -> None:
+        """The last filter of that node was taken back."""
+        world = self._world
+        if world.planted("rejoin-flaps"):
+            for begin in (_FLAP, 3 * _FLAP):
+                world.timeline.after(begin, partial(world.cut_network, node.name), f"{node.name} flaps")
+                world.timeline.after(begin + _FLAP, partial(world.restore_network, node.name), f"{node.name} is back")
 
     def _give_up(self, guest: Guest, node: Node) -> None:
         """The guest died, and no start of it succeeded any more: its service is in error until somebody disables it."""

@@ -223,3 +223,5 @@ class ClusterView:
     """Recent tasks of all nodes, newest first."""
     expected_votes: int
     quorum: int
+    device_votes: int = 0
+    """The quorum device's, as this node counts them."""

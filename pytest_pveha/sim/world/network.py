@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 COROSYNC_PORT = 5405
 API_PORT = 8006
 SSH_PORT = 22
+QNETD_PORT = 5403
 _ANY_PORT = 45678
 """Stands for the port a client is given."""
 _PACKET_BYTES = 108
@@ -129,6 +130,8 @@ class Network:
                     self._start(node, rule)
         self._world.truth("filters", {"node": node.name, "tables": sorted(self._tables[node.name])})
         self._world.corosync.follow()
+        if not any(self._tables.values()):
+            self._world.mishaps.filters_gone(node)
 
     def forget(self, node: Node) -> None:
         """The node is dead, and its kernel with it."""
@@ -182,12 +185,21 @@ class Network:
         """Whether corosync calls that link up: heartbeats arrive, and so do their answers."""
         if not (one.link_up and other.link_up):
             return False
+        if link and self._world.planted("second-link-on-same-cable") and not self.link_up(one, other, 0):
+            return False
         port = COROSYNC_PORT + link
         return self.hears(one, other, "udp", port, port, link) and self.hears(other, one, "udp", port, port, link)
 
     def linked(self, one: Node, other: Node) -> bool:
         """Whether corosync on the two has a link that is up."""
         return one is other or any(self.link_up(one, other, link) for link in range(self._world.spec.links))
+
+    def reaches(self, node: Node, host: str) -> bool:
+        """Whether the node's TCP connections to qnetd on that machine outside come about."""
+        mine = self.address(node)
+        going = Packet(mine, host, "tcp", _ANY_PORT, QNETD_PORT)
+        coming = Packet(host, mine, "tcp", QNETD_PORT, _ANY_PORT)
+        return node.running and not self._dropped(node, OUT, going) and not self._dropped(node, IN, coming)
 
     def talks(self, client: Node, server: Node, port: int) -> bool:
         """Whether a TCP connection from the one node to that port of the other comes about."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 WARNING = 50
 EXPIRY = 60
+LATE = 40.0
 _IDENT = "watchdog-mux"
 
 
@@ -157,8 +158,12 @@ class Watchdog:
         text = f"client (PID {self._client}) watchdog expired - disable watchdog updates"
         self._world.log(self._node, _IDENT, text)
         left = self._world.rng(f"mux {self._name}").uniform(9.9, 10.0)
+        if self._world.planted("watchdog-bites-late"):
+            left += LATE
         self._world.on(self._node, left, self._bite, "hardware watchdog")
 
     def _bite(self) -> None:
+        if self._world.planted("watchdog-never-bites"):
+            return
         self._world.truth("watchdog_reset", {"node": self._name})
         self._world.power.reset_now(self._node, "watchdog")

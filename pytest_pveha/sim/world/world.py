@@ -125,7 +125,7 @@ class World:
 
     def quorate(self, node: Node) -> bool:
         """Whether that node's cluster file system may be written."""
-        return node.cfs_joined and len(node.members) >= self.corosync.quorum
+        return node.cfs_joined and self.corosync.has_quorum(node)
 
     def view_members(self, node: Node) -> frozenset[int]:
         """The node ids that node calls online: in its ring, with a cluster file system that has joined."""
@@ -165,6 +165,7 @@ class World:
             node_status={n.name: self._shown(n, members) for n in self.nodes.values()},
             tasks=tuple(sorted(tasks, key=lambda t: (-t.starttime, t.upid))),
             expected_votes=self.corosync.expected_votes,
+            device_votes=self.corosync.device.counted(node),
             quorum=self.corosync.quorum,
         )
 
@@ -298,6 +299,7 @@ class World:
         if had and not has:
             node.frozen = self.pmxcfs.snapshot()
             self.log(node, "pmxcfs", "[status] notice: node lost quorum")
+            self.mishaps.quorum_lost(node)
         if has and not had:
             node.frozen = None
             self.log(node, "pmxcfs", "[status] notice: node has quorum")

@@ -14,33 +14,51 @@ from pytest_pveha.sim.world.model import Node
 
 def _quorum_text(facts: Facts, *, hexadecimal: bool) -> str:
     view, node = facts.view, facts.node
-    votes = len(view.members)
-    member = "".join(
-        f"{f'0x{each.nodeid:08x}' if hexadecimal else f'{each.nodeid:10d}'}          1 "
-        f"{facts.address(each) if hexadecimal else each.name}{' (local)' if each is node else ''}\n"
-        for each in facts.members
-    )
+    nodes, device = len(view.members), bool(facts.world.spec.qdevice)
+    flags = ("Quorate " if view.quorate else "") + ("Qdevice " if device else "")
     blocked = " " if view.quorate else "Activity blocked"
     return (
         "Quorum information\n------------------\n"
         f"Date:             {date_text(facts.now)}\n"
         "Quorum provider:  corosync_votequorum\n"
-        f"Nodes:            {votes}\n"
+        f"Nodes:            {nodes}\n"
         f"Node ID:          {f'0x{node.nodeid:08x}' if hexadecimal else node.nodeid}\n"
         f"Ring ID:          {view.ring_id}\n"
         f"Quorate:          {'Yes' if view.quorate else 'No'}\n\n"
         "Votequorum information\n----------------------\n"
         f"Expected votes:   {view.expected_votes}\n"
         f"Highest expected: {view.expected_votes}\n"
-        f"Total votes:      {votes}\n"
+        f"Total votes:      {nodes + view.device_votes}\n"
         f"Quorum:           {view.quorum} {blocked}\n"
-        f"Flags:            {'Quorate ' if view.quorate else ''}\n\n"
-        f"{_membership_title()}{member}"
+        f"Flags:            {flags}\n\n"
+        f"{_membership_text(facts, hexadecimal=hexadecimal)}"
     )
 
 
-def _membership_title() -> str:
-    return "Membership information\n----------------------\n    Nodeid      Votes Name\n"
+def _membership_text(facts: Facts, *, hexadecimal: bool) -> str:
+    """Who votes. Flags of the device's column: alive, votes for us, does not know a master (corosync-quorumtool(8))."""
+    device = facts.world.spec.qdevice
+    text = _membership_title("Qdevice " if device else "")
+    for each in facts.members:
+        number = f"0x{each.nodeid:08x}" if hexadecimal else f"{each.nodeid:10d}"
+        name = facts.address(each) if hexadecimal else each.name
+        flags = f"{_device_flags(facts, each):>11} " if device else ""
+        text += f"{number}          1 {flags}{name}{' (local)' if each is facts.node else ''}\n"
+    if device:
+        votes, all_of_them = facts.view.device_votes, facts.world.corosync.device.votes
+        silent = "" if votes else f" (votes {all_of_them})"
+        text += f"{'0x00000000' if hexadecimal else f'{0:10d}'} {votes:10d}             Qdevice{silent}\n"
+    return text
+
+
+def _device_flags(facts: Facts, node: Node) -> str:
+    device = facts.world.corosync.device
+    alive = "A" if device.state(node) == "Connected" else "NA"
+    return f"{alive},{'V' if device.counted(node) else 'NV'},NMW"
+
+
+def _membership_title(device: str = "") -> str:
+    return f"Membership information\n----------------------\n    Nodeid      Votes {device:>11}Name\n"
 
 
 @command("pvecm")
@@ -74,6 +92,28 @@ def _quorumtool(call: Invocation) -> Result:
     return Result(0 if call.facts.view.quorate else 2, _quorum_text(call.facts, hexadecimal=False))
 
 
+@command("corosync-qdevice-tool")
+def _qdevice_tool(call: Invocation) -> Result:
+    facts = call.facts
+    if not (facts.world.spec.qdevice and facts.node.corosync_up):
+        return Result(1, err="Can't connect to QDevice socket (is QDevice running?): No such file or directory\n")
+    ids = [node.nodeid for node in facts.world.nodes.values()]
+    listed = "".join(f"    {at}   Node ID = {number}\n" for at, number in enumerate(ids))
+    told = facts.qdevice
+    return Result(
+        out="Qdevice information\n-------------------\n"
+        f"Model:                  {told['Model']}\nNode ID:                {facts.node.nodeid}\n"
+        f"Configured node list:\n{listed}"
+        f"Membership node list:   {', '.join(str(each.nodeid) for each in facts.members)}\n\n"
+        "Qdevice-net information\n----------------------\n"
+        f"Cluster name:           {facts.world.spec.cluster}\n"
+        f"QNetd host:             {told['QNetd host']}\n"
+        f"Algorithm:              {told['Algorithm']}\n"
+        f"Tie-breaker:            {told['Tie-breaker']}\n"
+        f"State:                  {told['State']}\n\n"
+    )
+
+
 @command("corosync-cfgtool")
 def _cfgtool(call: Invocation) -> Result:
     facts = call.facts
@@ -90,9 +130,7 @@ def _cfgtool(call: Invocation) -> Result:
 
 
 def _sees(facts: Facts, node: Node, link: int) -> bool:
-    """Whether knet calls that link up; with one link, as the membership has it."""
-    if facts.world.spec.links == 1:
-        return node.nodeid in facts.view.members
+    """Whether knet calls that link up."""
     return node.corosync_up and facts.world.network.link_up(facts.node, node, link)
 
 

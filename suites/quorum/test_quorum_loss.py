@@ -1,0 +1,54 @@
+"""More nodes are cut off than quorum allows: nobody may write, and whoever guards guests gives up in time."""
+
+import pytest
+
+from pytest_pveha.judge import (
+    both_quorate,
+    collateral_resets,
+    downtime,
+    fences,
+    overlaps,
+    recovery_time,
+    reset_after,
+    violations,
+)
+from pytest_pveha.observe import audits, ha, quorum
+
+
+@pytest.mark.destructive(blast="quorum", expected="6 min", breaks=("partition",), site_reset=True)
+@pytest.mark.needs(nodes=3)
+def test_short_loss_of_quorum_resets_nobody(too_many, blip, nodes, guests, ring, faults, run):
+    """When all nodes lose quorum for some seconds, nobody is reset or fenced, and no guest notices it."""
+    run.watch(guests, nodes)
+    run.witness(nodes)
+    faults.blip_of_quorum(too_many, lasting=blip)
+    run.expect(ha.quorum_whole(), within="1 min")
+    run.hold("2 min")
+
+    run.claim(both_quorate(too_many, nodes - too_many), at_most=ring.settles)
+    run.claim(downtime(guests), at_most=5)
+    run.claim(fences(), none=True)
+    run.claim(collateral_resets(), none=True)
+    run.claim(violations(audits.CLUSTER), none=True)
+
+
+@pytest.mark.destructive(blast="all nodes and guests", expected="25 min", breaks=("partition",), site_reset=True)
+@pytest.mark.needs(nodes=3)
+def test_long_loss_of_quorum_resets_the_site(too_many, guarding, nodes, guests, faults, run):
+    """Without quorum for good nobody writes, each node that guards guests resets itself in time, and all come back."""
+    run.watch(guests, nodes)
+    run.witness(nodes)
+    with faults.site_without_quorum(too_many):
+        run.expect(quorum.lost(nodes), within="30 s")
+        run.expect(quorum.refuses_writes(nodes), within="10 s")
+        run.expect(quorum.reset(guarding), within="10 min")
+    run.expect(ha.all_online(nodes), within="15 min")
+    run.expect(ha.started(guests, on=nodes), within="10 min")
+    run.expect(ha.answering(guests), within="20 min")
+    run.expect(ha.quorum_whole(), within="2 min")
+
+    run.claim(reset_after(guarding), at_most=80)
+    run.claim(recovery_time(guests), at_most=1200)
+    run.claim(overlaps(guests, nodes), none=True)
+    run.claim(collateral_resets(*guarding), none=True)
+    run.claim(violations(audits.CLUSTER), none=True)

@@ -1,0 +1,134 @@
+"""The quorum device: who gets its vote, and when. Times as measured on corosync 3.1.7 with ffsplit, letters as there."""
+
+from __future__ import annotations
+
+import pytest
+from ha_kit import Site, guest, journal
+
+from pytest_pveha.sim.world import Node
+from pytest_pveha.sim.world.network import IN, OUT, Chain, Rule, Table
+
+HOST = "10.99.9.9"
+
+
+def two(**more: str) -> Site:
+    """Two nodes and the vote of a device."""
+    return Site(guest(101, "pve1"), guest(102, "pve2"), nodes=2, qdevice="ffsplit", qdevice_host=HOST, **more)
+
+
+def cut(site: Site, one: str, *others: str) -> None:
+    """That node neither hears nor reaches those addresses any more."""
+    addresses = frozenset(others)
+    chains = {
+        "from": Chain("from", IN, rules=[Rule("", "drop", sources=addresses)]),
+        "to": Chain("to", OUT, rules=[Rule("", "drop", destinations=addresses)]),
+    }
+    node = site.world.nodes[one]
+    site.world.network.tables(node)["inet cut"] = Table("inet cut", chains=chains)
+    site.world.network.changed(node)
+
+
+def heal(site: Site, one: str) -> None:
+    node = site.world.nodes[one]
+    site.world.network.tables(node).clear()
+    site.world.network.changed(node)
+
+
+def until(site: Site, name: str, *, quorate: bool) -> float:
+    """Seconds until that node is, or is no longer, quorate."""
+    begin = site.now
+    while site.world.quorate(site.world.nodes[name]) is not quorate:
+        assert site.now < begin + 60, f"{name} never became quorate={quorate}"
+        site.timeline.run_next()
+    return site.now - begin
+
+
+def votes(site: Site) -> dict[str, int]:
+    return {name: site.world.corosync.total_votes(node) for name, node in site.world.nodes.items()}
+
+
+def quorate(site: Site) -> list[str]:
+    return [name for name, node in site.world.nodes.items() if site.world.quorate(node)]
+
+
+def address(site: Site, name: str) -> str:
+    return site.world.network.address(site.world.nodes[name])
+
+
+def members(node: Node) -> int:
+    return len(node.members)
+
+
+def test_a_split_that_both_tell_qnetd_of_is_decided_at_once() -> None:
+    """A: the lowest node id stays, the other loses as soon as the ring is formed, and nobody waits."""
+    site = two()
+    cut(site, "pve2", address(site, "pve1"))
+    lost = until(site, "pve2", quorate=False)
+    site.play(1)
+    assert lost == pytest.approx(site.world.corosync.token + site.world.corosync.consensus, abs=0.5)
+    assert quorate(site) == ["pve1"]
+    assert votes(site) == {"pve1": 2, "pve2": 1}
+
+
+def test_a_node_cut_off_qnetd_too_is_late_to_know() -> None:
+    """B: the other goes on 4 to 5 s after the split, this one gives up after 7.5 to 9: meanwhile both say quorate."""
+    site = two()
+    cut(site, "pve2", address(site, "pve1"), HOST)
+    ring = site.world.corosync.token + site.world.corosync.consensus
+    site.play(ring + 3)
+    assert quorate(site) == ["pve1", "pve2"]
+    assert members(site.world.nodes["pve2"]) == 2
+    site.play(2.5)
+    assert members(site.world.nodes["pve1"]) == 1
+    assert quorate(site) == ["pve1", "pve2"]
+    assert site.world.nodes["pve2"].syncing  # it says so, and writes nothing
+    site.play(4)
+    assert quorate(site) == ["pve1"]
+    assert journal(site.world.nodes["pve2"], "waiting for quorum device Qdevice poll (but maximum for 30000 ms)")
+
+
+def test_without_qnetd_both_go_on_until_one_is_lost() -> None:
+    """C, D, E: two of three votes suffice, one does not; back again, the vote counts after 5.9 to 6.6 s."""
+    site = two()
+    site.world.corosync.device.switch(up=False)
+    site.play(12)
+    assert votes(site) == {"pve1": 2, "pve2": 2}
+    assert quorate(site) == ["pve1", "pve2"]
+    assert not site.said("non-primary component")
+    cut(site, "pve2", address(site, "pve1"))
+    assert until(site, "pve1", quorate=False) < 9
+    site.world.corosync.device.switch(up=True)
+    assert 5.9 <= until(site, "pve1", quorate=True) <= 6.6
+    heal(site, "pve2")
+    site.play(5)
+    assert quorate(site) == ["pve1", "pve2"]
+
+
+def test_healed_while_the_device_decides_is_as_if_nothing_had_been() -> None:
+    """A cut that ends while both wait for qnetd leaves nobody waiting."""
+    site = two()
+    cut(site, "pve2", address(site, "pve1"), HOST)
+    site.play(site.world.corosync.token + site.world.corosync.consensus + 2)
+    heal(site, "pve2")
+    site.play(4)
+    assert quorate(site) == ["pve1", "pve2"]
+    assert not any(node.syncing for node in site.world.nodes.values())
+    assert votes(site) == {"pve1": 3, "pve2": 3}
+
+
+def test_the_last_man_stands_with_lms() -> None:
+    """With lms one of three nodes goes on alone, as long as it reaches qnetd."""
+    site = Site(guest(101, "pve1"), qdevice="lms", qdevice_host=HOST)
+    assert votes(site) == {"pve1": 5, "pve2": 5, "pve3": 5}
+    site.cut("pve2")
+    site.cut("pve3")
+    site.play(40)
+    assert quorate(site) == ["pve1"]
+    assert votes(site)["pve1"] == 3
+
+
+def test_without_a_device_nothing_is_waited_for() -> None:
+    """A cluster that has none counts its nodes' votes."""
+    site = Site(guest(101, "pve1"))
+    assert votes(site) == {"pve1": 3, "pve2": 3, "pve3": 3}
+    assert site.world.corosync.quorum == 2
