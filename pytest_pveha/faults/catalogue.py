@@ -6,13 +6,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from pytest_pveha.errors import UsageError
+from pytest_pveha.faults.crash import DaemonKilled, DaemonsFrozen, KernelCrash
 from pytest_pveha.faults.fault import Fault
 from pytest_pveha.faults.maintenance import Maintenance
 from pytest_pveha.faults.network import Partition
 from pytest_pveha.faults.power import PowerCut
 from pytest_pveha.faults.process import ServiceStopped
 
-FAULTS: Mapping[str, type[Fault]] = {each.__name__: each for each in (PowerCut, Partition, ServiceStopped, Maintenance)}
+FAULTS: Mapping[str, type[Fault]] = {
+    each.__name__: each
+    for each in (PowerCut, Partition, ServiceStopped, Maintenance, KernelCrash, DaemonKilled, DaemonsFrozen)
+}
 
 
 def from_plan(kind: str, values: Mapping[str, Any]) -> Fault:

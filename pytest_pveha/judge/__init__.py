@@ -6,9 +6,12 @@ from pytest_pveha.judge.measures import (
     Measure,
     collateral_resets,
     downtime,
+    half_alive,
     lost_writes,
     not_before_death,
     recovery_time,
+    reset_after,
+    reset_after_last_feed,
     violations,
 )
 
@@ -16,8 +19,11 @@ __all__ = [
     "Measure",
     "collateral_resets",
     "downtime",
+    "half_alive",
     "lost_writes",
     "not_before_death",
     "recovery_time",
+    "reset_after",
+    "reset_after_last_feed",
     "violations",
 ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from pytest_pveha.errors import Inconclusive
-from pytest_pveha.judge import durations
+from pytest_pveha.judge import deaths, durations
 from pytest_pveha.judge.facts import SECOND, TestFacts, known, mapping, real, strings, text
 from pytest_pveha.judge.measured import Comparison, Measured, compare, counted, seconds_down, seconds_up
 from pytest_pveha.judge.phases import first_start
@@ -19,7 +19,7 @@ HARDWARE_TIMEOUT: Final = 10 * SECOND
 LRM_ROUND: Final = 10 * SECOND
 """An active LRM feeds its watchdog at least once in a round of this length (pve-ha-manager LRM.pm)."""
 
-DIES_AT_EFFECT: Final = frozenset({"PowerCut"})
+DIES_AT_EFFECT: Final = frozenset({"PowerCut", "KernelCrash"})
 """Faults whose victim feeds no watchdog any more once they have taken effect."""
 
 RESET_AUDITS: Final = ("boot_ids", "collateral_resets")
@@ -61,6 +61,9 @@ CAUSES: Final[Mapping[str, str]] = {
     "collateral_resets": "a node that was not meant to die was reset",
     "recovery_time": "its application answered too late",
     "downtime": "its application was away too long",
+    "reset_after": "its watchdog was later than it may be, and what guests do meanwhile nobody guards",
+    "reset_after_last_feed": "its watchdog was later than it may be, and what guests do meanwhile nobody guards",
+    "half_alive": "a guest was started elsewhere while its old node still lived, so it may have run twice",
 }
 """What a missed claim says of the site, for whoever is called at night."""
 
@@ -192,6 +195,9 @@ MEASURES: Final[Mapping[str, Callable[[TestFacts, str, Mapping[str, Any]], Measu
     "downtime": _downtime,
     "not_before_death": _not_before_death,
     "collateral_resets": _collateral_resets,
+    "reset_after": deaths.reset_after,
+    "reset_after_last_feed": deaths.reset_after_last_feed,
+    "half_alive": deaths.half_alive,
     "violations": _violations,
 }
 """Every measure by its name in the claim."""

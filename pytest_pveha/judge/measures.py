@@ -52,6 +52,21 @@ def not_before_death(guests: Iterable[HasSid], victim: HasName) -> Measure:
     return Measure("not_before_death", "s", tuple(guests), {"node": victim.name})
 
 
+def reset_after(victim: HasName) -> Measure:
+    """From the fault taking effect to the victim's reset, in seconds."""
+    return Measure("reset_after", "s", params={"node": victim.name})
+
+
+def reset_after_last_feed(victim: HasName) -> Measure:
+    """From the victim's LRM feeding its watchdog for the last time to the victim's reset, in seconds."""
+    return Measure("reset_after_last_feed", "s", params={"node": victim.name})
+
+
+def half_alive(guests: Iterable[HasSid], victim: HasName) -> Measure:
+    """How many of the victim's guests were started elsewhere while the victim, not reset yet, still lived."""
+    return Measure("half_alive", "count", params={"node": victim.name, "guests": sorted(g.sid for g in guests)})
+
+
 def collateral_resets(*expected: HasName) -> Measure:
     """How many nodes besides the fault's own and the expected ones were reset."""
     return Measure("collateral_resets", "count", params={"except": sorted(node.name for node in expected)})

@@ -276,7 +276,10 @@ class IpmiBmc:
             return tuple(("ipmitool", *where, *how, "-C", str(cipher), *words) for cipher in ciphers)
 
         return NodeCommands(
-            on=typed("chassis", "power", "on"), status=typed("chassis", "power", "status"), secret=self._password()
+            on=typed("chassis", "power", "on"),
+            reset=typed("chassis", "power", "reset"),
+            status=typed("chassis", "power", "status"),
+            secret=self._password(),
         )
 
     def power_state(self, deadline: Deadline) -> PowerReading:

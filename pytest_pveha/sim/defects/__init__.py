@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+_HANG = "suites/nodes/test_hang.py"
+_KERNEL_CRASH = "suites/nodes/test_kernel_crash.py"
 _NODE_FILES = "tests/sim/test_node_files.py"
 _NODE_UNITS = "tests/sim/test_node_units.py"
 _POWER_LOSS = "suites/nodes/test_power_loss.py"
+_WATCHDOG = "suites/nodes/test_watchdog.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +188,55 @@ _ALL = (
         "when a node is lost, another node's OSDs crash for five minutes: data is not served (with a `ceph` block)",
         "they ran out of memory in recovery, and start again much later",
         _POWER_LOSS,
+        "rejected",
+    ),
+    Defect(
+        "watchdog-never-fires",
+        "no hardware watchdog ever resets a node, though it is armed and not fed any more",
+        "the board's no-reboot strap is set, or a driver was loaded that knows another chip",
+        _WATCHDOG,
+        "rejected",
+    ),
+    Defect(
+        "watchdog-slow",
+        "hardware watchdogs bite a minute late",
+        "a BMC's watchdog firmware counts in its own, coarser steps, or another program set the timeout",
+        _WATCHDOG,
+        "rejected",
+    ),
+    Defect(
+        "watchdog-device-taken",
+        "on the last node another program holds /dev/watchdog: the multiplexer cannot run, and the LRM stays passive",
+        "a vendor's server recovery tool, or systemd's RuntimeWatchdogSec, opened it first",
+        _WATCHDOG,
+        "not proven",
+    ),
+    Defect(
+        "mux-restarts-itself",
+        "a killed watchdog multiplexer is started again within a second and feeds the hardware for nobody",
+        "somebody gave its unit Restart=always and let it remove the mark of its earlier clients",
+        _WATCHDOG,
+        "rejected",
+    ),
+    Defect(
+        "kernel-panic-hangs",
+        "a node whose kernel has panicked stays dark, whatever kernel.panic or its watchdog are set to",
+        "the crash kernel of kdump hangs, or the panic came in a place from which the firmware is not reached",
+        _KERNEL_CRASH,
+        "rejected",
+    ),
+    Defect(
+        "panic-takes-others",
+        "when one node's kernel panics another one, not the CRM master, resets",
+        "both share a driver's bug that a storm of fencing traffic brings out",
+        _KERNEL_CRASH,
+        "rejected",
+    ),
+    Defect(
+        "half-alive-node",
+        "a node whose userland stands still is not reset, and its guests run on while they start elsewhere",
+        "a kernel thread or the BMC's agent goes on feeding the hardware watchdog",
+        _HANG,
         "rejected",
     ),
 )
