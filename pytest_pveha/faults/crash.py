@@ -263,6 +263,7 @@ class DaemonsFrozen:
             stamp = watchdog.lrm_stamp(node, _read(observer))
             seen += observer.note(f"lrm_stamp/{self.node}", stamp, asked, clock.now(), "ssh")
             clock.sleep(0.2)
+        _note_daemons(observer, self.node, self._named, "runs")
 
 
 # --- what they share -------------------------------------------------------------------------------------------------

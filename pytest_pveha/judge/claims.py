@@ -68,6 +68,13 @@ CAUSES: Final[Mapping[str, str]] = {
 """What a missed claim says of the site, for whoever is called at night."""
 
 
+REMARKS: Final[Mapping[str, Callable[[TestFacts, Mapping[str, Any]], str]]] = {
+    "reset_after": deaths.which_watchdog,
+    "reset_after_last_feed": deaths.which_watchdog,
+}
+"""What belongs to a measured value without being part of it, for the claim's reason."""
+
+
 def evaluate(test: TestFacts, claim: Mapping[str, Any]) -> ClaimVerdict:
     """The claim judged; what cannot be measured is inconclusive, with the reason. Never raises."""
     measure, subject = text(claim.get("measure")), text(claim.get("subject"))
@@ -84,6 +91,8 @@ def evaluate(test: TestFacts, claim: Mapping[str, Any]) -> ClaimVerdict:
     else:
         verdict, against = compare(measured, op, objective)
         reason = f"{named} is {measured}, {against}"
+        if measure in REMARKS:
+            reason += f" ({REMARKS[measure](test, mapping(claim.get('params')))})"
         if verdict == "rejected" and measure in CAUSES:
             reason += f": {CAUSES[measure]}"
     return ClaimVerdict(

@@ -35,6 +35,8 @@ class Measure:
     unit: str
     guests: tuple[HasSid, ...] = ()
     params: dict[str, Any] = field(default_factory=dict)
+    subject: str = "cluster"
+    """What it is of, where it is of no guest."""
 
 
 def recovery_time(guests: Iterable[HasSid]) -> Measure:
@@ -54,17 +56,18 @@ def not_before_death(guests: Iterable[HasSid], victim: HasName) -> Measure:
 
 def reset_after(victim: HasName) -> Measure:
     """From the fault taking effect to the victim's reset, in seconds."""
-    return Measure("reset_after", "s", params={"node": victim.name})
+    return Measure("reset_after", "s", params={"node": victim.name}, subject=victim.name)
 
 
 def reset_after_last_feed(victim: HasName) -> Measure:
     """From the victim's LRM feeding its watchdog for the last time to the victim's reset, in seconds."""
-    return Measure("reset_after_last_feed", "s", params={"node": victim.name})
+    return Measure("reset_after_last_feed", "s", params={"node": victim.name}, subject=victim.name)
 
 
 def half_alive(guests: Iterable[HasSid], victim: HasName) -> Measure:
     """How many of the victim's guests were started elsewhere while the victim, not reset yet, still lived."""
-    return Measure("half_alive", "count", params={"node": victim.name, "guests": sorted(g.sid for g in guests)})
+    params = {"node": victim.name, "guests": sorted(guest.sid for guest in guests)}
+    return Measure("half_alive", "count", params=params, subject=victim.name)
 
 
 def collateral_resets(*expected: HasName) -> Measure:

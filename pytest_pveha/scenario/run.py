@@ -156,7 +156,7 @@ class Run:
                 "claim",
                 {
                     "measure": measure.measure,
-                    "subject": guest.sid if guest else "cluster",
+                    "subject": guest.sid if guest else measure.subject,
                     "params": measure.params,
                     "op": op,
                     "objective": value,

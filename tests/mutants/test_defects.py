@@ -132,8 +132,15 @@ def here() -> Iterator[whole_run.Place]:
 
 def test_every_defect_is_in_the_table() -> None:
     """No defect can be planted that nothing is expected of, and what is expected is what the registry promises."""
+    elsewhere = (
+        "suites/nodes/test_hang.py",
+        "suites/nodes/test_kernel_crash.py",
+        "suites/nodes/test_watchdog.py",
+    )  # test_defects_crash.py has them
     assert {name: caught.verdict for name, caught in CAUGHT.items()} == {
-        name: defect.verdict for name, defect in DEFECTS.items() if defect.caught_by.startswith("suites/")
+        name: defect.verdict
+        for name, defect in DEFECTS.items()
+        if defect.caught_by.startswith("suites/") and defect.caught_by not in elsewhere
     }
     assert {defect.caught_by for defect in DEFECTS.values() if defect.name in CAUGHT} == {
         "suites/nodes/test_power_loss.py"

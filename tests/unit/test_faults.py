@@ -8,6 +8,7 @@ import pytest
 
 from pytest_pveha.errors import UsageError
 from pytest_pveha.faults.catalogue import FAULTS, from_plan
+from pytest_pveha.faults.crash import DaemonKilled, DaemonsFrozen, KernelCrash
 from pytest_pveha.faults.fault import Danger, Fault, params
 from pytest_pveha.faults.maintenance import Maintenance
 from pytest_pveha.faults.network import Partition
@@ -22,6 +23,9 @@ SAMPLES: tuple[Fault, ...] = (
     ),
     ServiceStopped("n1", "corosync", 812),
     Maintenance("n1"),
+    KernelCrash("n1", returns=True),
+    DaemonKilled("n1", "watchdog-mux", 640),
+    DaemonsFrozen("n1", ("pve-ha-lrm", "corosync"), (990, 812)),
 )
 
 

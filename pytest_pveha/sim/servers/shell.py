@@ -296,7 +296,7 @@ class Shell:
             self._boot = self._alive(world)
             steps = Process(world, world.nodes[self._node_name], self._commands, Stdin(None)).line(line)
             asked = _advance(steps, None)
-            self._still(world)
+        self._outlived()
         while not isinstance(asked, Result):
             answer = None
             if asked is not None:
@@ -307,7 +307,7 @@ class Shell:
             with self._gate.acting(self._sock) as world:
                 self._still(world)
                 asked = _advance(steps, answer)
-                self._still(world)
+            self._outlived()
         return asked
 
     def _wait(self, seconds: float) -> None:
@@ -318,6 +318,11 @@ class Shell:
                 self._still(world)
             raise
         with self._gate.acting(self._sock) as world:
+            self._still(world)
+
+    def _outlived(self) -> None:
+        """The node is still there: what was run may have been its last. Asked apart, for the site hears of it first."""
+        with self._gate.acting() as world:
             self._still(world)
 
     def _alive(self, world: World) -> str:
