@@ -17,7 +17,7 @@ from pytest_pveha.handles.node import Node, quote
 from pytest_pveha.observe.answer import Answer, cant_tell, no, yes
 from pytest_pveha.observe.ha import FRESH
 from pytest_pveha.observe.identity import own_bmc
-from pytest_pveha.observe.life import answers
+from pytest_pveha.observe.life import answers, booted_anew
 from pytest_pveha.observe.observer import READ, Observer
 
 BMC = 20.0
@@ -94,9 +94,15 @@ class KernelCrash:
             return  # as it must: who was told to crash does not answer
 
     def took_effect(self, observer: Observer) -> Answer:
-        """It is silent on all its addresses, and the others count it no more."""
+        """It is silent on all its addresses, and the others count it no more; or it has booted anew already."""
         if answers(observer, _ours(observer, self.node)):
-            return no(f"{self.node} still answers")
+            observer.boot_id(_ours(observer, self.node))
+            if not booted_anew(observer, _ours(observer, self.node)):
+                return no(f"{self.node} still answers")
+            return yes(
+                f"{self.node} has booted anew; {_settings(observer, self.node)}",
+                observer.change(f"answering/{self.node}") or observer.change(f"boot_id/{self.node}"),
+            )
         view = observer.look()
         if view.membership is None:
             return cant_tell(view.trouble)
@@ -132,6 +138,8 @@ class DaemonKilled:
     unit: str
     pid: int
     """Its main process before."""
+    boot_id: str
+    """Of the boot in which it is killed: in the next one a unit that is not there yet is on its way."""
 
     @property
     def reach(self) -> Reach:
@@ -164,7 +172,7 @@ class DaemonKilled:
         node = _ours(observer, self.node)
         if _is_dark(observer, self.node):
             _bring_back(observer, self.node, at_once=False)
-        elif not node.units.active(self.unit, _read(observer)):
+        elif observer.boot_id(node) == self.boot_id and not node.units.active(self.unit, _read(observer)):
             _bring_back(observer, self.node, at_once=True)
 
     def healed(self, observer: Observer) -> Answer:

@@ -86,7 +86,7 @@ def reset(victim: Node) -> Condition:
         if not answers(observer, victim):
             return cant_tell(f"{victim.name} is silent")
         now = observer.boot_id(victim)
-        if _booted_anew(observer, victim):
+        if booted_anew(observer, victim):
             return yes(f"{victim.name} was reset: its boot id is {now}")
         return no(f"{victim.name} was not reset: it answers, with the boot id that it had")
 
@@ -108,7 +108,7 @@ def restarted_as_set(victim: Node) -> Condition:
         why = f"kernel.panic is {panic}, its watchdog is {watchdog}"
         if answers(observer, victim):
             observer.boot_id(victim)
-            if _booted_anew(observer, victim):
+            if booted_anew(observer, victim):
                 return yes(f"{victim.name} restarted by itself ({why})")
         return no(f"{victim.name} is dark, though it is set to restart ({why})")
 
@@ -150,7 +150,7 @@ def _is_back(observer: Observer, victim: Node) -> bool:
         observer.boot_id(victim)
     except SiteError:
         return False
-    return _booted_anew(observer, victim)
+    return booted_anew(observer, victim)
 
 
 def _note_life(observer: Observer, victim: Node) -> None:
@@ -161,7 +161,7 @@ def _note_life(observer: Observer, victim: Node) -> None:
     observer.note(f"lives/{victim.name}", str(asked.mono), asked, observer.site.clock.now(), "ssh")
 
 
-def _booted_anew(observer: Observer, victim: Node) -> bool:
+def booted_anew(observer: Observer, victim: Node) -> bool:
     """Whether its boot id changed since the present incident began."""
     changed = observer.change(f"boot_id/{victim.name}")
     now = observer.site.clock.now()

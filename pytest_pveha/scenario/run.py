@@ -332,9 +332,10 @@ class Faults:
     @contextmanager
     def daemon_killed(self, victim: Node, unit: str, *, at_most: str = "45 min") -> Iterator[None]:
         """The daemon has been killed when this opens; afterwards the node has been reset, and the daemon runs."""
+        boot_id = victim.boot_id(self._site.clock.deadline(READ))
         pid = victim.units.main_pid(unit, self._site.clock.deadline(READ))
         with self._run.break_with(
-            lambda tag: DaemonKilled(victim.name, unit, pid),
+            lambda tag: DaemonKilled(victim.name, unit, pid, boot_id),
             DaemonKilled.kind,
             (victim.name,),
             parse_duration(at_most),

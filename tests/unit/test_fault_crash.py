@@ -143,7 +143,7 @@ def observer(site: Field) -> Observer:
 
 
 CRASH = KernelCrash("n1", returns=True)
-KILLED = DaemonKilled("n1", "watchdog-mux", 640)
+KILLED = DaemonKilled("n1", "watchdog-mux", 640, "a")
 FROZEN = DaemonsFrozen("n1", ("pve-ha-lrm",), (990,))
 
 
@@ -185,7 +185,7 @@ def test_what_does_not_run_is_not_broken() -> None:
     with pytest.raises(PreflightRefused, match="takes no sysrq commands"):
         CRASH.preflight(observer(site))
     with pytest.raises(PreflightRefused, match="does not run; nothing to kill"):
-        DaemonKilled("n1", "watchdog-mux", 7).preflight(observer(site))
+        DaemonKilled("n1", "watchdog-mux", 7, "a").preflight(observer(site))
     with pytest.raises(PreflightRefused, match="nothing was stopped"):
         DaemonsFrozen("n1", ("pve-ha-lrm", "corosync"), (990, 7)).preflight(observer(site))
 
@@ -237,6 +237,15 @@ def test_a_node_without_its_daemon_is_reset() -> None:
     seen = observer(site)
     assert KILLED.healed(seen).verdict == "no"
     assert len(resets(KILLED, site, seen, AGAIN - 60)) == 1
+
+
+def test_a_booting_node_is_not_reset() -> None:
+    """In the next boot a daemon that does not run yet is on its way."""
+    site = Field()
+    site.victim.active_units = frozenset()
+    earlier = replace(KILLED, boot_id="another")
+    assert resets(earlier, site, observer(site), 600) == []
+    assert earlier.healed(observer(site)).verdict == "no"
 
 
 def test_frozen_daemons_go_on_and_are_watched() -> None:

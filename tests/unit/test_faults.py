@@ -24,7 +24,7 @@ SAMPLES: tuple[Fault, ...] = (
     ServiceStopped("n1", "corosync", 812),
     Maintenance("n1"),
     KernelCrash("n1", returns=True),
-    DaemonKilled("n1", "watchdog-mux", 640),
+    DaemonKilled("n1", "watchdog-mux", 640, "5f76b90a"),
     DaemonsFrozen("n1", ("pve-ha-lrm", "corosync"), (990, 812)),
 )
 
