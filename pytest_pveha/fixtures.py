@@ -161,7 +161,7 @@ def too_many(site: Site, nodes: Nodes) -> Nodes:
 def guarding(site: Site, nodes: Nodes) -> Nodes:
     """The nodes whose LRM is active now: without quorum their watchdogs reset them. Skipped where there are none."""
     lrms = site.cluster.manager(site.clock.deadline(10)).lrms
-    found = Nodes(node for node in nodes if node.name in lrms and lrms[node.name].guards)
+    found = Nodes(node for node in nodes if node.name in lrms and lrms[node.name].guarded)
     if not found:
         pytest.skip("not proven: no node guards guests, so none would be reset")
     return found

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pytest_pveha.errors import UsageError
+from pytest_pveha.faults.crash import DaemonKilled, DaemonsFrozen, KernelCrash
 from pytest_pveha.faults.fault import Fault
 from pytest_pveha.faults.maintenance import Maintenance
 from pytest_pveha.faults.network import LinkLoss, Partition, QdeviceLoss
@@ -21,6 +22,9 @@ FAULTS: Mapping[str, type[Fault]] = {
         Maintenance,
         LinkLoss,
         QdeviceLoss,
+        KernelCrash,
+        DaemonKilled,
+        DaemonsFrozen,
     )
 }
 

@@ -23,6 +23,8 @@ class Reach:
     """Units that are stopped or restarted: (node, unit)."""
     networks: frozenset[str] = frozenset()
     """Networks that are cut, as CIDRs."""
+    resets: frozenset[str] = frozenset()
+    """Nodes that are to be reset by their own watchdogs: there alone may watchdog-mux end though it has clients."""
     guests: frozenset[str] = frozenset()
     """Guests that are to fall though their node does not."""
     sides: tuple[frozenset[str], ...] = ()

@@ -420,6 +420,8 @@ def _way(state: State, reach: Reach) -> str | None:
 
 def _watchdog(state: State, reach: Reach) -> str | None:
     for node, unit in sorted(reach.units):
+        if node in reach.resets & reach.nodes:
+            continue
         if unit.removesuffix(".service") == "watchdog-mux" and state.watchdog_clients.get(node) is not False:
             held = "is held open by the HA daemons" if node in state.watchdog_clients else "may be held open"
             return (

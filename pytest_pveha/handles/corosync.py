@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from pytest_pveha.clock import Deadline
 from pytest_pveha.errors import ProtocolError
-from pytest_pveha.handles.node import Node, quote
+from pytest_pveha.handles.node import Node
+from pytest_pveha.wire.ssh import quote
 
 CONSENSUS = 1.2
 """Consensus timeout in tokens, corosync.conf(5)."""

@@ -72,6 +72,10 @@ class SimulatedNode(Block):
     """One of `nodes`."""
     missing_tools: tuple[Label, ...] = ()
     """Commands that are not installed on it, besides those that no node has."""
+    watchdog: Literal["softdog", "iTCO_wdt"] | None = None
+    """Its watchdog's driver, unless its BMC owns the watchdog; none = as the others'."""
+    kernel_panic: Annotated[int, Field(ge=0, le=3600)] | None = None
+    """Its kernel.panic; none = as the others'."""
 
 
 class SimulatedBmc(Block):
@@ -120,6 +124,10 @@ class Simulator(Block):
     """From power on until a node's userland is up."""
     guest_boot_seconds: Seconds = 20.0
     """From the start of a guest's process until its application answers."""
+    watchdog: Literal["softdog", "iTCO_wdt"] = "softdog"
+    """The driver of the nodes' watchdogs: the kernel's own timer, or the board's hardware."""
+    kernel_panic: Annotated[int, Field(ge=0, le=3600)] = 0
+    """sysctl kernel.panic of the nodes: seconds from a panic to a restart; 0 = never, as Debian has it."""
     node_memory: Size = 64 * 2**30
     """Memory of each node."""
     guest_memory: Size = 4 * 2**30
@@ -163,7 +171,7 @@ def simulator_spec(inventory: Inventory) -> dict[str, Any]:
     if simulator is None:
         raise ValueError("this inventory describes a real site")
     names = tuple(inventory.nodes)
-    missing = {node.name: node.missing_tools for node in simulator.nodes}
+    differing = {node.name: node for node in simulator.nodes}
     played = {guest.id: guest for guest in simulator.guests}
     declared = {guest.id: guest for guest in inventory.guests}
     guests = []
@@ -211,12 +219,20 @@ def simulator_spec(inventory: Inventory) -> dict[str, Any]:
                 "room": node.room or "",
                 "boot_seconds": simulator.boot_seconds,
                 "memory_bytes": simulator.node_memory,
-                "missing_tools": sorted({*simulator.missing_tools, *missing.get(name, ())}),
+                **_node(simulator, differing.get(name) or SimulatedNode(name=name)),
                 "bmc": {"driver": node.bmc.driver if node.bmc else "ipmi", **_bmc(simulator, name)},
             }
             for number, (name, node) in enumerate(inventory.nodes.items(), 1)
         ],
         "guests": guests,
+    }
+
+
+def _node(simulator: Simulator, play: SimulatedNode) -> dict[str, Any]:
+    return {
+        "missing_tools": sorted({*simulator.missing_tools, *play.missing_tools}),
+        "watchdog": play.watchdog or simulator.watchdog,
+        "kernel_panic": simulator.kernel_panic if play.kernel_panic is None else play.kernel_panic,
     }
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from pytest_pveha.errors import Inconclusive
-from pytest_pveha.judge import durations, sides
+from pytest_pveha.judge import deaths, durations, sides
 from pytest_pveha.judge.facts import SECOND, TestFacts, known, mapping, real, strings, text
 from pytest_pveha.judge.measured import Comparison, Measured, compare, counted, seconds_down, seconds_up
 from pytest_pveha.judge.phases import first_start
@@ -19,7 +19,7 @@ HARDWARE_TIMEOUT: Final = 10 * SECOND
 LRM_ROUND: Final = 10 * SECOND
 """An active LRM feeds its watchdog at least once in a round of this length (pve-ha-manager LRM.pm)."""
 
-DIES_AT_EFFECT: Final = frozenset({"PowerCut"})
+DIES_AT_EFFECT: Final = frozenset({"PowerCut", "KernelCrash"})
 """Faults whose victim feeds no watchdog any more once they have taken effect."""
 
 RESET_AUDITS: Final = ("boot_ids", "collateral_resets")
@@ -67,12 +67,22 @@ CAUSES: Final[Mapping[str, str]] = {
     "both_quorate": "both sides of the cut called themselves quorate for longer than a membership takes",
     "sides_reset": "nodes were reset on both sides of the cut",
     "rejoins": "a node came back and was lost again",
-    "reset_after": "a node without quorum went on for too long",
+    "last_reset": "a node without quorum went on for too long",
     "fences": "a node was fenced that was not to be",
     "membership_changes": "the cluster lost members that it was to keep",
     "quorum_losses": "nodes lost quorum that were to keep it",
+    "reset_after": "its watchdog was later than it may be, and what guests do meanwhile nobody guards",
+    "reset_after_last_feed": "its watchdog was later than it may be, and what guests do meanwhile nobody guards",
+    "half_alive": "a guest was started elsewhere while its old node still lived, so it may have run twice",
 }
 """What a missed claim says of the site, for whoever is called at night."""
+
+
+REMARKS: Final[Mapping[str, Callable[[TestFacts, Mapping[str, Any]], str]]] = {
+    "reset_after": deaths.which_watchdog,
+    "reset_after_last_feed": deaths.which_watchdog,
+}
+"""What belongs to a measured value without being part of it, for the claim's reason."""
 
 
 def evaluate(test: TestFacts, claim: Mapping[str, Any]) -> ClaimVerdict:
@@ -91,6 +101,8 @@ def evaluate(test: TestFacts, claim: Mapping[str, Any]) -> ClaimVerdict:
     else:
         verdict, against = compare(measured, op, objective)
         reason = f"{named} is {measured}, {against}"
+        if measure in REMARKS:
+            reason += f" ({REMARKS[measure](test, mapping(claim.get('params')))})"
         if verdict == "rejected" and measure in CAUSES:
             reason += f": {CAUSES[measure]}"
     return ClaimVerdict(
@@ -202,6 +214,9 @@ MEASURES: Final[Mapping[str, Callable[[TestFacts, str, Mapping[str, Any]], Measu
     "downtime": _downtime,
     "not_before_death": _not_before_death,
     "collateral_resets": _collateral_resets,
+    "reset_after": deaths.reset_after,
+    "reset_after_last_feed": deaths.reset_after_last_feed,
+    "half_alive": deaths.half_alive,
     "violations": _violations,
     "both_quorate": sides.both_quorate,
     "fence_margin": sides.fence_margin,
@@ -210,7 +225,7 @@ MEASURES: Final[Mapping[str, Callable[[TestFacts, str, Mapping[str, Any]], Measu
     "overlaps": sides.overlaps,
     "quorum_losses": sides.quorum_losses,
     "rejoins": sides.rejoins,
-    "reset_after": sides.reset_after,
+    "last_reset": sides.last_reset,
     "sides_reset": sides.sides_reset,
     "start_after_death": sides.start_after_death,
 }

@@ -35,6 +35,8 @@ class Measure:
     unit: str
     guests: tuple[HasSid, ...] = ()
     params: dict[str, Any] = field(default_factory=dict)
+    subject: str = "cluster"
+    """What it is of, where it is of no guest."""
 
 
 def recovery_time(guests: Iterable[HasSid]) -> Measure:
@@ -50,6 +52,22 @@ def downtime(guests: Iterable[HasSid]) -> Measure:
 def not_before_death(guests: Iterable[HasSid], victim: HasName) -> Measure:
     """Seconds from when the victim's watchdog has surely reset it to each guest's start elsewhere."""
     return Measure("not_before_death", "s", tuple(guests), {"node": victim.name})
+
+
+def reset_after(victim: HasName) -> Measure:
+    """From the fault taking effect to the victim's reset, in seconds."""
+    return Measure("reset_after", "s", params={"node": victim.name}, subject=victim.name)
+
+
+def reset_after_last_feed(victim: HasName) -> Measure:
+    """From the victim's LRM feeding its watchdog for the last time to the victim's reset, in seconds."""
+    return Measure("reset_after_last_feed", "s", params={"node": victim.name}, subject=victim.name)
+
+
+def half_alive(guests: Iterable[HasSid], victim: HasName) -> Measure:
+    """How many of the victim's guests were started elsewhere while the victim, not reset yet, still lived."""
+    params = {"node": victim.name, "guests": sorted(guest.sid for guest in guests)}
+    return Measure("half_alive", "count", params=params, subject=victim.name)
 
 
 def collateral_resets(*expected: HasName) -> Measure:
@@ -89,9 +107,9 @@ def sides_reset(one: Iterable[HasName], other: Iterable[HasName]) -> Measure:
     return Measure("sides_reset", "count", params=_sides(one, other))
 
 
-def reset_after(nodes: Iterable[HasName]) -> Measure:
+def last_reset(nodes: Iterable[HasName]) -> Measure:
     """Seconds from the cut to the death of the last of these nodes."""
-    return Measure("reset_after", "s", params=_nodes(nodes))
+    return Measure("last_reset", "s", params=_nodes(nodes))
 
 
 def fences() -> Measure:

@@ -193,7 +193,7 @@ def fence_margin(test: TestFacts, subject: str, params: Mapping[str, Any]) -> Me
     return Measured(seconds, seconds, seconds, "s")
 
 
-def reset_after(test: TestFacts, subject: str, params: Mapping[str, Any]) -> Measured:
+def last_reset(test: TestFacts, subject: str, params: Mapping[str, Any]) -> Measured:
     """Seconds from the cut to the death of the last of the nodes.
 
     Raises:

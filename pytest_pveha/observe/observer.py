@@ -50,6 +50,7 @@ class Observer:
         """Sees every view, and asks the nodes themselves."""
         self._last: dict[str, tuple[str, int]] = {}
         self._changes: dict[str, tuple[int, int]] = {}
+        self._began: dict[str, int] = {}
 
     @contextmanager
     def undeterred(self) -> Iterator[None]:
@@ -134,6 +135,15 @@ class Observer:
         data = {"what": f"process_start/{sid}@{node}", "old": None, "new": "started", "low": low, "high": high}
         self.write("seen", {**data, "source": "process age"})
 
+    def last(self, what: str) -> str | None:
+        """What that was when it was last seen; None if it never was."""
+        seen = self._last.get(what)
+        return None if seen is None else seen[0]
+
+    def began(self, what: str) -> int | None:
+        """When (mono ns) that was first seen to be what it is now; None if it never was seen."""
+        return self._began.get(what)
+
     def change(self, what: str) -> tuple[int, int] | None:
         """Between which moments (mono ns) that last became what it is; None if it was always seen so."""
         return self._changes.get(what)
@@ -152,6 +162,7 @@ class Observer:
         self._last[what] = (value, asked.mono)
         if old is not None and old[0] == value:
             return False
+        self._began[what] = asked.mono
         if old is None:
             self.write(
                 "seen",

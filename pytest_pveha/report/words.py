@@ -183,6 +183,9 @@ def _tenth(value: float) -> str:
 _MEASURES = {
     "not_before_death": "start after the victim's death",
     "collateral_resets": "other nodes reset",
+    "reset_after": "reset after the fault",
+    "reset_after_last_feed": "reset after the last feed of its watchdog",
+    "half_alive": "guests started elsewhere before its death",
     "violations": "harm found by audits",
 }
 """The measures whose own name does not say it."""

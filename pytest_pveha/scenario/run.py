@@ -8,6 +8,7 @@ from typing import Any
 
 from pytest_pveha.clock import SECOND
 from pytest_pveha.errors import CantTell, HarmSeen, NotMet, SiteError, UsageError
+from pytest_pveha.faults.crash import HA_USERLAND, DaemonKilled, DaemonsFrozen, KernelCrash
 from pytest_pveha.faults.fault import Fault, Reach
 from pytest_pveha.faults.keeping import GRACE, Keeping
 from pytest_pveha.faults.maintenance import Maintenance
@@ -20,6 +21,7 @@ from pytest_pveha.handles import corosync
 from pytest_pveha.handles.guest import Guest, Guests, Nodes
 from pytest_pveha.handles.node import Node
 from pytest_pveha.handles.site import Site
+from pytest_pveha.handles.watchdog import SOFTWARE, identity, restarts_after_panic
 from pytest_pveha.inventory import parse_duration
 from pytest_pveha.judge import Measure, violations
 from pytest_pveha.observe.answer import Condition, Met, ask, wait_until
@@ -172,7 +174,7 @@ class Run:
                 "claim",
                 {
                     "measure": measure.measure,
-                    "subject": guest.sid if guest else "cluster",
+                    "subject": guest.sid if guest else measure.subject,
                     "params": measure.params,
                     "op": op,
                     "objective": value,
@@ -411,6 +413,55 @@ class Faults:
         """The HA manager keeps the node empty while open."""
         with self._run.break_with(
             lambda tag: Maintenance(node.name), Maintenance.kind, (node.name,), parse_duration(at_most)
+        ):
+            yield
+
+    @contextmanager
+    def kernel_crash(self, victim: Node, *, at_most: str = "45 min") -> Iterator[None]:
+        """The node's kernel has panicked when this opens; afterwards the node is up again."""
+        deadline = self._site.clock.deadline
+        restarts = restarts_after_panic(victim, deadline(READ)) != 0
+        returns = restarts or identity(victim, deadline(READ)) != SOFTWARE
+        with self._run.break_with(
+            lambda tag: KernelCrash(victim.name, returns), KernelCrash.kind, (victim.name,), parse_duration(at_most)
+        ):
+            yield
+
+    @contextmanager
+    def daemon_killed(self, victim: Node, unit: str, *, at_most: str = "45 min") -> Iterator[None]:
+        """The daemon has been killed when this opens; afterwards the node has been reset, and the daemon runs."""
+        boot_id = victim.boot_id(self._site.clock.deadline(READ))
+        pid = victim.units.main_pid(unit, self._site.clock.deadline(READ))
+        with self._run.break_with(
+            lambda tag: DaemonKilled(victim.name, unit, pid, boot_id),
+            DaemonKilled.kind,
+            (victim.name,),
+            parse_duration(at_most),
+        ):
+            yield
+
+    @contextmanager
+    def daemon_frozen(self, victim: Node, unit: str, *, at_most: str = "45 min") -> Iterator[None]:
+        """The daemon stands still while open, unless its node is reset."""
+        with self._frozen(victim, (unit,), at_most):
+            yield
+
+    @contextmanager
+    def hang(self, victim: Node, *, at_most: str = "45 min") -> Iterator[None]:
+        """All by which the cluster hears of the node stands still while open, unless it is reset; its guests run on."""
+        deadline = self._site.clock.deadline
+        running = tuple(unit for unit in HA_USERLAND if victim.units.active(unit, deadline(READ)))
+        with self._frozen(victim, running, at_most):
+            yield
+
+    @contextmanager
+    def _frozen(self, victim: Node, units: tuple[str, ...], at_most: str) -> Iterator[None]:
+        pids = tuple(victim.units.main_pid(unit, self._site.clock.deadline(READ)) for unit in units)
+        with self._run.break_with(
+            lambda tag: DaemonsFrozen(victim.name, units, pids),
+            DaemonsFrozen.kind,
+            (victim.name,),
+            parse_duration(at_most),
         ):
             yield
 

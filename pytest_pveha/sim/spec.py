@@ -25,6 +25,8 @@ BMC_VENDORS = ("generic", "idrac", "ilo", "supermicro")
 BMC_PRIVILEGES = ("USER", "OPERATOR", "ADMINISTRATOR")
 BMC_STATES = ("answering", "hung", "unreachable")
 BMC_IDENTITIES = ("own", "wrong", "blank")
+WATCHDOGS = {"softdog": "Software Watchdog", "iTCO_wdt": "iTCO_wdt", "ipmi_watchdog": "IPMI"}
+"""Drivers of a watchdog, and what each calls itself (WDIOC_GETSUPPORT in the kernel's drivers of those names)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,23 @@ class NodeSpec:
     memory_bytes: int = 64 * GIB
     missing_tools: tuple[str, ...] = ()
     bmc: BmcSpec = BmcSpec()
+    watchdog: str = "softdog"
+    """The driver behind /dev/watchdog, unless the BMC's own watchdog is."""
+    kernel_panic: int = 0
+    """sysctl kernel.panic: seconds from a panic to a restart, 0 for never."""
+
+    def __post_init__(self) -> None:
+        _known(f"node {self.name}: watchdog", self.watchdog, list(WATCHDOGS))
+
+    @property
+    def watchdog_driver(self) -> str:
+        """The driver that is in use."""
+        return "ipmi_watchdog" if self.bmc.owns_watchdog else self.watchdog
+
+    @property
+    def watchdog_identity(self) -> str:
+        """What that driver calls itself."""
+        return WATCHDOGS[self.watchdog_driver]
 
     @property
     def system_uuid(self) -> UUID:

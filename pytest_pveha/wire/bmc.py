@@ -28,6 +28,8 @@ class NodeCommands:
     """What a machine of the cluster types to reach this BMC, each in the spellings that may be needed."""
 
     on: tuple[tuple[str, ...], ...]
+    reset: tuple[tuple[str, ...], ...]
+    """Nothing where the BMC knows no reset."""
     status: tuple[tuple[str, ...], ...]
     secret: str = field(repr=False)
     """What must lie in the file that they read, for root alone."""

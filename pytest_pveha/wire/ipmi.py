@@ -281,6 +281,7 @@ class IpmiBmc:
 
         return NodeCommands(
             on=typed("chassis", "power", "on"),
+            reset=typed("chassis", "power", "reset"),
             status=typed("chassis", "power", "status"),
             secret=Hidden(self._password()),
         )

@@ -138,12 +138,18 @@ class RedfishBmc:
 
         Source: curl(1), --pinnedpubkey, --config; DSP0266 §9.7, actions.
         """
-        target, value, path, pin = self._call(deadline, lambda service: service.switching_on())
+        target, words, path, pin = self._call(deadline, lambda service: service.switching())
         trusted = ("--insecure", "--pinnedpubkey", f"sha256//{pin}")  # the pin replaces the check of the chain
         typed = ("curl", "--silent", "--show-error", "--fail", "--max-time", "20", *trusted, "--config", secret)
-        data = ("--header", "Content-Type: application/json", "--data", json.dumps({"ResetType": value}))
+
+        def switch(command: PowerCommand) -> tuple[tuple[str, ...], ...]:
+            body = json.dumps({"ResetType": words[command]})
+            data = ("--header", "Content-Type: application/json", "--data", body)
+            return ((*typed, *data, f"{self.url}{target}"),)
+
         return NodeCommands(
-            on=((*typed, *data, f"{self.url}{target}"),),
+            on=switch("on"),
+            reset=switch("reset") if "reset" in words else (),
             status=((*typed, f"{self.url}{path}"),),
             secret=self.login.as_configuration(),
         )
@@ -315,19 +321,21 @@ class _Service:
         if answer.content.strip():
             self._document(answer, target)
 
-    def switching_on(self) -> tuple[str, str, str, str]:
-        """Where and by which word it is switched on, where it is read, and the pin of the key it showed."""
+    def switching(self) -> tuple[str, dict[PowerCommand, str], str, str]:
+        """Where and by which words it is switched on and reset, where it is read, and the pin of the key it showed."""
         system = self._system(fresh=False)
         action = self._part(self._part(system, "Actions"), "#ComputerSystem.Reset")
         target = self._path(action.get("target"), "Actions/#ComputerSystem.Reset/target")
-        value = self._reset_type("on", action)
+        words: dict[PowerCommand, str] = {"on": self._reset_type("on", action)}
+        with contextlib.suppress(ProtocolError):  # it may know no reset, and then only who needs one is refused
+            words["reset"] = self._reset_type("reset", action)
         self.line.reopen()
         shown = self.line.connection()
         certificate = shown.getpeercert(binary_form=True)
         shown.close()
         assert certificate is not None
         assert self._bmc.system_path is not None
-        return target, value, self._bmc.system_path, public_key_pin(certificate)
+        return target, words, self._bmc.system_path, public_key_pin(certificate)
 
     def _reset_type(self, command: PowerCommand, action: _Document) -> str:
         """How this BMC spells the command."""

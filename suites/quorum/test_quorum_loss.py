@@ -7,9 +7,9 @@ from pytest_pveha.judge import (
     collateral_resets,
     downtime,
     fences,
+    last_reset,
     overlaps,
     recovery_time,
-    reset_after,
     violations,
 )
 from pytest_pveha.observe import audits, ha, quorum
@@ -47,7 +47,7 @@ def test_long_loss_of_quorum_resets_the_site(too_many, guarding, nodes, guests, 
     run.expect(ha.answering(guests), within="20 min")
     run.expect(ha.quorum_whole(), within="2 min")
 
-    run.claim(reset_after(guarding), at_most=80)
+    run.claim(last_reset(guarding), at_most=80)
     run.claim(recovery_time(guests), at_most=1200)
     run.claim(overlaps(guests, nodes), none=True)
     run.claim(collateral_resets(*guarding), none=True)

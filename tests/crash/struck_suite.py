@@ -58,3 +58,30 @@ def test_qdevice_loss(guests, faults, run):
     run.watch(guests)
     with faults.qdevice_loss(at_most=LIMIT):
         run.hold("30 s")
+
+
+@pytest.mark.destructive(blast="one node", expected="5 min", breaks=["kernel-crash"])
+@pytest.mark.roles("other")
+def test_kernel_crash(victim, guests, faults, run):
+    """A node's kernel has crashed, and nothing there restarts it."""
+    run.watch(guests)
+    with faults.kernel_crash(victim, at_most=LIMIT):
+        run.hold("30 s")
+
+
+@pytest.mark.destructive(blast="one node", expected="5 min", breaks=["daemon-killed"])
+@pytest.mark.roles("other")
+def test_daemon_killed(victim, guests, faults, run):
+    """A node's watchdog multiplexer is killed."""
+    run.watch(guests)
+    with faults.daemon_killed(victim, "watchdog-mux", at_most=LIMIT):
+        run.hold("30 s")
+
+
+@pytest.mark.destructive(blast="one node", expected="5 min", breaks=["daemons-frozen"])
+@pytest.mark.roles("other")
+def test_daemons_frozen(victim, guests, faults, run):
+    """A node's LRM stands still."""
+    run.watch(guests)
+    with faults.daemon_frozen(victim, "pve-ha-lrm", at_most=LIMIT):
+        run.hold("30 s")

@@ -1,4 +1,4 @@
-"""The quorum device: who gets its vote, and when. Times as measured on corosync 3.1.7 with ffsplit, letters as there."""
+"""The quorum device: who gets its vote, and when. Times and letters as measured on corosync 3.1.7 with ffsplit."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ import pytest
 
 from pytest_pveha.errors import UsageError
 from pytest_pveha.faults.catalogue import FAULTS, from_plan
+from pytest_pveha.faults.crash import DaemonKilled, DaemonsFrozen, KernelCrash
 from pytest_pveha.faults.fault import Danger, Fault, params
 from pytest_pveha.faults.maintenance import Maintenance
 from pytest_pveha.faults.network import LinkLoss, Partition, QdeviceLoss
@@ -24,6 +25,9 @@ SAMPLES: tuple[Fault, ...] = (
     Maintenance("n1"),
     LinkLoss("pveha-0a1b2c3d-link-loss-1", ("n1",), 1, (("n1", "10.1.0.1"), ("n2", "fd01::2"))),
     QdeviceLoss("pveha-0a1b2c3d-qdevice-loss-1", ("n1", "n2"), "10.0.9.9", 5403),
+    KernelCrash("n1", returns=True),
+    DaemonKilled("n1", "watchdog-mux", 640, "5f76b90a"),
+    DaemonsFrozen("n1", ("pve-ha-lrm", "corosync"), (990, 812)),
 )
 
 

@@ -228,6 +228,20 @@ def test_a_watchdog_with_clients_is_never_ended(clients: Mapping[str, bool], ref
     assert ([refused in text for text in found] == [True]) if refused else (found == [])
 
 
+def test_a_watchdog_may_end_where_its_node_is_to_be_reset() -> None:
+    """The one fault that is for it may end its victim's watchdog-mux, and nobody else's."""
+    held = replace(HEALTHY, watchdog_clients={"n2": True, "n3": True})
+    mux = frozenset({("n2", "watchdog-mux")})
+    meant = Reach(frozenset({"n2"}), units=mux, resets=frozenset({"n2"}))
+    assert not any("watchdog" in text for text in objections(held, meant))
+    for reach in (
+        Reach(frozenset({"n2"}), units=mux),
+        Reach(frozenset({"n3"}), units=mux, resets=frozenset({"n2"})),
+        Reach(frozenset({"n2"}), units=mux | {("n3", "watchdog-mux")}, resets=frozenset({"n2"})),
+    ):
+        assert any("it is never done" in text for text in objections(held, reach))
+
+
 def test_a_scenario_about_quorum_may_cost_quorum() -> None:
     """What a scenario is for is no objection to it; the rest still is."""
     cut = Reach(frozenset({"n1", "n2"}), about_quorum=True)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+_HANG = "suites/nodes/test_hang.py"
+_KERNEL_CRASH = "suites/nodes/test_kernel_crash.py"
 _NODE_FILES = "tests/sim/test_node_files.py"
 _NODE_UNITS = "tests/sim/test_node_units.py"
 _POWER_LOSS = "suites/nodes/test_power_loss.py"
@@ -16,6 +18,7 @@ _PARTITION = "suites/quorum/test_partition.py"
 _LINK_LOSS = "suites/quorum/test_link_loss.py"
 _QDEVICE_LOSS = "suites/quorum/test_qdevice_loss.py"
 _QUORUM_LOSS = "suites/quorum/test_quorum_loss.py"
+_WATCHDOG = "suites/nodes/test_watchdog.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +276,55 @@ _ALL = (
         "a node resets itself 10 s after it lost quorum",
         "a script of the site's own that 'fences' faster than the watchdog",
         _QUORUM_LOSS,
+        "rejected",
+    ),
+    Defect(
+        "watchdog-never-fires",
+        "no hardware watchdog ever resets a node, though it is armed and not fed any more",
+        "the board's no-reboot strap is set, or a driver was loaded that knows another chip",
+        _WATCHDOG,
+        "rejected",
+    ),
+    Defect(
+        "watchdog-slow",
+        "hardware watchdogs bite a minute late",
+        "a BMC's watchdog firmware counts in its own, coarser steps, or another program set the timeout",
+        _WATCHDOG,
+        "rejected",
+    ),
+    Defect(
+        "watchdog-device-taken",
+        "on the last node another program holds /dev/watchdog: the multiplexer cannot run, and the LRM stays passive",
+        "a vendor's server recovery tool, or systemd's RuntimeWatchdogSec, opened it first",
+        _WATCHDOG,
+        "not proven",
+    ),
+    Defect(
+        "mux-restarts-itself",
+        "a killed watchdog multiplexer is started again within a second and feeds the hardware for nobody",
+        "somebody gave its unit Restart=always and let it remove the mark of its earlier clients",
+        _WATCHDOG,
+        "rejected",
+    ),
+    Defect(
+        "kernel-panic-hangs",
+        "a node whose kernel has panicked stays dark, whatever kernel.panic or its watchdog are set to",
+        "the crash kernel of kdump hangs, or the panic came in a place from which the firmware is not reached",
+        _KERNEL_CRASH,
+        "rejected",
+    ),
+    Defect(
+        "panic-takes-others",
+        "when one node's kernel panics another one, not the CRM master, resets",
+        "both share a driver's bug that a storm of fencing traffic brings out",
+        _KERNEL_CRASH,
+        "rejected",
+    ),
+    Defect(
+        "half-alive-node",
+        "a node whose userland stands still is not reset, and its guests run on while they start elsewhere",
+        "a kernel thread or the BMC's agent goes on feeding the hardware watchdog",
+        _HANG,
         "rejected",
     ),
 )

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from pytest_pveha.sim.servers.facts import KERNEL, KERNEL_BUILD, Facts, digest
 
+_WATCHDOG = "/sys/class/watchdog/watchdog0/"
 _OS_RELEASE = """PRETTY_NAME="Debian GNU/Linux 13 (trixie)"
 NAME="Debian GNU/Linux"
 VERSION_ID="13"
@@ -19,6 +20,8 @@ HOME_URL="https://www.debian.org/"
 SUPPORT_URL="https://www.debian.org/support"
 BUG_REPORT_URL="https://bugs.debian.org/"
 """
+SYSRQ = "/proc/sysrq-trigger"
+"""Takes commands to the kernel from root, whatever kernel.sysrq says (kernel docs, admin-guide/sysrq)."""
 _FOLDERS = frozenset(
     {"/", "/etc", "/etc/pve", "/etc/pve/ha", "/etc/corosync", "/proc", "/run", "/run/systemd/system", "/root", "/tmp"}
 )
@@ -33,10 +36,17 @@ def content(facts: Facts, path: str) -> str | None:
         if guest is None or folder != match[2] or facts.view.config_nodes[guest.vmid] != (match[1] or name):
             return None
         return f"memory: {guest.spec.memory_bytes >> 20}\nname: {guest.name}\n"
+    if (match := re.fullmatch(r"/etc/pve/nodes/([^/]+)/lrm_status", path)) and match[1] in facts.world.nodes:
+        status = facts.ha_status["lrm_status"].get(match[1])
+        return None if status is None else json.dumps(status)
     files: dict[str, Callable[[], str]] = {
         "/proc/sys/kernel/random/boot_id": lambda: f"{facts.node.boot_id}\n",
         "/proc/uptime": lambda: f"{facts.uptime():.2f} {facts.uptime() * 8:.2f}\n",
         "/proc/version": lambda: f"Linux version {KERNEL} {KERNEL_BUILD}\n",
+        "/etc/pve/.members": lambda: _members(facts),
+        "/proc/sys/kernel/panic": lambda: f"{facts.node.spec.kernel_panic}\n",
+        "/proc/sys/kernel/sysrq": lambda: "438\n",
+        SYSRQ: lambda: "",
         "/proc/loadavg": lambda: "0.10 0.10 0.10 1/300 2000\n",
         "/sys/class/dmi/id/product_uuid": lambda: f"{facts.node.spec.system_uuid}\n",
         "/etc/hostname": lambda: f"{name}\n",
@@ -47,8 +57,13 @@ def content(facts: Facts, path: str) -> str | None:
         "/etc/corosync/corosync.conf": lambda: _corosync_conf(facts, local=True),
         "/etc/pve/ha/manager_status": lambda: json.dumps(facts.ha_status["manager_status"], sort_keys=True),
         "/etc/pve/ha/resources.cfg": lambda: _resources_cfg(facts),
-        "/etc/default/pve-ha-manager": lambda: "# select watchdog module (default is softdog)\n#WATCHDOG_MODULE=\n",
+        "/etc/default/pve-ha-manager": lambda: _ha_manager_default(facts),
     }
+    # the BMC's driver is no part of the kernel's watchdog core, so it is not there (drivers/char/ipmi/ipmi_watchdog.c)
+    if path.startswith(_WATCHDOG) and facts.node.spec.watchdog_driver != "ipmi_watchdog":
+        values = {"identity": facts.node.spec.watchdog_identity, "timeout": "10", "state": "active", "nowayout": "0"}
+        value = values.get(path.removeprefix(_WATCHDOG))
+        return None if value is None else f"{value}\n"
     return files[path]() if path in files else None
 
 
@@ -90,6 +105,28 @@ def _device(facts: Facts) -> str:
         f"  device {{\n    model: net\n    net {{\n      algorithm: {device.algorithm}\n"
         f"      host: {spec.qdevice_host}\n      tls: on\n    }}\n    votes: {device.votes}\n  }}\n"
     )
+
+
+def _members(facts: Facts) -> str:
+    """As pmxcfs writes it (seen on PVE 9.2)."""
+    here = facts.view.members
+    rows = ",\n".join(
+        f'  "{node.name}": {{ "id": {node.nodeid}, "online": {int(node.nodeid in here)}, '
+        f'"ip": "{facts.address(node)}"}}'
+        for node in facts.world.nodes.values()
+    )
+    count = len(facts.world.nodes)
+    return (
+        f'{{\n"nodename": "{facts.node.name}",\n"version": 5,\n'
+        f'"cluster": {{ "name": "{facts.world.spec.cluster}", "version": {count}, "nodes": {count}, '
+        f'"quorate": {int(facts.view.quorate)} }},\n"nodelist": {{\n{rows}\n  }}\n}}\n'
+    )
+
+
+def _ha_manager_default(facts: Facts) -> str:
+    driver = facts.node.spec.watchdog_driver
+    chosen = "#WATCHDOG_MODULE=" if driver == "softdog" else f"WATCHDOG_MODULE={driver}"
+    return f"# select watchdog module (default is softdog)\n{chosen}\n"
 
 
 def _resources_cfg(facts: Facts) -> str:

@@ -114,6 +114,9 @@ class Process:
         for pipeline in pipelines:
             if (pipeline.before == "&&" and done.status) or (pipeline.before == "||" and not done.status):
                 continue
+            if pipeline.commands[0].words[:1] == ("exit",):
+                status = pipeline.commands[0].words[1:2]
+                return Result(int(status[0]) if status else done.status, out, err)
             stdin = self._stdin
             for number, command in enumerate(pipeline.commands):
                 done = yield from self._redirected(command, stdin, depth)
@@ -173,7 +176,7 @@ class Process:
 
     def _open(self, one: Redirection) -> Generator[float | None, str, None]:
         path = str(one.target)
-        if path == NOWHERE:
+        if path in (NOWHERE, given.SYSRQ):
             return
         if given.content(self._facts, path) is not None:
             raise FileTrouble("Read-only file system")  # what the world itself says
@@ -181,6 +184,10 @@ class Process:
         yield from self._patiently(lambda: files.write(path, "", mode, append=one.append))
 
     def _append(self, path: str, text: str) -> None:
+        if path == given.SYSRQ:
+            if text[:1] == "c":
+                self._world.power.panic(self._node, "kernel panic: sysrq triggered crash")
+            return
         self._world.files[self._node.name].write(path, text, append=True)
 
     @staticmethod
@@ -289,6 +296,7 @@ class Shell:
             self._boot = self._alive(world)
             steps = Process(world, world.nodes[self._node_name], self._commands, Stdin(None)).line(line)
             asked = _advance(steps, None)
+        self._outlived()
         while not isinstance(asked, Result):
             answer = None
             if asked is not None:
@@ -299,6 +307,7 @@ class Shell:
             with self._gate.acting(self._sock) as world:
                 self._still(world)
                 asked = _advance(steps, answer)
+            self._outlived()
         return asked
 
     def _wait(self, seconds: float) -> None:
@@ -309,6 +318,11 @@ class Shell:
                 self._still(world)
             raise
         with self._gate.acting(self._sock) as world:
+            self._still(world)
+
+    def _outlived(self) -> None:
+        """The node is still there: what was run may have been its last. Asked apart, for the site hears of it first."""
+        with self._gate.acting() as world:
             self._still(world)
 
     def _alive(self, world: World) -> str:

@@ -131,6 +131,8 @@ class Daemons:
             ha.kill()
         elif name == "watchdog-mux":
             node.watchdog.die()
+            if self._world.planted("mux-restarts-itself"):
+                self._world.on(node, 1.0, lambda: self._revive_mux(node), f"{node.name}: systemd restarts {name}")
         elif name == "corosync":
             self._world.corosync.forget(node)
             self._without_cluster(node)
@@ -146,6 +148,10 @@ class Daemons:
     def _restart(self, node: Node, name: str) -> None:
         if node.units[name].failed:
             self.start(node, name)
+
+    def _revive_mux(self, node: Node) -> None:
+        self._world.power.up(node, "watchdog-mux")
+        node.watchdog.revive()
 
     # the cluster file system
 

@@ -270,6 +270,9 @@ class Lrm(Daemon):
             self._say(f"successfully acquired lock '{lock}'")
         if self._node.watchdog.active:
             self._node.watchdog.feed()
+        elif not self._node.watchdog.fed:
+            self._say("unable to open watchdog socket - No such file or directory")
+            return False
         else:
             self._node.watchdog.open(self.pid)
             self._say("watchdog active")

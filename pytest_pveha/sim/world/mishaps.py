@@ -57,6 +57,13 @@ class Mishaps:
             self.paused = frozenset(guest.vmid for guest in guests if not guest.spec.ha)
         if world.planted("ha-disarmed"):
             world.pmxcfs.store.manager["disarm"] = {"mode": "freeze", "state": "disarmed"}
+        if world.planted("watchdog-device-taken"):
+            last.units["watchdog-mux"].active, last.units["watchdog-mux"].failed = False, True
+            last.units["watchdog-mux"].pid = 0
+            last.watchdog.close()
+            if last.lrm is not None:
+                last.lrm.state = "wait_for_agent_lock"
+                last.lrm.write_status()
         if world.planted("maintenance-forgotten"):
             world.pmxcfs.store.manager["node_request"] = {last.name: {"maintenance": 1}}
 

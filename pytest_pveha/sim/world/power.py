@@ -122,6 +122,31 @@ class Power:
 
     # death
 
+    def panic(self, node: Node, why: str) -> None:
+        """The kernel has stopped; the chassis is on. A timer of the machine's own, or kernel.panic, may restart it.
+
+        A software watchdog is part of the kernel and stops with it. Source: kernel.panic, kernel docs sysctl/kernel;
+        softdog.c (a kernel timer).
+        """
+        hardware = node.spec.watchdog_driver != "softdog" and node.watchdog.fed
+        was_master = node.crm_state == "master"
+        self.die(node, why)
+        if self._world.planted("panic-takes-others"):
+            self._pull_another(node, was_master)
+        if self._world.planted("kernel-panic-hangs"):
+            return
+        if node.spec.kernel_panic:
+            restart = partial(self.reset_now, node, "kernel.panic")
+            self._world.on(node, node.spec.kernel_panic, restart, f"{node.name} restarts after its panic")
+        if hardware:
+            # it was fed within the last second
+            left = self._rng.uniform(9.0, 10.0)
+            self._world.on(node, left, partial(self._reset_by_watchdog, node), f"{node.name}: hardware watchdog")
+
+    def _reset_by_watchdog(self, node: Node) -> None:
+        self._world.truth("watchdog_reset", {"node": node.name})
+        self.reset_now(node, "watchdog")
+
     def die(self, node: Node, why: str) -> None:
         """Nothing runs on that node any more; the others have not noticed yet."""
         world = self._world
@@ -178,7 +203,7 @@ class Power:
                 self.up(node, name)
         node.running = True
         world.truth("booted", {"node": node.name, "boot_id": node.boot_id})
-        world.log(node, "watchdog-mux", "Watchdog driver 'Software Watchdog', version 0")
+        node.watchdog.say_driver()
         steps = (
             (uniform(0.5, 1.2), "pve-cluster", self._start_pmxcfs),
             (uniform(3.8, 4.2), "corosync", self._start_corosync),

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 WARNING = 50
 EXPIRY = 60
-LATE = 40.0
+_LATE = 40.0
+"""Seconds that a raised timeout adds to an expired client's reset."""
+_SLOW = 60.0
+"""Seconds a hardware watchdog takes longer that was set to another timeout than it was told."""
 _IDENT = "watchdog-mux"
 
 
@@ -35,6 +38,7 @@ class Watchdog:
         self._expired = False
         self._gone = False
         self._halted = False
+        self._late = False
         self._look_event: Event | None = None
 
     @property
@@ -66,7 +70,7 @@ class Watchdog:
 
     def forget(self) -> None:
         """The node is dead, and so is its multiplexer."""
-        self.active = self._warned = self._expired = self._gone = self._halted = False
+        self.active = self._warned = self._expired = self._gone = self._halted = self._late = False
 
     def broken(self, client: int) -> None:
         """A client's process is gone without closing in good order: the node resets within ten seconds."""
@@ -110,8 +114,12 @@ class Watchdog:
             self._world.log(self._node, _IDENT, "watchdog active - unable to restart watchdog-mux")
             return False
         self._gone = False
-        self._world.log(self._node, _IDENT, "Watchdog driver 'Software Watchdog', version 0")
+        self.say_driver()
         return True
+
+    def say_driver(self) -> None:
+        """The multiplexer has opened the device, and says whose it is."""
+        self._world.log(self._node, _IDENT, f"Watchdog driver '{self._node.spec.watchdog_identity}', version 0")
 
     def halt(self) -> None:
         """The multiplexer stands still; unless it goes on in time, the node resets."""
@@ -119,8 +127,15 @@ class Watchdog:
         self._starve()
 
     def resume(self) -> None:
-        """The multiplexer goes on."""
+        """The multiplexer goes on, and looks at once at what it missed."""
         self._halted = False
+        if self.active:
+            self._arm()
+
+    def revive(self) -> None:
+        """The multiplexer runs again as if nothing had been: only where somebody 'repaired' its unit."""
+        self._gone = False
+        self.say_driver()
 
     def _starve(self) -> None:
         # it feeds the hardware once a second
@@ -128,8 +143,15 @@ class Watchdog:
         self._world.on(self._node, left, self._bite_if_hungry, "hardware watchdog")
 
     def _bite_if_hungry(self) -> None:
+        if self._halted and self._world.planted("half-alive-node"):
+            return
         if self._expired or self._gone or self._halted:
             self._bite()
+
+    @property
+    def fed(self) -> bool:
+        """Whether the multiplexer keeps the hardware from biting: it does as long as it runs, clients or not."""
+        return self._node.units["watchdog-mux"].active
 
     def _arm(self) -> None:
         if self._look_event is not None:
@@ -138,7 +160,7 @@ class Watchdog:
         self._look_event = self._world.on(self._node, left, self._look, "watchdog-mux looks at its client")
 
     def _look(self) -> None:
-        if not self.active or self._expired or self._warned:
+        if not self.active or self._expired or self._warned or self._halted:
             return
         now = self._world.timeline.now
         if now < self._fed + WARNING * SECOND:
@@ -152,18 +174,23 @@ class Watchdog:
         self._world.on(self._node, EXPIRY - WARNING + tick, lambda: self._expire(fed), "watchdog-mux gives up")
 
     def _expire(self, fed: int) -> None:
-        if not self.active or self._fed != fed:
+        if not self.active or self._fed != fed or self._halted:
             return
         self._expired = True
         text = f"client (PID {self._client}) watchdog expired - disable watchdog updates"
         self._world.log(self._node, _IDENT, text)
         left = self._world.rng(f"mux {self._name}").uniform(9.9, 10.0)
         if self._world.planted("watchdog-bites-late"):
-            left += LATE
+            left += _LATE
         self._world.on(self._node, left, self._bite, "hardware watchdog")
 
     def _bite(self) -> None:
-        if self._world.planted("watchdog-never-bites"):
+        world = self._world
+        if world.planted("watchdog-never-fires") or world.planted("watchdog-never-bites"):
+            return
+        if world.planted("watchdog-slow") and not self._late:
+            self._late = True
+            world.on(self._node, _SLOW, self._bite, "slow hardware watchdog")
             return
         self._world.truth("watchdog_reset", {"node": self._name})
         self._world.power.reset_now(self._node, "watchdog")

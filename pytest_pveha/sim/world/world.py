@@ -388,6 +388,7 @@ class World:
                 guest.processes[node.name] = process
 
     def _begin_daemons(self, node: Node, master: bool, rng: Random) -> None:
+        node.watchdog.say_driver()
         locks = self.pmxcfs.store.locks
         services = self.pmxcfs.store.manager["service_status"]
         state = "wait_for_quorum" if not services else "master" if master else "slave"

@@ -215,7 +215,7 @@ def _test(call: Invocation) -> Result:
     match args:
         case ["-d", path]:
             found = _is_folder(facts, path)
-        case ["-f" | "-r", path]:
+        case ["-f" | "-r" | "-w", path]:
             found = _exists(facts, path) and not _is_folder(facts, path)
         case ["-s", path]:
             found = _exists(facts, path) and (_is_folder(facts, path) or bool(_read(facts, path)))

@@ -19,8 +19,15 @@ _DAEMONS = {
     "pvedaemon": "pvedaemon",
     "pveproxy": "pveproxy",
     "pvestatd": "pvestatd",
+    "pvescheduler": "pvescheduler",
+    "spiceproxy": "spiceproxy",
     "sshd": "sshd: /usr/sbin/sshd -D [listener] 0 of 10-100 startups",
 }
+
+
+def _stopped(facts: Facts) -> set[int]:
+    """The pids of what was sent SIGSTOP."""
+    return {facts.unit(name).pid for name in facts.node.halted}
 
 
 def _processes(facts: Facts) -> list[tuple[int, int, str]]:
@@ -58,12 +65,16 @@ def _ps(call: Invocation) -> Result:
     ]
     titles = [column.partition("=") for column in columns]
     widths = {"pid": 7, "ppid": 7, "etimes": 7}
-    rows = []
+    rows, halted = [], _stopped(call.facts)
     if not all(equals and not title for _, equals, title in titles):
         rows.append([title if equals else name.upper() for name, equals, title in titles])
     for pid, age, line in _processes(call.facts):
         values = {"pid": str(pid), "ppid": "1", "etimes": str(age), "args": line, "cmd": line, "command": line}
-        values |= {"comm": line.split()[0].rpartition("/")[2].rstrip(":"), "stat": "Ss", "user": "root"}
+        values |= {
+            "comm": line.split()[0].rpartition("/")[2].rstrip(":"),
+            "stat": "Ts" if pid in halted else "Ss",
+            "user": "root",
+        }
         rows.append([values.get(name, "-") for name, _, _ in titles])
     names = [name for name, _, _ in titles]
     lines = [" ".join(v.rjust(widths.get(n, 0)) for n, v in zip(names, row, strict=True)).rstrip() for row in rows]

@@ -1,0 +1,25 @@
+"""A node hangs: nothing by which the cluster hears of it moves, its kernel and its guests run on."""
+
+import pytest
+
+from pytest_pveha.judge import collateral_resets, half_alive, recovery_time, violations
+from pytest_pveha.observe import audits, ha, life
+
+
+@pytest.mark.destructive(blast="one node and its guests", expected="20 min", breaks=("daemons-frozen",))
+@pytest.mark.roles("other")
+@pytest.mark.needs(nodes=3)
+def test_hang_of_one_node(victim, residents, nodes, guests, faults, run, objectives):
+    """A node that hangs is reset before its HA guests start elsewhere, and they answer again within their RTO."""
+    run.watch(guests)
+    with faults.hang(victim):
+        run.expect(ha.membership_lost(victim), within="1 min")
+        run.expect(life.recovered(residents, victim), within="8 min")
+        run.expect(ha.answering(residents), within="20 min")
+    run.expect(ha.online(victim), within="15 min")
+    run.expect(ha.quorum_whole(), within="2 min")
+
+    run.claim(recovery_time(residents), at_most=objectives.rto)
+    run.claim(half_alive(residents, victim), none=True)
+    run.claim(collateral_resets(victim), none=True)
+    run.claim(violations(audits.CLUSTER), none=True)

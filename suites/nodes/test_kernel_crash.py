@@ -1,0 +1,25 @@
+"""A node's kernel crashes: its guests run again, and it comes back if anything on it is set to restart it."""
+
+import pytest
+
+from pytest_pveha.judge import collateral_resets, half_alive, recovery_time, violations
+from pytest_pveha.observe import audits, ha, life
+
+
+@pytest.mark.destructive(blast="one node and its guests", expected="20 min", breaks=("kernel-crash",))
+@pytest.mark.roles("other")
+@pytest.mark.needs(nodes=3)
+def test_kernel_crash_of_one_node(victim, residents, nodes, guests, faults, run, objectives):
+    """The HA guests of a node whose kernel crashes answer again within their RTO, and it restarts as it is set to."""
+    run.watch(guests)
+    with faults.kernel_crash(victim):
+        run.expect(life.recovered(residents, victim), within="8 min")
+        run.expect(ha.answering(residents), within="20 min")
+        run.expect(life.restarted_as_set(victim), within="15 min")
+    run.expect(ha.online(victim), within="15 min")
+    run.expect(ha.quorum_whole(), within="2 min")
+
+    run.claim(recovery_time(residents), at_most=objectives.rto)
+    run.claim(half_alive(residents, victim), none=True)
+    run.claim(collateral_resets(victim), none=True)
+    run.claim(violations(audits.CLUSTER), none=True)
