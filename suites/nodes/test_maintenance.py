@@ -1,7 +1,4 @@
-"""A node is taken out of service and given back, as for work on it.
-
-A node that is powered off with Ceph told to wait for it (noout), and a second loss meanwhile, belong here too.
-"""
+"""A node is taken out of service and given back, as for work on it."""
 
 import pytest
 
