@@ -10,23 +10,19 @@ from pytest_pveha.observe.observer import READ, Observer
 
 _ASKED = "got shutdown request with shutdown policy"
 _CLOSED = "watchdog closed (disabled)"
+_MARKED = "node '{node}': state changed from 'unknown' => 'fence'"
 _FENCED = "fencing: acknowledged - got agent lock for node '{node}'"
 """What the daemons say (wording: pve-ha-manager 5.2, LRM.pm and Manager.pm; recorded on PVE 9.1.9)."""
 
 
 def not_fenced(victim: Node) -> Condition:
-    """Nobody has fenced the node since the incident began: no CRM took its lock, and HA does not call it ``fence``.
+    """Nobody has fenced the node since the incident began, nor begun to: no CRM marked it.
 
     Where the lock was given back, fence and recovery fall into one round and no state shows them: the journals do.
     """
-    line = _FENCED.format(node=victim.name)
+    line = _MARKED.format(node=victim.name)
 
     def ask(observer: Observer) -> Answer:
-        view = observer.look()
-        if view.manager is None:
-            return cant_tell(view.trouble)
-        if view.manager.nodes.get(victim.name) == "fence":
-            return no(f"HA calls {victim.name} fence")
         found = ha.find_in_journals(observer, observer.site.nodes - {victim}, line)
         if found.verdict == "cant_tell":
             return found

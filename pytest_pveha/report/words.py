@@ -182,6 +182,12 @@ _MEASURES = {
     "not_before_death": "start after the victim's death",
     "collateral_resets": "other nodes reset",
     "violations": "harm found by audits",
+    "not_moved": "guest that did not move",
+    "moves": "moves after the return",
+    "misplaced": "guest not where its rule wants it",
+    "time_away": "time until away",
+    "time_home": "time until home",
+    "time_to_leave": "time to leave maintenance",
 }
 """The measures whose own name does not say it."""
 

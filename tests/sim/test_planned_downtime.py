@@ -9,12 +9,15 @@ from typing import Any
 import pytest
 import whole_run
 
-from pytest_pveha.embedded import attach, start
+from pytest_pveha.embedded import start
 from pytest_pveha.errors import PreflightRefused
 from pytest_pveha.faults.shutdown import CleanPowerOff, CleanReboot
 from pytest_pveha.handles import system
 from pytest_pveha.handles.connect import connect
+from pytest_pveha.handles.guest import Guests
 from pytest_pveha.inventory import load
+from pytest_pveha.observe import ha, nodes
+from pytest_pveha.observe.answer import Condition
 from pytest_pveha.observe.observer import Observer
 
 
@@ -24,10 +27,7 @@ def site(monkeypatch: pytest.MonkeyPatch, **simulator: Any) -> Iterator[Observer
     with whole_run.place() as here:
         for name in ("PVEHA_STATE", "PVEHA_RUNTIME"):
             monkeypatch.setenv(name, here.environment[name])
-        inventory = load(here.inventory(boot_seconds=40, **simulator))
-        start(inventory)
-        embedded = attach(inventory)
-        assert embedded is not None
+        embedded = start(load(here.inventory(boot_seconds=40, **simulator)))
         clock = embedded.clock("looking")
         found = connect(embedded.inventory, clock)
         try:
@@ -84,3 +84,35 @@ def test_a_node_that_goes_down_already_is_refused(monkeypatch: pytest.MonkeyPatc
         fault.heal(observer)
         clock.sleep(120)
         assert fault.healed(observer).verdict == "yes"
+
+
+def test_conditions_of_planned_downtime_can_say_no(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node that powers off under `conditional` is fenced, and its guests leave it; before that nothing is so."""
+    with site(monkeypatch, shutdown_policy="conditional") as observer:
+        clock, victim = observer.site.clock, observer.site.nodes["pve2"]
+        guests = Guests(guest for guest in observer.site.guests if guest.preferred_node == "pve2")
+
+        def said(condition: Condition) -> str:
+            return condition.ask(observer).verdict
+
+        assert said(nodes.not_fenced(victim)) == "yes"
+        assert said(nodes.recovered_or_home(guests, victim)) == "yes"
+        assert said(nodes.votes(victim)) == "yes"
+        assert said(nodes.empty(victim)) == "no"
+        assert said(nodes.frozen(guests, victim)) == "no"
+        assert said(nodes.closed_its_watchdog(victim)) == "cant_tell"
+        CleanPowerOff("pve2", victim.boot_id(clock.deadline(10))).inject(observer)
+        clock.sleep(150)
+        assert said(ha.fenced(victim)) == "yes"
+        assert said(nodes.not_fenced(victim)) == "no"
+        assert said(nodes.recovered_or_home(guests, victim)) == "yes"
+
+
+def test_a_guest_that_left_without_a_fence_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Moved by hand, it is elsewhere though no CRM took its node's lock."""
+    with site(monkeypatch) as observer:
+        clock, victim = observer.site.clock, observer.site.nodes["pve2"]
+        observer.site.cluster.migrate("vm:103", "pve3", clock.deadline(10))
+        clock.sleep(90)
+        guests = Guests(guest for guest in observer.site.guests if guest.sid == "vm:103")
+        assert nodes.recovered_or_home(guests, victim).ask(observer).verdict == "no"

@@ -1,4 +1,7 @@
-"""Healthy sites of many kinds pass the suites of planned downtime and failback: each shutdown policy, rules, groups."""
+"""Healthy sites of many kinds pass the suites of planned downtime and failback: each shutdown policy, rules, groups.
+
+The default site, which migrates, is played whole in tests/mutants.
+"""
 
 from __future__ import annotations
 
@@ -58,6 +61,7 @@ def test_a_policy_without_migration_keeps_what_it_promises(policy: str) -> None:
     }
 
 
+@pytest.mark.proof
 def test_a_policy_that_migrates_moves_every_guest() -> None:
     """Under `migrate` the node empties first, nobody is fenced, and the guests come home; nothing needs a waiver."""
     outcome = green("test_clean_reboot.py", "-k", "other", shutdown_policy="migrate")
@@ -72,6 +76,7 @@ def test_the_crm_master_reboots_too(policy: str) -> None:
     assert verdicts(outcome)["test_clean_reboot"] == "accepted"
 
 
+@pytest.mark.proof
 def test_maintenance_is_entered_and_left() -> None:
     """The default site: emptied, voting, full again."""
     assert verdicts(green("test_maintenance.py"))["test_maintenance_on_and_off"] == "accepted"
