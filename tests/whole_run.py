@@ -116,7 +116,8 @@ class Outcome:
 
     def test(self, role: str) -> dict[str, Any]:
         """The verdict of the test in which that role loses its power."""
-        (found,) = (test for test in self.verdict["tests"] if test["id"].endswith(f"[{role}]"))
+        of_power_loss = (test for test in self.verdict["tests"] if "test_power_loss" in test["id"])
+        (found,) = (test for test in of_power_loss if test["id"].endswith(f"[{role}]"))
         return dict(found)
 
     @property

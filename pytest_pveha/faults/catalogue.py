@@ -12,6 +12,7 @@ from pytest_pveha.faults.maintenance import Maintenance
 from pytest_pveha.faults.network import LinkLoss, Partition, QdeviceLoss
 from pytest_pveha.faults.power import PowerCut
 from pytest_pveha.faults.process import ServiceStopped
+from pytest_pveha.faults.shutdown import CleanPowerOff, CleanReboot
 
 FAULTS: Mapping[str, type[Fault]] = {
     each.__name__: each
@@ -25,6 +26,8 @@ FAULTS: Mapping[str, type[Fault]] = {
         KernelCrash,
         DaemonKilled,
         DaemonsFrozen,
+        CleanReboot,
+        CleanPowerOff,
     )
 }
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from pytest_pveha.errors import Inconclusive
-from pytest_pveha.judge import deaths, durations, sides
+from pytest_pveha.judge import deaths, durations, places, sides
 from pytest_pveha.judge.facts import SECOND, TestFacts, known, mapping, real, strings, text
 from pytest_pveha.judge.measured import Comparison, Measured, compare, counted, seconds_down, seconds_up
 from pytest_pveha.judge.phases import first_start
@@ -74,6 +74,7 @@ CAUSES: Final[Mapping[str, str]] = {
     "reset_after": "its watchdog was later than it may be, and what guests do meanwhile nobody guards",
     "reset_after_last_feed": "its watchdog was later than it may be, and what guests do meanwhile nobody guards",
     "half_alive": "a guest was started elsewhere while its old node still lived, so it may have run twice",
+    **places.CAUSES,
 }
 """What a missed claim says of the site, for whoever is called at night."""
 
@@ -104,7 +105,7 @@ def evaluate(test: TestFacts, claim: Mapping[str, Any]) -> ClaimVerdict:
         if measure in REMARKS:
             reason += f" ({REMARKS[measure](test, mapping(claim.get('params')))})"
         if verdict == "rejected" and measure in CAUSES:
-            reason += f": {CAUSES[measure]}"
+            reason += f": {CAUSES[measure].format_map({'policy': '?', **mapping(claim.get('params'))})}"
     return ClaimVerdict(
         measure=measure,
         subject=subject,
@@ -228,5 +229,6 @@ MEASURES: Final[Mapping[str, Callable[[TestFacts, str, Mapping[str, Any]], Measu
     "last_reset": sides.last_reset,
     "sides_reset": sides.sides_reset,
     "start_after_death": sides.start_after_death,
+    **places.MEASURES,
 }
 """Every measure by its name in the claim."""

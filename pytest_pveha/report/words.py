@@ -187,6 +187,12 @@ _MEASURES = {
     "reset_after_last_feed": "reset after the last feed of its watchdog",
     "half_alive": "guests started elsewhere before its death",
     "violations": "harm found by audits",
+    "not_moved": "guest that did not move",
+    "moves": "moves after the return",
+    "misplaced": "guest not where its rule wants it",
+    "time_away": "time until away",
+    "time_home": "time until home",
+    "time_to_leave": "time to leave maintenance",
 }
 """The measures whose own name does not say it."""
 

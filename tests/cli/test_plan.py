@@ -13,7 +13,7 @@ from real_style import write
 from pytest_pveha.evidence import sshsig
 from pytest_pveha.scenario.planning import canonical, digest
 
-SUITES = str(ROOT / "suites")
+SUITES = str(ROOT / "suites" / "nodes" / "test_power_loss.py")
 ONE = "test_power_loss_of_one_node[other-1]"
 
 
@@ -58,7 +58,7 @@ def test_it_is_the_selection_of_the_run(project: Shell) -> None:
     assert [test["role"] for test in document["tests"]] == ["other-1", "other-2"]
     assert "left out, so the verdict will be partial: " in done.out
     assert "from the inventory alone: roles are not bound" in done.out
-    _, document = planned(project, SIMULATED, f"{SUITES}/nodes/test_power_loss.py::{ONE}", "--no-connect")
+    _, document = planned(project, SIMULATED, f"{SUITES}::{ONE}", "--no-connect")
     assert [test["role"] for test in document["tests"]] == ["other-1"]
     done, document = planned(project, "-m", "readiness", "--no-connect", SIMULATED)
     assert not any(test["destructive"] for test in document["tests"])

@@ -85,3 +85,21 @@ def test_daemons_frozen(victim, guests, faults, run):
     run.watch(guests)
     with faults.daemon_frozen(victim, "pve-ha-lrm", at_most=LIMIT):
         run.hold("30 s")
+
+
+@pytest.mark.destructive(blast="one node", expected="5 min", breaks=["clean-reboot"])
+@pytest.mark.roles("other")
+def test_clean_reboot(victim, guests, faults, run):
+    """A node reboots in good order."""
+    run.watch(guests)
+    with faults.clean_reboot(victim, at_most=LIMIT):
+        run.hold("30 s")
+
+
+@pytest.mark.destructive(blast="one node", expected="5 min", breaks=["clean-power-off"])
+@pytest.mark.roles("other")
+def test_clean_power_off(victim, guests, faults, run):
+    """A node powers off in good order."""
+    run.watch(guests)
+    with faults.clean_power_off(victim, at_most=LIMIT):
+        run.hold("30 s")

@@ -134,7 +134,8 @@ def test_nothing_is_broken(
         [
             sys.executable, "-m", "pytest", "-p", "pytest_pveha.plugin", "-p", "no:cacheprovider",
             "-c", str(ROOT / "pyproject.toml"), f"--pveha-inventory={inventory}", f"--pveha-reports={tmp_path / 'r'}",
-            "-m", "destructive", "--pveha-scope=one-per-role", "-k", "other-1", str(ROOT / "suites"),
+            "-m", "destructive", "--pveha-scope=one-per-role", "-k", "other-1",
+            str(ROOT / "suites" / "nodes" / "test_power_loss.py"),
         ],
         cwd=tmp_path,
         env={

@@ -14,6 +14,7 @@ from pytest_pveha.faults.maintenance import Maintenance
 from pytest_pveha.faults.network import LinkLoss, Partition, QdeviceLoss
 from pytest_pveha.faults.power import PowerCut
 from pytest_pveha.faults.process import ServiceStopped
+from pytest_pveha.faults.shutdown import CleanPowerOff, CleanReboot
 from pytest_pveha.inventory import FAULT_KINDS
 
 SAMPLES: tuple[Fault, ...] = (
@@ -22,12 +23,14 @@ SAMPLES: tuple[Fault, ...] = (
         "pveha-0a1b2c3d-partition-1", ("n1",), ("n2", "n3"), (("n1", ("10.0.0.1",)), ("n2", ("10.0.0.2", "fd00::2")))
     ),
     ServiceStopped("n1", "corosync", 812),
-    Maintenance("n1"),
     LinkLoss("pveha-0a1b2c3d-link-loss-1", ("n1",), 1, (("n1", "10.1.0.1"), ("n2", "fd01::2"))),
     QdeviceLoss("pveha-0a1b2c3d-qdevice-loss-1", ("n1", "n2"), "10.0.9.9", 5403),
     KernelCrash("n1", returns=True),
     DaemonKilled("n1", "watchdog-mux", 640, "5f76b90a"),
     DaemonsFrozen("n1", ("pve-ha-lrm", "corosync"), (990, 812)),
+    Maintenance("n1", ("ct:104",)),
+    CleanReboot("n1", "3f1c"),
+    CleanPowerOff("n1", "3f1c"),
 )
 
 

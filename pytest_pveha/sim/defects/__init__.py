@@ -19,6 +19,9 @@ _LINK_LOSS = "suites/quorum/test_link_loss.py"
 _QDEVICE_LOSS = "suites/quorum/test_qdevice_loss.py"
 _QUORUM_LOSS = "suites/quorum/test_quorum_loss.py"
 _WATCHDOG = "suites/nodes/test_watchdog.py"
+_CLEAN_REBOOT = "suites/nodes/test_clean_reboot.py"
+_MAINTENANCE = "suites/nodes/test_maintenance.py"
+_FAILBACK = "suites/nodes/test_failback.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,6 +328,69 @@ _ALL = (
         "a node whose userland stands still is not reset, and its guests run on while they start elsewhere",
         "a kernel thread or the BMC's agent goes on feeding the hardware watchdog",
         _HANG,
+        "rejected",
+    ),
+    Defect(
+        "stays-frozen",
+        "a node is back from a clean reboot, and for a quarter of an hour HA leaves its guests frozen and stopped",
+        "its LRM came up with the old status file, or waits for storage that is slow to appear",
+        _CLEAN_REBOOT,
+        "rejected",
+    ),
+    Defect(
+        "guest-cannot-migrate",
+        "the first VM under HA of each node cannot move while it runs: under `migrate` its node never goes down",
+        "a passed-through device, a local ISO image or a CPU type that the other nodes lack",
+        _CLEAN_REBOOT,
+        "rejected",
+    ),
+    Defect(
+        "guest-lost-on-shutdown",
+        "when a node goes down in good order, its first guest is asked to be stopped, and nobody asks to start it",
+        "a script for the UPS or the backup shuts guests down through PVE, which remembers it as a wish",
+        _CLEAN_REBOOT,
+        "rejected",
+    ),
+    Defect(
+        "shutdown-hangs",
+        "a node that goes down in good order hangs for twelve minutes before it leaves the cluster",
+        "a network file system whose server is gone cannot be unmounted, and systemd waits",
+        _CLEAN_REBOOT,
+        "rejected",
+    ),
+    Defect(
+        "reboot-trips-watchdog",
+        "the LRM is killed two seconds after it was asked to stop: its watchdog resets the node on its way down",
+        "somebody shortened the unit's stop timeout in a drop-in, to make reboots faster",
+        _CLEAN_REBOOT,
+        "rejected",
+    ),
+    Defect(
+        "policy-not-obeyed",
+        "whatever the shutdown policy says, LRMs act as under `conditional`: guests stop and do not move",
+        "the LRMs run a version that does not know the policy; the package was updated and they were not restarted",
+        _CLEAN_REBOOT,
+        "rejected",
+    ),
+    Defect(
+        "maintenance-not-left",
+        "a node that is called back from maintenance stays in it for five minutes",
+        "its LRM hangs on something else and reads its requests late",
+        _MAINTENANCE,
+        "rejected",
+    ),
+    Defect(
+        "nofailback-ignored",
+        "guests go back to a better node though failback is off for them",
+        "the flag was lost when groups were migrated to rules",
+        _FAILBACK,
+        "rejected",
+    ),
+    Defect(
+        "guest-to-and-fro",
+        "after a node is back its first guest is sent away again, once a minute, four times, and HA brings it back",
+        "somebody's balancing script and an HA rule want different things",
+        _FAILBACK,
         "rejected",
     ),
 )

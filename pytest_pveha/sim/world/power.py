@@ -204,6 +204,7 @@ class Power:
         node.running = True
         world.truth("booted", {"node": node.name, "boot_id": node.boot_id})
         node.watchdog.say_driver()
+        world.mishaps.returned(node)
         steps = (
             (uniform(0.5, 1.2), "pve-cluster", self._start_pmxcfs),
             (uniform(3.8, 4.2), "corosync", self._start_corosync),
