@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from pytest_pveha.errors import Inconclusive
-from pytest_pveha.judge import durations
+from pytest_pveha.judge import durations, paths
 from pytest_pveha.judge.facts import SECOND, TestFacts, known, mapping, real, strings, text
 from pytest_pveha.judge.measured import Comparison, Measured, compare, counted, seconds_down, seconds_up
 from pytest_pveha.judge.phases import first_start
@@ -19,7 +19,7 @@ HARDWARE_TIMEOUT: Final = 10 * SECOND
 LRM_ROUND: Final = 10 * SECOND
 """An active LRM feeds its watchdog at least once in a round of this length (pve-ha-manager LRM.pm)."""
 
-DIES_AT_EFFECT: Final = frozenset({"PowerCut"})
+DIES_AT_EFFECT: Final = frozenset({"PowerCut", "PowerCutByPeer"})
 """Faults whose victim feeds no watchdog any more once they have taken effect."""
 
 RESET_AUDITS: Final = ("boot_ids", "collateral_resets")
@@ -61,6 +61,9 @@ CAUSES: Final[Mapping[str, str]] = {
     "collateral_resets": "a node that was not meant to die was reset",
     "recovery_time": "its application answered too late",
     "downtime": "its application was away too long",
+    "fence_path_time": "a node that must be fenced is not fenced in time from there",
+    "broken_paths": "from there that node could not be fenced",
+    "wrong_machines": "fencing from there would hit another machine",
 }
 """What a missed claim says of the site, for whoever is called at night."""
 
@@ -83,6 +86,8 @@ def evaluate(test: TestFacts, claim: Mapping[str, Any]) -> ClaimVerdict:
         reason = f"{named} is {measured}, {against}"
         if verdict == "rejected" and measure in CAUSES:
             reason += f": {CAUSES[measure]}"
+        if measured.about:
+            reason += f" ({measured.about})"
     return ClaimVerdict(
         measure=measure,
         subject=subject,
@@ -193,5 +198,8 @@ MEASURES: Final[Mapping[str, Callable[[TestFacts, str, Mapping[str, Any]], Measu
     "not_before_death": _not_before_death,
     "collateral_resets": _collateral_resets,
     "violations": _violations,
+    "fence_path_time": paths.slowest,
+    "broken_paths": paths.broken,
+    "wrong_machines": paths.strangers,
 }
 """Every measure by its name in the claim."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from uuid import UUID
@@ -24,7 +24,8 @@ BMC = 20.0
 """Seconds a BMC may take to say who it is."""
 
 _MAC = re.compile(r"^MAC Address\s*:\s*([0-9A-Fa-f:]{17})\s*$", re.MULTILINE)
-_GUID = re.compile(r"^System GUID\s*:\s*([0-9A-Fa-f-]{36})\s*$", re.MULTILINE)
+_GUID = re.compile(r"^System GUID\s*:\s*([0-9A-Fa-f-]{32,36})\s*$", re.MULTILINE)
+"""Without dashes where ipmitool takes it for no UUID of any version (1.8.19)."""
 _NOBODY = ("00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff", "00:00:00:00:00:00")
 """What boards say that were never given an identity: equal to nothing, not even to itself."""
 
@@ -33,9 +34,16 @@ def own_bmc(observer: Observer, node: Node) -> Answer:
     """Whether the BMC that would be commanded is this node's own."""
     if node.bmc is None:
         return cant_tell(f"node {node.name} has no BMC in the inventory")
-    told = node.bmc.identity(observer.site.clock.deadline(BMC))
+    return compared(node, node.bmc.identity(observer.site.clock.deadline(BMC)), in_band(observer, node))
+
+
+def compared(node: Node, told: Mapping[str, str], seen: Mapping[str, str]) -> Answer:
+    """Whether what a BMC told of itself is what the node has.
+
+    Args:
+        seen: what the node's running system reads of its own board; see ``in_band``.
+    """
     declared = node.bmc_identity
-    seen = _in_band(observer, node)
     matches: list[str] = []
     contradictions: list[str] = []
     for what, theirs, ours in (
@@ -63,7 +71,7 @@ def own_bmc(observer: Observer, node: Node) -> Answer:
     )
 
 
-def _in_band(observer: Observer, node: Node) -> dict[str, str]:
+def in_band(observer: Observer, node: Node) -> dict[str, str]:
     """What the running system reads of its own board; what it cannot is left out."""
     found = {}
     for key, words, pattern in (

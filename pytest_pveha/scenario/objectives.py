@@ -29,6 +29,7 @@ class Objectives:
         self.rto = Objective("rto", {name: tier.rto for name, tier in tiers.items()})
         self.rpo = Objective("rpo", {name: tier.rpo for name, tier in tiers.items()})
         self.write_stall = Objective("write_stall", {name: tier.write_stall for name, tier in tiers.items()})
+        self.fence_path = block.fence_path
         self.settle = block.settle
 
 

@@ -12,6 +12,7 @@ from pytest_pveha.faults.fault import Fault, Reach
 from pytest_pveha.faults.keeping import Keeping
 from pytest_pveha.faults.maintenance import Maintenance
 from pytest_pveha.faults.network import Partition
+from pytest_pveha.faults.peer import PowerCutByPeer
 from pytest_pveha.faults.power import PowerCut
 from pytest_pveha.faults.process import ServiceStopped
 from pytest_pveha.faults.restore import restore
@@ -23,6 +24,7 @@ from pytest_pveha.inventory import parse_duration
 from pytest_pveha.judge import Measure, violations
 from pytest_pveha.observe.answer import Condition, Met, ask, wait_until
 from pytest_pveha.observe.audits import Scene, audit
+from pytest_pveha.observe.fence_paths import survey
 from pytest_pveha.observe.ha import quorum_whole
 from pytest_pveha.observe.observer import READ, Observer
 from pytest_pveha.observe.sampler import Probe
@@ -118,6 +120,14 @@ class Run:
             self._observer.write("expect", {**data, "outcome": "cant_tell", "saw": error.last_seen})
             raise
         self._observer.write("expect", {**data, "outcome": "met", "saw": met.saw, "low": met.low, "high": met.high})
+
+    def try_fence_paths(self, *, within: float) -> None:
+        """From each node every other node's BMC was asked, and each answer is on record; nothing was switched.
+
+        Args:
+            within: seconds in which a BMC is to answer, such as ``objectives.fence_path``.
+        """
+        survey(self._observer, within)
 
     def check(self, check: Check) -> None:
         """The readiness check's answer is on record, and claimed to be yes."""
@@ -279,6 +289,21 @@ class Faults:
         """The node has no power while open; afterwards it is powered on again."""
         with self._run.break_with(
             lambda tag: PowerCut(victim.name), PowerCut.kind, (victim.name,), parse_duration(at_most)
+        ):
+            yield
+
+    @contextmanager
+    def power_cut_by_peer(self, victim: Node, *, at_most: str = "45 min") -> Iterator[None]:
+        """The node has no power while open, cut by a command typed on another node, in another room where there is one.
+
+        NotMet when that node's BMC refuses the command.
+        """
+        peer = min(self._site.nodes - {victim}, key=lambda node: node.room == victim.room)
+        with self._run.break_with(
+            lambda tag: PowerCutByPeer(victim.name, peer.name),
+            PowerCutByPeer.kind,
+            (victim.name,),
+            parse_duration(at_most),
         ):
             yield
 

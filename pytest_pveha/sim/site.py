@@ -242,7 +242,7 @@ class SimulatedSite:
         return wanted
 
     def _bmc_state(self, node: str) -> Callable[[], State]:
-        spec = self.world.nodes[node].spec.bmc
+        spec = self.world.bmc_spec(node)
         # over UDP nobody can tell a controller that hangs from one that is not there
         mute = spec.state == "unreachable" or (spec.state == "hung" and spec.driver == "ipmi")
         return self._open_or_silent(lambda: not mute and self.world.bmc_reachable(node))

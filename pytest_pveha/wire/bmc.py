@@ -29,6 +29,9 @@ class NodeCommands:
 
     on: tuple[tuple[str, ...], ...]
     status: tuple[tuple[str, ...], ...]
+    off: tuple[tuple[str, ...], ...]
+    tells: tuple[tuple[tuple[str, ...], ...], ...]
+    """What it says of itself and of our session, one question after the other."""
     secret: str
     """What must lie in the file that they read, for root alone."""
 

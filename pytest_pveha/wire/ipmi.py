@@ -276,7 +276,11 @@ class IpmiBmc:
             return tuple(("ipmitool", *where, *how, "-C", str(cipher), *words) for cipher in ciphers)
 
         return NodeCommands(
-            on=typed("chassis", "power", "on"), status=typed("chassis", "power", "status"), secret=self._password()
+            on=typed("chassis", "power", "on"),
+            status=typed("chassis", "power", "status"),
+            off=typed("chassis", "power", "off"),
+            tells=(typed("mc", "guid"), typed("lan", "print"), typed("session", "info", "active")),
+            secret=self._password(),
         )
 
     def power_state(self, deadline: Deadline) -> PowerReading:

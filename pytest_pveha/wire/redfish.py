@@ -138,13 +138,20 @@ class RedfishBmc:
 
         Source: curl(1), --pinnedpubkey, --config; DSP0266 §9.7, actions.
         """
-        target, value, path, pin = self._call(deadline, lambda service: service.switching_on())
+        target, spelt, path, pin = self._call(deadline, lambda service: service.switching())
         trusted = ("--insecure", "--pinnedpubkey", f"sha256//{pin}")  # the pin replaces the check of the chain
         typed = ("curl", "--silent", "--show-error", "--fail", "--max-time", "20", *trusted, "--config", secret)
-        data = ("--header", "Content-Type: application/json", "--data", json.dumps({"ResetType": value}))
+
+        def reset(command: PowerCommand) -> tuple[tuple[str, ...], ...]:
+            data = ("--header", "Content-Type: application/json", "--data", json.dumps({"ResetType": spelt[command]}))
+            return ((*typed, *data, f"{self.url}{target}"),)
+
+        status = ((*typed, f"{self.url}{path}"),)
         return NodeCommands(
-            on=((*typed, *data, f"{self.url}{target}"),),
-            status=((*typed, f"{self.url}{path}"),),
+            on=reset("on"),
+            status=status,
+            off=reset("off"),
+            tells=(status,),
             secret=self.login.as_configuration(),
         )
 
@@ -314,19 +321,20 @@ class _Service:
         if answer.content.strip():
             self._document(answer, target)
 
-    def switching_on(self) -> tuple[str, str, str, str]:
-        """Where and by which word it is switched on, where it is read, and the pin of the key it showed."""
+    def switching(self) -> tuple[str, dict[PowerCommand, str], str, str]:
+        """Where and by which words it is switched on and off, where it is read, and the pin of the key it showed."""
         system = self._system(fresh=False)
         action = self._part(self._part(system, "Actions"), "#ComputerSystem.Reset")
         target = self._path(action.get("target"), "Actions/#ComputerSystem.Reset/target")
-        value = self._reset_type("on", action)
+        wanted: tuple[PowerCommand, ...] = ("on", "off")
+        spelt = {command: self._reset_type(command, action) for command in wanted}
         self.line.reopen()
         shown = self.line.connection()
         certificate = shown.getpeercert(binary_form=True)
         shown.close()
         assert certificate is not None
         assert self._bmc.system_path is not None
-        return target, value, self._bmc.system_path, public_key_pin(certificate)
+        return target, spelt, self._bmc.system_path, public_key_pin(certificate)
 
     def _reset_type(self, command: PowerCommand, action: _Document) -> str:
         """How this BMC spells the command."""

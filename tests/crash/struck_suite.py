@@ -42,3 +42,12 @@ def test_maintenance(victim, guests, faults, run):
     run.watch(guests)
     with faults.maintenance(victim, at_most=LIMIT):
         run.hold("30 s")
+
+
+@pytest.mark.destructive(blast="one node", expected="5 min", breaks=["power-cut-by-peer"])
+@pytest.mark.roles("other")
+def test_power_cut_by_peer(victim, guests, faults, run):
+    """A node's power is cut by another node."""
+    run.watch(guests)
+    with faults.power_cut_by_peer(victim, at_most=LIMIT):
+        run.hold("30 s")

@@ -11,6 +11,7 @@ from pytest_pveha.faults.catalogue import FAULTS, from_plan
 from pytest_pveha.faults.fault import Danger, Fault, params
 from pytest_pveha.faults.maintenance import Maintenance
 from pytest_pveha.faults.network import Partition
+from pytest_pveha.faults.peer import PowerCutByPeer
 from pytest_pveha.faults.power import PowerCut
 from pytest_pveha.faults.process import ServiceStopped
 from pytest_pveha.inventory import FAULT_KINDS
@@ -22,6 +23,7 @@ SAMPLES: tuple[Fault, ...] = (
     ),
     ServiceStopped("n1", "corosync", 812),
     Maintenance("n1"),
+    PowerCutByPeer("n1", "n2"),
 )
 
 

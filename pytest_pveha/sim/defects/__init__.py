@@ -12,6 +12,7 @@ from dataclasses import dataclass
 _NODE_FILES = "tests/sim/test_node_files.py"
 _NODE_UNITS = "tests/sim/test_node_units.py"
 _POWER_LOSS = "suites/nodes/test_power_loss.py"
+_FENCE_PATHS = "suites/fencing/test_fence_paths.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +187,48 @@ _ALL = (
         "they ran out of memory in recovery, and start again much later",
         _POWER_LOSS,
         "rejected",
+    ),
+    Defect(
+        "bmc-unreachable-from-one-node",
+        "the first node cannot reach the last node's BMC; everybody else can",
+        "a switch port in another VLAN, or a firewall rule of the node itself",
+        _FENCE_PATHS,
+        "rejected",
+    ),
+    Defect(
+        "bmc-user-may-not-switch",
+        "the last node's BMC lets our user in and gives it no right to switch power",
+        "the user was made by hand with the privilege USER, or as ReadOnly",
+        _FENCE_PATHS,
+        "rejected",
+    ),
+    Defect(
+        "bmc-slow",
+        "the last node's BMC answers half a minute late",
+        "its firmware is busy: a web page left open, or a memory leak since its last restart",
+        _FENCE_PATHS,
+        "rejected",
+    ),
+    Defect(
+        "bmc-address-taken",
+        "where the first node stands, the last node's BMC address is another machine's: fencing would hit that",
+        "an address was given twice in two VLANs, or a cable goes to the wrong patch panel",
+        _FENCE_PATHS,
+        "rejected",
+    ),
+    Defect(
+        "bmc-refuses-peers",
+        "every BMC grants a session from another node and then refuses the command to power off",
+        "firmware that allows power commands from one management address only, or takes a session's word for a right",
+        _FENCE_PATHS,
+        "rejected",
+    ),
+    Defect(
+        "fence-tool-missing",
+        "on the last node neither ipmitool nor curl is installed, so it could fence nobody",
+        "the node was installed anew, and what had been added by hand was forgotten",
+        _FENCE_PATHS,
+        "inconclusive",
     ),
 )
 
