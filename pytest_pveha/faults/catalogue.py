@@ -7,6 +7,7 @@ from typing import Any
 
 from pytest_pveha.errors import UsageError
 from pytest_pveha.faults.fault import Fault
+from pytest_pveha.faults.guest import BridgeDown, GuestKilled, GuestMoved
 from pytest_pveha.faults.maintenance import Maintenance
 from pytest_pveha.faults.network import Partition
 from pytest_pveha.faults.peer import PowerCutByPeer
@@ -14,7 +15,17 @@ from pytest_pveha.faults.power import PowerCut
 from pytest_pveha.faults.process import ServiceStopped
 
 FAULTS: Mapping[str, type[Fault]] = {
-    each.__name__: each for each in (PowerCut, Partition, ServiceStopped, Maintenance, PowerCutByPeer)
+    each.__name__: each
+    for each in (
+        PowerCut,
+        Partition,
+        ServiceStopped,
+        Maintenance,
+        PowerCutByPeer,
+        GuestKilled,
+        GuestMoved,
+        BridgeDown,
+    )
 }
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import socket
 from dataclasses import dataclass
 from typing import ClassVar
 
-from pytest_pveha.clock import SECOND
 from pytest_pveha.errors import PreflightRefused, SiteError, Unreachable
 from pytest_pveha.faults.fault import Danger, DeadMan, Reach, Undo
 from pytest_pveha.handles.bmc import Bmc, PowerReading
@@ -14,6 +12,7 @@ from pytest_pveha.handles.node import Node, quote
 from pytest_pveha.observe.answer import Answer, cant_tell, no, yes
 from pytest_pveha.observe.identity import own_bmc
 from pytest_pveha.observe.observer import Observer
+from pytest_pveha.observe.reachable import answering
 
 BMC = 20.0
 """Seconds a BMC may take for one answer (typical 0.3–2 s; slow ones need more)."""
@@ -101,8 +100,8 @@ class PowerCut:
                 return no(f"the BMC of {self.node} still says the chassis is on")
             observer.look()  # so that the membership's loss is bounded from below, too
             site.clock.sleep(TWICE)
-        if answering := _answering(observer, node):
-            return no(f"{self.node} still answers at {', '.join(answering)}")
+        if there := answering(site.clock, node.addresses):
+            return no(f"{self.node} still answers at {', '.join(f'{host}:{port}' for host, port in there)}")
         view = observer.look()
         if view.membership is None:
             return cant_tell(view.trouble)
@@ -137,31 +136,3 @@ def _bmc(node: Node) -> Bmc:
     if node.bmc is None:
         raise Unreachable(f"node {node.name} has no BMC in the inventory; add nodes.{node.name}.bmc")
     return node.bmc
-
-
-def _answering(observer: Observer, node: Node) -> list[str]:
-    """The node's addresses at which anything answers, be it a refusal, within a second."""
-    clock = observer.site.clock
-    sockets = {}
-    for host, port in node.addresses:
-        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        sock.connect_ex((host, port))
-        sockets[sock.fileno()] = (sock, f"{host}:{port}")
-    ports = dict(zip(sockets, (port for _, port in node.addresses), strict=True))
-    decided = clock.connected(ports, clock.now().mono + SECOND)
-    answers = [name for fd, (sock, name) in sockets.items() if fd in decided and not _unreachable(sock)]
-    for sock, _ in sockets.values():
-        sock.close()
-    return answers
-
-
-def _unreachable(sock: socket.socket) -> bool:
-    """Whether the network, not the machine, ended this connect (no route, host unreachable, timed out)."""
-    import errno
-
-    return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) in (
-        errno.EHOSTUNREACH,
-        errno.ENETUNREACH,
-        errno.EHOSTDOWN,
-        errno.ETIMEDOUT,
-    )

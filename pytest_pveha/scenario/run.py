@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from pytest_pveha.clock import SECOND
-from pytest_pveha.errors import CantTell, HarmSeen, NotMet, SiteError, UsageError
+from pytest_pveha.errors import CantTell, HarmSeen, NotMet, PreflightRefused, SiteError, UsageError
 from pytest_pveha.faults.fault import Fault, Reach
+from pytest_pveha.faults.guest import BridgeDown, GuestKilled, GuestMoved
 from pytest_pveha.faults.keeping import Keeping
 from pytest_pveha.faults.maintenance import Maintenance
 from pytest_pveha.faults.network import Partition
@@ -17,6 +18,7 @@ from pytest_pveha.faults.power import PowerCut
 from pytest_pveha.faults.process import ServiceStopped
 from pytest_pveha.faults.restore import restore
 from pytest_pveha.faults.session import Register, injected
+from pytest_pveha.handles import guest_process
 from pytest_pveha.handles.guest import Guest, Guests, Nodes
 from pytest_pveha.handles.node import Node
 from pytest_pveha.handles.site import Site
@@ -308,6 +310,51 @@ class Faults:
             yield
 
     @contextmanager
+    def guest_killed(self, guest: Guest, *, at_most: str = "20 min") -> Iterator[None]:
+        """The guest's process has been killed hard; HA is to start it again."""
+        node = self._home(guest)
+        pid = guest_process.pid(node, guest.sid, self._site.clock.deadline(READ))
+        with self._run.break_with(
+            lambda tag: GuestKilled(guest.sid, node.name, pid, _places(guest)),
+            GuestKilled.kind,
+            (guest.sid,),
+            parse_duration(at_most),
+        ):
+            yield
+
+    @contextmanager
+    def guest_moved(self, guest: Guest, to: Node, *, alive: bool = True, at_most: str = "45 min") -> Iterator[None]:
+        """HA moves the guest there: alive, or stopped here and started there; afterwards it is moved home."""
+        node = self._home(guest)
+        with self._run.break_with(
+            lambda tag: GuestMoved(guest.sid, node.name, to.name, alive),
+            GuestMoved.kind,
+            (guest.sid,),
+            parse_duration(at_most),
+        ):
+            yield
+
+    @contextmanager
+    def bridge_down(self, guest: Guest, *, at_most: str = "20 min") -> Iterator[None]:
+        """The guest has no network while open."""
+        node = self._home(guest)
+        cards = tuple(sorted(guest_process.cards(node, guest.sid, self._site.clock.deadline(READ))))
+        with self._run.break_with(
+            lambda tag: BridgeDown(guest.sid, node.name, cards, _places(guest)),
+            BridgeDown.kind,
+            (guest.sid,),
+            parse_duration(at_most),
+        ):
+            yield
+
+    def _home(self, guest: Guest) -> Node:
+        """Where HA has the guest now."""
+        services = self._site.cluster.manager(self._site.clock.deadline(READ)).services
+        if guest.sid not in services:
+            raise PreflightRefused(f"{guest.sid} is no HA service, so nothing was broken; add it to HA")
+        return self._site.nodes[services[guest.sid].node]
+
+    @contextmanager
     def partition(self, cut_off: Nodes, *, about_quorum: bool = False, at_most: str = "20 min") -> Iterator[None]:
         """These nodes and the others do not hear each other on any corosync link while open."""
         rest = self._site.nodes - cut_off
@@ -340,6 +387,11 @@ class Faults:
             lambda tag: Maintenance(node.name), Maintenance.kind, (node.name,), parse_duration(at_most)
         ):
             yield
+
+
+def _places(guest: Guest) -> tuple[tuple[str, int], ...]:
+    """Where the guest answers."""
+    return tuple((probe.host, probe.port) for probe in guest.probes)
 
 
 def _guest_probes(guest: Guest) -> list[Probe]:

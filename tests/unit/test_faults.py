@@ -9,6 +9,7 @@ import pytest
 from pytest_pveha.errors import UsageError
 from pytest_pveha.faults.catalogue import FAULTS, from_plan
 from pytest_pveha.faults.fault import Danger, Fault, params
+from pytest_pveha.faults.guest import BridgeDown, GuestKilled, GuestMoved
 from pytest_pveha.faults.maintenance import Maintenance
 from pytest_pveha.faults.network import Partition
 from pytest_pveha.faults.peer import PowerCutByPeer
@@ -24,6 +25,9 @@ SAMPLES: tuple[Fault, ...] = (
     ServiceStopped("n1", "corosync", 812),
     Maintenance("n1"),
     PowerCutByPeer("n1", "n2"),
+    GuestKilled("vm:101", "n1", 812, (("192.0.2.101", 80),)),
+    GuestMoved("vm:101", "n1", "n2", alive=False),
+    BridgeDown("vm:101", "n1", ("tap101i0", "tap101i1"), (("192.0.2.101", 80),)),
 )
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 _NODE_FILES = "tests/sim/test_node_files.py"
 _NODE_UNITS = "tests/sim/test_node_units.py"
 _POWER_LOSS = "suites/nodes/test_power_loss.py"
+_EACH_GUEST = "suites/guests/test_each_guest.py"
 _FENCE_PATHS = "suites/fencing/test_fence_paths.py"
 
 
@@ -221,6 +222,20 @@ _ALL = (
         "every BMC grants a session from another node and then refuses the command to power off",
         "firmware that allows power commands from one management address only, or takes a session's word for a right",
         _FENCE_PATHS,
+        "rejected",
+    ),
+    Defect(
+        "guest-not-restarted-after-kill",
+        "a guest whose process died is not started again: its LRM goes on calling it started",
+        "a stale pid file, or a process table entry of the dead guest, is taken for the guest",
+        _EACH_GUEST,
+        "rejected",
+    ),
+    Defect(
+        "guest-migration-fails",
+        "no guest can be moved to another node: each try ends with an error, and it stays where it is",
+        "an ISO image from a storage that the other nodes lack is still in its drive, or a device is passed through",
+        _EACH_GUEST,
         "rejected",
     ),
     Defect(

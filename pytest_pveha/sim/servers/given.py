@@ -33,6 +33,10 @@ def content(facts: Facts, path: str) -> str | None:
         if guest is None or folder != match[2] or facts.view.config_nodes[guest.vmid] != (match[1] or name):
             return None
         return f"memory: {guest.spec.memory_bytes >> 20}\nname: {guest.name}\n"
+    if match := re.fullmatch(r"/(?:var/)?run/qemu-server/(\d+)\.pid", path):
+        guest = facts.world.guests.get(int(match[1]))
+        process = guest.processes.get(name) if guest is not None and guest.kind == "vm" else None
+        return None if process is None else f"{process.pid}\n"
     files: dict[str, Callable[[], str]] = {
         "/proc/sys/kernel/random/boot_id": lambda: f"{facts.node.boot_id}\n",
         "/proc/uptime": lambda: f"{facts.uptime():.2f} {facts.uptime() * 8:.2f}\n",

@@ -146,7 +146,9 @@ class World:
     def guest_answering(self, vmid: int) -> bool:
         """Whether the guest's application answers, through the bridge of the node it runs on."""
         processes = self.guests[vmid].processes
-        return any(process.answering and self.nodes[name].bridge_up for name, process in processes.items())
+        return any(
+            process.answering and process.link_up and self.nodes[name].bridge_up for name, process in processes.items()
+        )
 
     def quorate(self, node: Node) -> bool:
         """Whether that node's cluster file system may be written."""
@@ -233,6 +235,7 @@ class World:
     def kill_guest(self, vmid: int, node: str) -> None:
         """The guest's process on that node was killed, as by ``kill -9``."""
         self.guest_acts.gone(self.guests[vmid], node, "killed")
+        self.guests[vmid].taken_for_running = self.planted("guest-not-restarted-after-kill")
 
     def cut_bridge(self, node: str) -> None:
         """The guests' bridge of that node has lost its uplink: they run, and nobody reaches them. HA sees nothing."""
