@@ -8,6 +8,7 @@ from typing import Any
 from pytest_pveha.errors import UsageError
 from pytest_pveha.faults.fault import Fault
 from pytest_pveha.faults.guest import BridgeDown, GuestKilled, GuestMoved
+from pytest_pveha.faults.mains import MainsCut
 from pytest_pveha.faults.maintenance import Maintenance
 from pytest_pveha.faults.network import Partition
 from pytest_pveha.faults.peer import PowerCutByPeer
@@ -25,6 +26,7 @@ FAULTS: Mapping[str, type[Fault]] = {
         GuestKilled,
         GuestMoved,
         BridgeDown,
+        MainsCut,
     )
 }
 

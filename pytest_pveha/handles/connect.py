@@ -11,6 +11,7 @@ from pytest_pveha.handles.ceph import Ceph
 from pytest_pveha.handles.cluster import Cluster
 from pytest_pveha.handles.guest import Guest, Guests, Nodes, TcpProbe
 from pytest_pveha.handles.node import BmcIdentity, Node
+from pytest_pveha.handles.pdu import Pdu
 from pytest_pveha.handles.site import Site
 from pytest_pveha.inventory import Site as Inventory
 from pytest_pveha.inventory.hardware import Bmc as BmcBlock
@@ -85,7 +86,10 @@ def _node(inventory: Inventory, name: str, block: NodeBlock, clock: Clock, endpo
         ports.append((split(block.address, 22)[0], block.ssh.port))
     declared = block.bmc.identity if block.bmc else None
     identity = BmcIdentity(declared.mac, declared.guid, declared.confirmed_by) if declared else None
-    return Node(name, ssh, _bmc(inventory, name, block, clock), clock, tuple(ports), identity, block.room or "")
+    node = Node(name, ssh, _bmc(inventory, name, block, clock), clock, tuple(ports), identity, block.room or "")
+    if (pdu := block.pdu) is not None:
+        node.pdu = Pdu(name, pdu.off, pdu.on, pdu.status, pdu.timeout, clock)
+    return node
 
 
 def _ssh(inventory: Inventory, name: str, block: NodeBlock, clock: Clock) -> Ssh | None:

@@ -10,6 +10,7 @@ from pytest_pveha.clock import SECOND, Clock, Deadline, Instant
 from pytest_pveha.errors import ProtocolError, SiteError
 from pytest_pveha.handles.bmc import Bmc
 from pytest_pveha.handles.disk import Disk
+from pytest_pveha.handles.pdu import Pdu
 from pytest_pveha.handles.units import Units
 from pytest_pveha.wire.ssh import CommandResult, Ssh
 from pytest_pveha.wire.ssh import quote as quote
@@ -97,6 +98,8 @@ class Node:
         self.bmc = bmc
         self.bmc_identity = bmc_identity or BmcIdentity()
         """What the inventory says its BMC can be told by."""
+        self.pdu: Pdu | None = None
+        """Its outlets, where the inventory says how they are switched."""
         self.addresses = ports
         """Where it answers when it lives: (host, port) of its API and SSH."""
         self._ssh = ssh

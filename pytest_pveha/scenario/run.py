@@ -11,6 +11,7 @@ from pytest_pveha.errors import CantTell, HarmSeen, NotMet, PreflightRefused, Si
 from pytest_pveha.faults.fault import Fault, Reach
 from pytest_pveha.faults.guest import BridgeDown, GuestKilled, GuestMoved
 from pytest_pveha.faults.keeping import Keeping
+from pytest_pveha.faults.mains import MainsCut
 from pytest_pveha.faults.maintenance import Maintenance
 from pytest_pveha.faults.network import Partition
 from pytest_pveha.faults.peer import PowerCutByPeer
@@ -306,6 +307,14 @@ class Faults:
             PowerCutByPeer.kind,
             (victim.name,),
             parse_duration(at_most),
+        ):
+            yield
+
+    @contextmanager
+    def mains_cut(self, victim: Node, *, at_most: str = "45 min") -> Iterator[None]:
+        """The node's outlets are off while open, and its BMC is as dead as it is."""
+        with self._run.break_with(
+            lambda tag: MainsCut(victim.name), MainsCut.kind, (victim.name,), parse_duration(at_most)
         ):
             yield
 

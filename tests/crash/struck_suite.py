@@ -75,3 +75,12 @@ def test_bridge_down(guest, guests, faults, run):
     run.watch(guests)
     with faults.bridge_down(guest, at_most=LIMIT):
         run.hold("30 s")
+
+
+@pytest.mark.destructive(blast="one node", expected="5 min", breaks=["mains-cut"])
+@pytest.mark.roles("other")
+def test_mains_cut(victim, guests, faults, run):
+    """A node's outlets are off."""
+    run.watch(guests)
+    with faults.mains_cut(victim, at_most=LIMIT):
+        run.hold("30 s")

@@ -34,7 +34,11 @@ class Caught:
 
 
 POWER_LOSS = "suites/nodes/test_power_loss.py"
-FENCING = ("suites/fencing/test_fence_paths.py", "suites/guests/test_each_guest.py")
+FENCING = (
+    "suites/fencing/test_fence_paths.py",
+    "suites/guests/test_each_guest.py",
+    "suites/nodes/test_physical_power_cut.py",
+)
 """Their defects are in ``test_defects_fencing``."""
 CEPH: dict[str, Any] = {"ceph": {}}
 REFUSED = r"the interlock refuses to break pve\d: "

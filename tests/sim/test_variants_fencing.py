@@ -10,6 +10,7 @@ import whole_run
 from whole_run import ROOT, Place
 
 PATHS, GUESTS = ROOT / "suites" / "fencing", ROOT / "suites" / "guests"
+MAINS = ROOT / "suites" / "nodes" / "test_physical_power_cut.py"
 TIERS = ("gold", "silver")
 CONTAINERS: dict[str, Any] = {
     "guests": [
@@ -38,11 +39,12 @@ def here() -> Iterator[Place]:
         pytest.param(GUESTS, CONTAINERS, id="containers"),
         pytest.param(PATHS, REDFISH, id="redfish"),
         pytest.param(PATHS, EMPTY, id="nodes-without-guests"),
+        pytest.param(MAINS, {}, id="nodes-on-a-pdu"),
     ],
 )
 def test_a_healthy_site_is_accepted(suite: Any, blocks: dict[str, Any], here: Place) -> None:
     """Every test of the suite is accepted, the destructive ones and those that only look."""
-    inventory = here.inventory(blocks, boot_seconds=40)
+    inventory = here.inventory(blocks, boot_seconds=40, pdus=suite is MAINS)
     outcome = whole_run.run(inventory, here, "-m", "destructive or readiness", suites=suite)
     told = {test["id"].partition("::")[2]: (test["verdict"], test["reason"]) for test in outcome.verdict["tests"]}
     ran = {name: verdict for name, (verdict, _) in told.items() if name}

@@ -10,6 +10,7 @@ from pytest_pveha.errors import UsageError
 from pytest_pveha.faults.catalogue import FAULTS, from_plan
 from pytest_pveha.faults.fault import Danger, Fault, params
 from pytest_pveha.faults.guest import BridgeDown, GuestKilled, GuestMoved
+from pytest_pveha.faults.mains import MainsCut
 from pytest_pveha.faults.maintenance import Maintenance
 from pytest_pveha.faults.network import Partition
 from pytest_pveha.faults.peer import PowerCutByPeer
@@ -27,6 +28,7 @@ SAMPLES: tuple[Fault, ...] = (
     PowerCutByPeer("n1", "n2"),
     GuestKilled("vm:101", "n1", 812, (("192.0.2.101", 80),)),
     GuestMoved("vm:101", "n1", "n2", alive=False),
+    MainsCut("n1"),
     BridgeDown("vm:101", "n1", ("tap101i0", "tap101i1"), (("192.0.2.101", 80),)),
 )
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 _NODE_FILES = "tests/sim/test_node_files.py"
 _NODE_UNITS = "tests/sim/test_node_units.py"
 _POWER_LOSS = "suites/nodes/test_power_loss.py"
+_MAINS = "suites/nodes/test_physical_power_cut.py"
 _EACH_GUEST = "suites/guests/test_each_guest.py"
 _FENCE_PATHS = "suites/fencing/test_fence_paths.py"
 
@@ -236,6 +237,13 @@ _ALL = (
         "no guest can be moved to another node: each try ends with an error, and it stays where it is",
         "an ISO image from a storage that the other nodes lack is still in its drive, or a device is passed through",
         _EACH_GUEST,
+        "rejected",
+    ),
+    Defect(
+        "pdu-switches-wrong-outlet",
+        "the PDU's outlets of each node are another node's",
+        "two power cords were exchanged, or the PDU's labels were",
+        _MAINS,
         "rejected",
     ),
     Defect(

@@ -132,6 +132,9 @@ class Node:
     clock_offset: float
     watchdog: Watchdog
     chassis_on: bool = True
+    mains: bool = True
+    """Whether its outlets have power: without, its BMC is dead too."""
+    bmc_up: bool = True
     running: bool = False
     api_up: bool = False
     reporting: bool = False

@@ -112,7 +112,7 @@ class World:
 
     def bmc_reachable(self, node: str, peer: str = "") -> bool:
         """Whether that node's BMC answers, there or to another node: it has its own power."""
-        if node not in self.nodes or self.planted("bmc-unreachable"):
+        if node not in self.nodes or self.planted("bmc-unreachable") or not self.behind_bmc(node, peer).bmc_up:
             return False
         first, last = self._ends()
         return not (self.planted("bmc-unreachable-from-one-node") and (peer, node) == (first, last))
@@ -205,6 +205,13 @@ class World:
     def chassis(self, node: str, command: str) -> None:
         """The node's BMC has accepted "on", "off", "cycle", "reset" or "soft"; the effect comes a little later."""
         self.power.chassis(node, command)
+
+    def mains(self, node: str, on: bool) -> None:
+        """Somebody switched the outlets of that node, at the PDU or by hand."""
+        names = list(self.nodes)
+        if self.planted("pdu-switches-wrong-outlet"):
+            node = names[(names.index(node) + 1) % len(names)]
+        self.power.mains(node, on)
 
     def shutdown(self, node: str, reboot: bool) -> None:
         """The node's system has been told to power off, or to reboot: the site's shutdown policy applies."""
