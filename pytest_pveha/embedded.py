@@ -142,6 +142,7 @@ def _completed(inventory: Inventory, runtime: Path, described: dict[str, Any], *
                 "host_key": described["host_keys"][name],
             },
             **({"bmc": _bmc(inventory, name, ports["bmc"], described, runtime)} if _has_bmc(inventory, name) else {}),
+            **({"pdu": _pdu(name, runtime)} if inventory.model.simulator and inventory.model.simulator.pdus else {}),
         }
         for name, ports in described["nodes"].items()
     }
@@ -165,6 +166,13 @@ def _completed(inventory: Inventory, runtime: Path, described: dict[str, Any], *
     }
     supplied = inventory.supplied(extra)
     return Embedded(runtime, supplied, described["pid"], described["epoch_utc"], found, described["paced"])
+
+
+def _pdu(node: str, runtime: Path) -> dict[str, Any]:
+    """The commands that switch the outlets of that node."""
+    package = str(Path(__file__).resolve().parents[1])
+    words = ["env", f"PYTHONPATH={package}", sys.executable, "-m", "pytest_pveha.sim.pdu", str(runtime / "baton"), node]
+    return {verb: [*words, verb] for verb in ("off", "on", "status")}
 
 
 def _has_bmc(inventory: Inventory, node: str) -> bool:

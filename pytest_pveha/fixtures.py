@@ -79,6 +79,25 @@ def guest(guests: Guests, request: pytest.FixtureRequest) -> Guest:
     return next(guest for guest in guests if guest.sid == request.param)
 
 
+@pytest.fixture
+def home(site: Site, guest: Guest) -> Node:
+    """The node on which ``guest`` runs now."""
+    services = site.cluster.manager(site.clock.deadline(10)).services
+    if guest.sid not in services:
+        pytest.skip(f"not proven: {guest.sid} is no HA service")
+    return site.nodes[services[guest.sid].node]
+
+
+@pytest.fixture
+def elsewhere(site: Site, guest: Guest, home: Node) -> Node:
+    """A node on which ``guest`` may run, by HA's rules, and does not. Skipped where there is none."""
+    allowed = site.cluster.ha_rules(site.clock.deadline(10)).candidates().get(guest.sid, frozenset(site.nodes.names))
+    found = [node for node in site.nodes - {home} if node.name in allowed]
+    if not found:
+        pytest.skip(f"not proven: by its rules {guest.sid} may run on no other node than {home.name}")
+    return min(found, key=lambda node: node.room == home.room)
+
+
 @pytest.fixture(scope="session")
 def ceph(site: Site) -> Ceph:
     """Hyper-converged Ceph; a test that uses it does not apply where the inventory has no ceph block."""

@@ -115,6 +115,9 @@ def not_applicable(item: pytest.Item, inventory: Inventory) -> str | None:
             return f"it needs {links} corosync links, the inventory names {_links(inventory)}"
         if needs.get("even") and len(inventory.model.nodes) % 2:
             return f"it needs an even number of nodes, the inventory has {len(inventory.model.nodes)}"
+        played = inventory.model.simulator is not None and inventory.model.simulator.pdus
+        if needs.get("pdu") and not played and not all(node.pdu for node in inventory.model.nodes.values()):
+            return "not every node has a pdu in the inventory"
         for block in ("ceph", "backup", "quorum_device", "replication"):
             if needs.get(block) and getattr(inventory.model, block) is None:
                 return f"the inventory has no {block} block"

@@ -8,8 +8,11 @@ from typing import Any
 from pytest_pveha.errors import UsageError
 from pytest_pveha.faults.crash import DaemonKilled, DaemonsFrozen, KernelCrash
 from pytest_pveha.faults.fault import Fault
+from pytest_pveha.faults.guest import BridgeDown, GuestKilled, GuestMoved
+from pytest_pveha.faults.mains import MainsCut
 from pytest_pveha.faults.maintenance import Maintenance
 from pytest_pveha.faults.network import LinkLoss, Partition, QdeviceLoss
+from pytest_pveha.faults.peer import PowerCutByPeer
 from pytest_pveha.faults.power import PowerCut
 from pytest_pveha.faults.process import ServiceStopped
 from pytest_pveha.faults.shutdown import CleanPowerOff, CleanReboot
@@ -28,6 +31,11 @@ FAULTS: Mapping[str, type[Fault]] = {
         DaemonsFrozen,
         CleanReboot,
         CleanPowerOff,
+        PowerCutByPeer,
+        GuestKilled,
+        GuestMoved,
+        BridgeDown,
+        MainsCut,
     )
 }
 

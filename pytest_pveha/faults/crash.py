@@ -14,7 +14,7 @@ from pytest_pveha.errors import PreflightRefused, ProtocolError, SiteError, Unre
 from pytest_pveha.faults.fault import Danger, DeadMan, Reach, Undo
 from pytest_pveha.handles import watchdog
 from pytest_pveha.handles.node import Node
-from pytest_pveha.handles.shell import all_of, one_of, quote
+from pytest_pveha.handles.shell import all_of, into, one_of, quote
 from pytest_pveha.observe.answer import Answer, cant_tell, no, yes
 from pytest_pveha.observe.identity import own_bmc
 from pytest_pveha.observe.life import answers, booted_anew
@@ -90,9 +90,8 @@ class KernelCrash:
 
     def inject(self, observer: Observer) -> None:
         try:
-            _ours(observer, self.node).act(
-                observer.site.clock.deadline(LAST_WORD), "sh", "-c", "echo c > /proc/sysrq-trigger"
-            )
+            crash = into(quote("echo", "c"), "/proc/sysrq-trigger")
+            _ours(observer, self.node).act(observer.site.clock.deadline(LAST_WORD), "sh", "-c", crash)
         except Unreachable:
             return  # as it must: who was told to crash does not answer
 

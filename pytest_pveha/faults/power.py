@@ -12,8 +12,8 @@ from pytest_pveha.handles.node import Node
 from pytest_pveha.handles.shell import one_of, quote
 from pytest_pveha.observe.answer import Answer, cant_tell, no, yes
 from pytest_pveha.observe.identity import own_bmc
-from pytest_pveha.observe.life import connecting
 from pytest_pveha.observe.observer import Observer
+from pytest_pveha.observe.reachable import answering
 
 BMC = 20.0
 """Seconds a BMC may take for one answer (typical 0.3–2 s; slow ones need more)."""
@@ -101,8 +101,8 @@ class PowerCut:
                 return no(f"the BMC of {self.node} still says the chassis is on")
             observer.look()  # so that the membership's loss is bounded from below, too
             site.clock.sleep(TWICE)
-        if answering := connecting(observer, list(node.addresses), 1.0):
-            return no(f"{self.node} still answers at {', '.join(answering)}")
+        if there := answering(site.clock, node.addresses):
+            return no(f"{self.node} still answers at {', '.join(f'{host}:{port}' for host, port in there)}")
         view = observer.look()
         if view.membership is None:
             return cant_tell(view.trouble)

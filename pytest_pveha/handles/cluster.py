@@ -362,6 +362,10 @@ class Cluster:
         """The HA manager has been asked to move the service; it only queues the request."""
         self._api.post(api_path("cluster", "ha", "resources", sid, "migrate"), deadline=deadline, node=node)
 
+    def relocate(self, sid: str, node: str, deadline: Deadline) -> None:
+        """The HA manager has been asked to stop the service and start it there; it only queues the request."""
+        self._api.post(f"/cluster/ha/resources/{sid}/relocate", deadline=deadline, node=node)
+
     def request(self, sid: str, state: str, deadline: Deadline) -> None:
         """The HA manager has been asked to have the service ``started``, ``stopped`` or ``disabled``."""
         self._api.put(api_path("cluster", "ha", "resources", sid), deadline=deadline, state=state)

@@ -11,6 +11,7 @@ from pytest_pveha.handles.ceph import Ceph
 from pytest_pveha.handles.cluster import Cluster
 from pytest_pveha.handles.guest import Guest, Guests, Nodes, TcpProbe
 from pytest_pveha.handles.node import BmcIdentity, Node
+from pytest_pveha.handles.pdu import Pdu
 from pytest_pveha.handles.site import Site
 from pytest_pveha.inventory import Site as Inventory
 from pytest_pveha.inventory.hardware import Bmc as BmcBlock
@@ -91,7 +92,10 @@ def _node(inventory: Inventory, name: str, block: NodeBlock, clock: Clock, endpo
     at = (block.bmc.address, block.bmc.effective_port) if block.bmc and block.bmc.address else None
     bmc = _bmc(inventory, name, block, clock)
     system = (block.bmc.system if block.bmc else None) or ""
-    return Node(name, ssh, bmc, clock, tuple(ports), identity, block.room or "", at, system)
+    node = Node(name, ssh, bmc, clock, tuple(ports), identity, block.room or "", at, system)
+    if (pdu := block.pdu) is not None:
+        node.pdu = Pdu(name, pdu.off, pdu.on, pdu.status, pdu.timeout, clock)
+    return node
 
 
 def _ssh(inventory: Inventory, name: str, block: NodeBlock, clock: Clock) -> Ssh | None:

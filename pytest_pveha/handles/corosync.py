@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pytest_pveha.clock import Deadline
 from pytest_pveha.errors import ProtocolError
 from pytest_pveha.handles.node import Node
-from pytest_pveha.wire.ssh import quote
+from pytest_pveha.handles.shell import all_of, quote
 
 CONSENSUS = 1.2
 """Consensus timeout in tokens, corosync.conf(5)."""
@@ -138,7 +138,7 @@ def write_refused(node: Node, path: str, deadline: Deadline) -> str | None:
 
     ProtocolError where it failed for another reason.
     """
-    line = f"{quote('touch', path)} && {quote('rm', '-f', path)}"
+    line = all_of(quote("touch", path), quote("rm", "-f", path))
     result = node.ssh.run(line, deadline=deadline, acts=True)
     said = result.stderr.decode(errors="replace").strip()
     if result.exit_status == 0 or said.startswith("rm:"):

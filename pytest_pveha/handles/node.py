@@ -10,6 +10,7 @@ from pytest_pveha.clock import SECOND, Clock, Deadline, Instant
 from pytest_pveha.errors import ProtocolError, SiteError
 from pytest_pveha.handles.bmc import Bmc
 from pytest_pveha.handles.disk import Disk
+from pytest_pveha.handles.pdu import Pdu
 from pytest_pveha.handles.shell import ShellLine, quote
 from pytest_pveha.handles.units import Units
 from pytest_pveha.wire.ssh import CommandResult, Ssh
@@ -118,6 +119,8 @@ class Node:
         """Host and port that the inventory says its BMC is at."""
         self.bmc_system = bmc_system
         """Which of the machines behind that BMC it is; empty where there is one."""
+        self.pdu: Pdu | None = None
+        """Its outlets, where the inventory says how they are switched."""
         self.addresses = ports
         """Where it answers when it lives: (host, port) of its API and SSH."""
         self._ssh = ssh

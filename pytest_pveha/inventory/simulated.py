@@ -142,6 +142,8 @@ class Simulator(Block):
     """HA groups, by name (PVE 8)."""
     migration_bandwidth: Size = 1000 * 2**20
     """What the migration network carries in a second."""
+    pdus: bool = False
+    """true = every node hangs on a PDU that the run can switch; its commands are supplied."""
     token_lacks: tuple[Word, ...] = ()
     """Privileges the API token has not, such as Sys.PowerMgmt: what needs them is refused with 403."""
     defects: tuple[Slug, ...] = ()

@@ -115,6 +115,8 @@ class Objectives(Block):
     """Longest time from asking for a restore until the guest answers."""
     fence_margin: Duration = 20.0
     """Least time between a node's proven death and the earliest takeover of its guests."""
+    fence_path: PositiveDuration = 10.0
+    """Longest time in which a node's BMC answers another node's shell."""
     settle: PositiveDuration = 1200.0
     """Longest time after healing until the site is as it was found."""
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pytest_pveha.judge.measures import (
     Measure,
     both_quorate,
+    broken_paths,
     collateral_resets,
     downtime,
     fence_margin,
+    fence_path_time,
     fences,
     half_alive,
     last_reset,
@@ -30,14 +32,17 @@ from pytest_pveha.judge.measures import (
     time_home,
     time_to_leave,
     violations,
+    wrong_machines,
 )
 
 __all__ = [
     "Measure",
     "both_quorate",
+    "broken_paths",
     "collateral_resets",
     "downtime",
     "fence_margin",
+    "fence_path_time",
     "fences",
     "half_alive",
     "last_reset",
@@ -60,4 +65,5 @@ __all__ = [
     "time_home",
     "time_to_leave",
     "violations",
+    "wrong_machines",
 ]

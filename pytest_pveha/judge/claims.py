@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from pytest_pveha.errors import Inconclusive
-from pytest_pveha.judge import deaths, durations, places, sides
+from pytest_pveha.judge import deaths, durations, paths, places, sides
 from pytest_pveha.judge.facts import SECOND, TestFacts, known, mapping, real, strings, text
 from pytest_pveha.judge.measured import Comparison, Measured, compare, counted, seconds_down, seconds_up
 from pytest_pveha.judge.phases import first_start
@@ -19,7 +19,7 @@ HARDWARE_TIMEOUT: Final = 10 * SECOND
 LRM_ROUND: Final = 10 * SECOND
 """An active LRM feeds its watchdog at least once in a round of this length (pve-ha-manager LRM.pm)."""
 
-DIES_AT_EFFECT: Final = frozenset({"PowerCut", "KernelCrash"})
+DIES_AT_EFFECT: Final = frozenset({"PowerCut", "PowerCutByPeer", "MainsCut", "KernelCrash"})
 """Faults whose victim feeds no watchdog any more once they have taken effect."""
 
 RESET_AUDITS: Final = ("boot_ids", "collateral_resets")
@@ -75,6 +75,9 @@ CAUSES: Final[Mapping[str, str]] = {
     "reset_after_last_feed": "its watchdog was later than it may be, and what guests do meanwhile nobody guards",
     "half_alive": "a guest was started elsewhere while its old node still lived, so it may have run twice",
     **places.CAUSES,
+    "fence_path_time": "a node that must be fenced is not fenced in time from there",
+    "broken_paths": "from there that node could not be fenced",
+    "wrong_machines": "fencing from there would hit another machine",
 }
 """What a missed claim says of the site, for whoever is called at night."""
 
@@ -106,6 +109,9 @@ def evaluate(test: TestFacts, claim: Mapping[str, Any]) -> ClaimVerdict:
             reason += f" ({REMARKS[measure](test, mapping(claim.get('params')))})"
         if verdict == "rejected" and measure in CAUSES:
             reason += f": {CAUSES[measure].format_map({'policy': '?', **mapping(claim.get('params'))})}"
+            reason += f": {CAUSES[measure]}"
+        if measured.about:
+            reason += f" ({measured.about})"
     return ClaimVerdict(
         measure=measure,
         subject=subject,
@@ -230,5 +236,8 @@ MEASURES: Final[Mapping[str, Callable[[TestFacts, str, Mapping[str, Any]], Measu
     "sides_reset": sides.sides_reset,
     "start_after_death": sides.start_after_death,
     **places.MEASURES,
+    "fence_path_time": paths.slowest,
+    "broken_paths": paths.broken,
+    "wrong_machines": paths.strangers,
 }
 """Every measure by its name in the claim."""

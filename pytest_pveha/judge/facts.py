@@ -42,6 +42,24 @@ class Seen:
     source: str
 
 
+@dataclass(frozen=True, slots=True)
+class Path:
+    """What a node's BMC answered another node's shell. Answers: yes, no, cant_tell."""
+
+    peer: str
+    bmc: str
+    answer: str
+    saw: str
+    seconds: tuple[float, float]
+    """At least, by the peer's clock, and at most, by ours."""
+    own: str
+    """Whether it is that node's own BMC."""
+    own_saw: str
+    may: str
+    """Whether our user may switch its power."""
+    may_saw: str
+
+
 @dataclass(slots=True)
 class Fault:
     """Everything the journal says of one fault."""
@@ -102,6 +120,7 @@ class TestFacts:
     claimed_at: int | None = None
     """When the first claim was made (mono ns): what the site does later is asked of it by us, to put it back."""
     audits: list[dict[str, Any]] = field(default_factory=list)
+    paths: list[Path] = field(default_factory=list)
     closes: list[dict[str, Any]] = field(default_factory=list)
     spoilt: list[str] = field(default_factory=list)
 
@@ -267,6 +286,23 @@ def _take_audit(test: TestFacts, line: Line) -> bool:
     return line.data.get("answer") in ("yes", "no", "cant_tell")
 
 
+def _take_path(test: TestFacts, line: Line) -> bool:
+    data = line.data
+    peer, bmc, before, after = text(data["peer"]), text(data["bmc"]), integer(data["before"]), integer(data["after"])
+    answers = [data[key] for key in ("answer", "own", "may")]
+    least = real(data["least"])
+    if not (peer and bmc and all(each in ("yes", "no", "cant_tell") for each in answers)):
+        return False
+    if before is None or after is None or least is None or not after - before >= 0 or least < 0:
+        return False
+    most = -((before - after) // 1000) / 1_000_000
+    told = [text(data[key]) for key in ("saw", "own_saw", "may_saw")]
+    times = (min(least, most), most)
+    answer, own, may = answers
+    test.paths.append(Path(peer, bmc, answer, told[0], times, own, told[1], may, told[2]))
+    return True
+
+
 def _take_close(test: TestFacts, line: Line) -> bool:
     test.closes.append(line.data)
     return True
@@ -280,6 +316,7 @@ _TAKERS: Final = {
     "expect": _take_expect,
     "claim": _take_claim,
     "audit": _take_audit,
+    "path": _take_path,
     "test.close": _take_close,
 }
 

@@ -24,6 +24,8 @@ class Measured:
     high: float | None
     unit: str
     censored: bool = False
+    about: str = ""
+    """Whose value it is, where it is the worst of many, and what they said."""
 
     def __str__(self) -> str:
         sign = f" {self.unit}" if self.unit != "count" else ""

@@ -145,6 +145,21 @@ def violations(audits: Iterable[HasName]) -> Measure:
     return Measure("violations", "count", params={"audits": sorted(audit.name for audit in audits)})
 
 
+def fence_path_time(nodes: Iterable[HasName]) -> Measure:
+    """In which every node's BMC has answered every other node's shell, in seconds."""
+    return Measure("fence_path_time", "s", params={"nodes": [node.name for node in nodes]})
+
+
+def broken_paths(nodes: Iterable[HasName]) -> Measure:
+    """From how many nodes to how many others' BMCs there is no answer, or no right to switch power."""
+    return Measure("broken_paths", "count", params={"nodes": [node.name for node in nodes]})
+
+
+def wrong_machines(nodes: Iterable[HasName]) -> Measure:
+    """How many paths to a BMC lead to another machine's."""
+    return Measure("wrong_machines", "count", params={"nodes": [node.name for node in nodes]})
+
+
 def lost_writes(guests: Iterable[HasSid]) -> Measure:
     """How many acknowledged writes are gone; not measured by this version, so inconclusive."""
     return Measure("lost_writes", "count", tuple(guests))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
-from pytest_pveha.judge.facts import Run, TestFacts, gather, integer, real, text
+from pytest_pveha.judge.facts import Path, Run, TestFacts, gather, integer, real, text
 from pytest_pveha.judge.phases import phases, zero_of
 from pytest_pveha.record.journal import Line
 
@@ -67,6 +67,7 @@ class TestTimeline:
     probes: tuple[ProbeTimeline, ...]
     marks: tuple[Mark, ...]
     expectations: tuple[Expectation, ...]
+    paths: tuple[Path, ...] = ()
 
 
 def timelines(lines: Sequence[Line]) -> list[TestTimeline]:
@@ -86,6 +87,7 @@ def _timeline(test: TestFacts) -> TestTimeline:
         probes=tuple(_probe(test, name, zero) for name in names),
         marks=_marks(test, zero),
         expectations=tuple(_expectation(each, zero) for each in test.expects),
+        paths=tuple(test.paths),
     )
 
 

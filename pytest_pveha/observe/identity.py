@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from uuid import UUID
@@ -26,7 +26,8 @@ BMC = 20.0
 """Seconds a BMC may take to say who it is."""
 
 _MAC = re.compile(r"^MAC Address\s*:\s*([0-9A-Fa-f:]{17})\s*$", re.MULTILINE)
-_GUID = re.compile(r"^System GUID\s*:\s*([0-9A-Fa-f-]{36})\s*$", re.MULTILINE)
+_GUID = re.compile(r"^System GUID\s*:\s*([0-9A-Fa-f-]{32,36})\s*$", re.MULTILINE)
+"""Without dashes where ipmitool takes it for no UUID of any version (1.8.19)."""
 _UUID = "system UUID"
 _NOBODY = ("00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff", "00:00:00:00:00:00")
 """What boards say that were never given an identity: equal to nothing, not even to itself."""
@@ -39,33 +40,58 @@ def own_bmc(observer: Observer, node: Node) -> Answer:
     if (other := _at_the_same_address(observer, node)) is not None:
         return no(f"the inventory gives {node.name} and {other.name} one and the same BMC, by two names; one is wrong")
     told = node.bmc.identity(observer.site.clock.deadline(BMC))
-    declared = node.bmc_identity
-    pairs = _compared(told, declared, _in_band(observer, node))
-    texts = {what: f"{what}: the BMC says {theirs}, {node.name} has {ours}" for what, theirs, ours, _ in pairs}
-    matches = [what for what, _, _, same in pairs if same]
-    contradictions = [what for what, _, _, same in pairs if not same]
-    hard = [what for what in contradictions if what != _UUID]
-    if hard or (contradictions and not matches):
-        told_off = "; ".join(texts[what] for what in hard or contradictions)
-        return no(f"the BMC reached is not {node.name}'s own: {told_off}")
-    shared = _shared(observer, node, told, matches)
-    if own := [what for what in matches if what not in shared]:
-        return yes(f"{node.name}'s own BMC: {texts[own[0]]}")
-    if declared.confirmed_by:
-        return yes(f"{node.name}'s own BMC: confirmed by {declared.confirmed_by}")
+    texts, refusal = _matches(node, told, in_band(observer, node))
+    if refusal is not None:
+        return refusal
+    shared = _shared(observer, node, told, texts)
+    if own := [text for what, text in texts.items() if what not in shared]:
+        return yes(f"{node.name}'s own BMC: {own[0]}")
+    if confirmed := node.bmc_identity.confirmed_by:
+        return yes(f"{node.name}'s own BMC: confirmed by {confirmed}")
     if shared:
         who = "; ".join(f"{what}: {name} has the same" for what, name in shared.items())
         return cant_tell(
             f"what the BMC of {node.name} can be told by, it shares ({who}): either could be meant; compare them by "
             f"hand and write nodes.{node.name}.bmc.identity.confirmed_by"
         )
+    return _incomparable(node)
+
+
+def compared(node: Node, told: Mapping[str, str], seen: Mapping[str, str]) -> Answer:
+    """Whether what a BMC says of itself is this node's, by what its system reads of its board; others are not asked."""
+    texts, refusal = _matches(node, told, seen)
+    if refusal is not None:
+        return refusal
+    if texts:
+        return yes(f"{node.name}'s own BMC: {next(iter(texts.values()))}")
+    if confirmed := node.bmc_identity.confirmed_by:
+        return yes(f"{node.name}'s own BMC: confirmed by {confirmed}")
+    return _incomparable(node)
+
+
+def _matches(node: Node, told: Mapping[str, str], seen: Mapping[str, str]) -> tuple[dict[str, str], Answer | None]:
+    """In what a BMC and a machine are one, in words by kind; and the refusal, if they contradict each other."""
+    pairs = _compared(told, node.bmc_identity, seen)
+    texts = {what: f"{what}: the BMC says {theirs}, {node.name} has {ours}" for what, theirs, ours, _ in pairs}
+    matches = {what: texts[what] for what, _, _, same in pairs if same}
+    contradictions = [what for what, _, _, same in pairs if not same]
+    hard = [what for what in contradictions if what != _UUID]
+    if hard or (contradictions and not matches):
+        told_off = "; ".join(texts[what] for what in hard or contradictions)
+        return matches, no(f"the BMC reached is not {node.name}'s own: {told_off}")
+    return matches, None
+
+
+def _incomparable(node: Node) -> Answer:
     return cant_tell(
         f"neither MAC nor GUID of {node.name}'s BMC can be compared (ipmitool on the node? a blank identity?); compare "
         f"them by hand and write nodes.{node.name}.bmc.identity (mac, guid or confirmed_by)"
     )
 
 
-def _compared(told: dict[str, str], declared: BmcIdentity, seen: dict[str, str]) -> list[tuple[str, str, str, bool]]:
+def _compared(
+    told: Mapping[str, str], declared: BmcIdentity, seen: Mapping[str, str]
+) -> list[tuple[str, str, str, bool]]:
     """What can be compared of a BMC and a machine: the kind, both values, and whether they are one."""
     found = []
     for what, theirs, ours in (
@@ -81,13 +107,13 @@ def _compared(told: dict[str, str], declared: BmcIdentity, seen: dict[str, str])
     return found
 
 
-def _shared(observer: Observer, node: Node, told: dict[str, str], matches: list[str]) -> dict[str, str]:
+def _shared(observer: Observer, node: Node, told: Mapping[str, str], matches: Iterable[str]) -> dict[str, str]:
     """The kinds of match that are another node's as well, with its name: boards that were cloned, or named twice."""
     found: dict[str, str] = {}
     for other in observer.site.nodes:
         if other.name == node.name or not matches:
             continue
-        for what, _, _, same in _compared(told, other.bmc_identity, _in_band(observer, other)):
+        for what, _, _, same in _compared(told, other.bmc_identity, in_band(observer, other)):
             if same and what in matches:
                 found.setdefault(what, other.name)
     return found
@@ -106,7 +132,7 @@ def _at_the_same_address(observer: Observer, node: Node) -> Node | None:
     return None
 
 
-def _in_band(observer: Observer, node: Node) -> dict[str, str]:
+def in_band(observer: Observer, node: Node) -> dict[str, str]:
     """What the running system reads of its own board; what it cannot is left out."""
     found = {}
     for key, words, pattern in (

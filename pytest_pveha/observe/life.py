@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import socket
-
 from pytest_pveha.clock import SECOND
 from pytest_pveha.errors import SiteError
 from pytest_pveha.handles.guest import Guests
@@ -12,6 +9,7 @@ from pytest_pveha.handles.node import Node
 from pytest_pveha.handles.watchdog import SOFTWARE
 from pytest_pveha.observe.answer import Answer, Condition, cant_tell, no, yes
 from pytest_pveha.observe.observer import Observer
+from pytest_pveha.observe.reachable import answering
 
 PATIENCE = 0.25
 """Seconds in which a living node's kernel has answered a connect, be it by a refusal."""
@@ -31,37 +29,11 @@ def answers(observer: Observer, node: Node) -> bool:
     asked = observer.site.clock.now()
     for place in ([each] for each in node.addresses):
         asked = observer.site.clock.now()
-        if connecting(observer, place, PATIENCE):
+        if answering(observer.site.clock, place, PATIENCE):
             observer.note(f"answering/{node.name}", "yes", asked, observer.site.clock.now(), "tcp")
             return True
     observer.note(f"answering/{node.name}", "no", asked, asked, "tcp")
     return False
-
-
-def connecting(observer: Observer, places: list[tuple[str, int]], patience: float) -> list[str]:
-    """Those of the addresses at which anything answers, be it a refusal."""
-    clock = observer.site.clock
-    sockets = {}
-    for host, port in places:
-        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        sock.connect_ex((host, port))
-        sockets[sock.fileno()] = (sock, f"{host}:{port}")
-    ports = dict(zip(sockets, (port for _, port in places), strict=True))
-    decided = clock.connected(ports, clock.now().mono + round(patience * SECOND))
-    found = [name for fd, (sock, name) in sockets.items() if fd in decided and not _unreachable(sock)]
-    for sock, _ in sockets.values():
-        sock.close()
-    return found
-
-
-def _unreachable(sock: socket.socket) -> bool:
-    """Whether the network, not the machine, ended this connect (no route, host unreachable, timed out)."""
-    return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) in (
-        errno.EHOSTUNREACH,
-        errno.ENETUNREACH,
-        errno.EHOSTDOWN,
-        errno.ETIMEDOUT,
-    )
 
 
 def silent(victim: Node) -> Condition:

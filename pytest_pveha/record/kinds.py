@@ -32,6 +32,9 @@ FIELDS: Final[Mapping[str, frozenset[str]]] = {
     "fault.fired": frozenset({"fault", "nodes"}),
     "fault.close": frozenset({"fault", "outcome"}),
     "expect": frozenset({"condition", "within", "outcome", "saw", "low", "high"}),
+    "path": frozenset({
+        "peer", "bmc", "answer", "saw", "before", "after", "least", "own", "own_saw", "may", "may_saw",
+    }),
     "claim": frozenset({"measure", "subject", "params", "op", "objective", "unit"}),
     "audit": frozenset({"audit", "answer", "saw"}),
     "test.close": frozenset({"outcome", "error", "reason"}),

@@ -18,6 +18,7 @@ from markupsafe import Markup
 from pytest_pveha.evidence.sshsig import NAMESPACE
 from pytest_pveha.judge.timeline import ProbeTimeline, TestTimeline
 from pytest_pveha.report import svg, words
+from pytest_pveha.report.paths import matrix
 from pytest_pveha.report.timeline import Gap, gaps
 
 _SIGNS = {"accepted": "✓", "rejected": "✗", "inconclusive": "?", "invalid": "∅", "not proven": "–", "dirty": "!"}
@@ -186,7 +187,7 @@ class _Page:
             "role": words.role(test["id"]),
             "verdict": badge(test["verdict"]),
             "reason": test["reason"] or "",
-            "detailed": bool(test["claims"] or test["phases"] or (timeline and timeline.probes)),
+            "detailed": bool(test["claims"] or test["phases"] or (timeline and (timeline.probes or timeline.paths))),
             "roles": words.clean(timeline.roles) if timeline else [],
             "has_fault": timeline is None or timeline.has_fault,
             "zero": _zero(timeline),
@@ -199,6 +200,7 @@ class _Page:
             "outages": self._outages(timeline) if timeline else [],
             "watched": sum(bool(probe.segments) for probe in timeline.probes) if timeline else 0,
             "expectations": _expectations(timeline) if timeline else [],
+            "paths": matrix(timeline.paths) if timeline else None,
         }
 
     def _name(self, subject: str) -> str:

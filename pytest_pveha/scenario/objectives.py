@@ -45,6 +45,7 @@ class Objectives:
         self.rpo = Objective("rpo", {name: tier.rpo for name, tier in tiers.items()})
         self.write_stall = Objective("write_stall", {name: tier.write_stall for name, tier in tiers.items()})
         self.fence_margin = block.fence_margin
+        self.fence_path = block.fence_path
         self.settle = block.settle
 
 

@@ -7,18 +7,21 @@ from contextlib import contextmanager
 from typing import Any
 
 from pytest_pveha.clock import SECOND
-from pytest_pveha.errors import CantTell, HarmSeen, NotMet, SiteError, UsageError
+from pytest_pveha.errors import CantTell, HarmSeen, NotMet, PreflightRefused, SiteError, UsageError
 from pytest_pveha.faults.crash import HA_USERLAND, DaemonKilled, DaemonsFrozen, KernelCrash
 from pytest_pveha.faults.fault import Fault, Reach
+from pytest_pveha.faults.guest import BridgeDown, GuestKilled, GuestMoved
 from pytest_pveha.faults.keeping import GRACE, Keeping
+from pytest_pveha.faults.mains import MainsCut
 from pytest_pveha.faults.maintenance import Maintenance
 from pytest_pveha.faults.network import BOTH, LinkLoss, Partition, QdeviceLoss
+from pytest_pveha.faults.peer import PowerCutByPeer
 from pytest_pveha.faults.power import PowerCut
 from pytest_pveha.faults.process import ServiceStopped
 from pytest_pveha.faults.restore import restore
 from pytest_pveha.faults.session import Register, injected
 from pytest_pveha.faults.shutdown import CleanPowerOff, CleanReboot
-from pytest_pveha.handles import corosync
+from pytest_pveha.handles import corosync, guest_process
 from pytest_pveha.handles.guest import Guest, Guests, Nodes
 from pytest_pveha.handles.node import Node
 from pytest_pveha.handles.site import Site
@@ -27,6 +30,7 @@ from pytest_pveha.inventory import parse_duration
 from pytest_pveha.judge import Measure, violations
 from pytest_pveha.observe.answer import Condition, Met, ask, wait_until
 from pytest_pveha.observe.audits import Scene, audit
+from pytest_pveha.observe.fence_paths import survey
 from pytest_pveha.observe.ha import quorum_whole
 from pytest_pveha.observe.observer import READ, Observer, View
 from pytest_pveha.observe.sampler import Probe
@@ -134,6 +138,14 @@ class Run:
             self._observer.write("expect", {**data, "outcome": "cant_tell", "saw": error.last_seen})
             raise
         self._observer.write("expect", {**data, "outcome": "met", "saw": met.saw, "low": met.low, "high": met.high})
+
+    def try_fence_paths(self, *, within: float) -> None:
+        """From each node every other node's BMC was asked, and each answer is on record; nothing was switched.
+
+        Args:
+            within: seconds in which a BMC is to answer, such as ``objectives.fence_path``.
+        """
+        survey(self._observer, within)
 
     def check(self, check: Check) -> None:
         """The readiness check's answer is on record, and claimed to be yes."""
@@ -318,6 +330,74 @@ class Faults:
             yield
 
     @contextmanager
+    def power_cut_by_peer(self, victim: Node, *, at_most: str = "45 min") -> Iterator[None]:
+        """The node has no power while open, cut by a command typed on another node, in another room where there is one.
+
+        NotMet when that node's BMC refuses the command.
+        """
+        peer = min(self._site.nodes - {victim}, key=lambda node: node.room == victim.room)
+        with self._run.break_with(
+            lambda tag: PowerCutByPeer(victim.name, peer.name),
+            PowerCutByPeer.kind,
+            (victim.name,),
+            parse_duration(at_most),
+        ):
+            yield
+
+    @contextmanager
+    def mains_cut(self, victim: Node, *, at_most: str = "45 min") -> Iterator[None]:
+        """The node's outlets are off while open, and its BMC is as dead as it is."""
+        with self._run.break_with(
+            lambda tag: MainsCut(victim.name), MainsCut.kind, (victim.name,), parse_duration(at_most)
+        ):
+            yield
+
+    @contextmanager
+    def guest_killed(self, guest: Guest, *, at_most: str = "20 min") -> Iterator[None]:
+        """The guest's process has been killed hard; HA is to start it again."""
+        node = self._home(guest)
+        pid = guest_process.pid(node, guest.sid, self._site.clock.deadline(READ))
+        with self._run.break_with(
+            lambda tag: GuestKilled(guest.sid, node.name, pid, _places(guest)),
+            GuestKilled.kind,
+            (guest.sid,),
+            parse_duration(at_most),
+        ):
+            yield
+
+    @contextmanager
+    def guest_moved(self, guest: Guest, to: Node, *, alive: bool = True, at_most: str = "45 min") -> Iterator[None]:
+        """HA moves the guest there: alive, or stopped here and started there; afterwards it is moved home."""
+        node = self._home(guest)
+        with self._run.break_with(
+            lambda tag: GuestMoved(guest.sid, node.name, to.name, alive),
+            GuestMoved.kind,
+            (guest.sid,),
+            parse_duration(at_most),
+        ):
+            yield
+
+    @contextmanager
+    def bridge_down(self, guest: Guest, *, at_most: str = "20 min") -> Iterator[None]:
+        """The guest has no network while open."""
+        node = self._home(guest)
+        cards = tuple(sorted(guest_process.cards(node, guest.sid, self._site.clock.deadline(READ))))
+        with self._run.break_with(
+            lambda tag: BridgeDown(guest.sid, node.name, cards, _places(guest)),
+            BridgeDown.kind,
+            (guest.sid,),
+            parse_duration(at_most),
+        ):
+            yield
+
+    def _home(self, guest: Guest) -> Node:
+        """Where HA has the guest now."""
+        services = self._site.cluster.manager(self._site.clock.deadline(READ)).services
+        if guest.sid not in services:
+            raise PreflightRefused(f"{guest.sid} is no HA service, so nothing was broken; add it to HA")
+        return self._site.nodes[services[guest.sid].node]
+
+    @contextmanager
     def partition(
         self, cut_off: Nodes, *, about_quorum: bool = False, direction: str = BOTH, at_most: str = "20 min"
     ) -> Iterator[None]:
@@ -489,6 +569,11 @@ class Faults:
 
 def _nobody_asks(view: View) -> None:
     """No node is asked beside what the conditions ask."""
+
+
+def _places(guest: Guest) -> tuple[tuple[str, int], ...]:
+    """Where the guest answers."""
+    return tuple((probe.host, probe.port) for probe in guest.probes)
 
 
 def _guest_probes(guest: Guest) -> list[Probe]:

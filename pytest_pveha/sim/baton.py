@@ -22,6 +22,7 @@ Not a participant's, and answered at once whoever runs:
     → stop {}               ← ok    the site ends
     → unplug {after, for}   ← ok    every port of the site falls silent that much later, for so long (null: until plug)
     → plug {}               ← ok    and is as the world has it again
+    → mains {node, on}      ← mains {on}   the outlets of that node are switched (null: only asked for)
 
 A process that dies is buried whole, by its pidfd, before anybody else runs; with no participant left, time stands.
 In paced mode (``speed``) entries are also held back until their real time has come, and time goes on without anybody.
@@ -99,6 +100,7 @@ class Baton:
         changed: Callable[[], None] = lambda: None,
         buried: Callable[[], None] = lambda: None,
         plugged: Callable[[bool], None] = lambda _: None,
+        mains: Callable[[str, bool | None], bool] = lambda _, __: False,
         speed: float | None = None,
         began: int | None = None,
         idle_limit: float | None = None,
@@ -109,6 +111,7 @@ class Baton:
         self._changed = changed
         self._buried = buried
         self._plugged = plugged
+        self._mains = mains
         self._speed = speed
         self._idle_limit = idle_limit
         self._real = LiveClock()
@@ -315,6 +318,11 @@ class Baton:
         elif message["op"] in ("plug", "unplug"):
             self._on_plug(message)
             conn.send(b'{"re":"ok"}')
+        elif message["op"] == "mains":
+            self._catch_up()
+            on = self._mains(message["node"], message["on"])
+            self._changed()
+            conn.send(json.dumps({"re": "mains", "on": on}).encode())
         elif message["op"] == "hello":
             self._hello(conn, message)
         elif (who := self._by_conn(conn)) is not None:

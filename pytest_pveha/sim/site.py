@@ -105,6 +105,7 @@ class SimulatedSite:
         self._controllers: list[NodeBmc] = []
         self.world = World(spec, timeline, self._happened, run=run_program)
         self._unplugged = False
+        self._outlets: dict[str, bool] = {}
         self._watched: dict[int, _Watched] = {}
         self._bmcs: list[BmcServer | RedfishServer] = []
         self.baton = Baton(
@@ -114,6 +115,7 @@ class SimulatedSite:
             changed=self._refresh,
             buried=self._buried,
             plugged=self._plugged,
+            mains=self._mains,
             speed=speed,
             began=began,
             idle_limit=None if speed else IDLE_LIMIT,
@@ -242,7 +244,7 @@ class SimulatedSite:
         return wanted
 
     def _bmc_state(self, node: str) -> Callable[[], State]:
-        spec = self.world.nodes[node].spec.bmc
+        spec = self.world.bmc_spec(node)
         # over UDP nobody can tell a controller that hangs from one that is not there
         mute = spec.state == "unreachable" or (spec.state == "hung" and spec.driver == "ipmi")
         return self._open_or_silent(lambda: not mute and self.world.bmc_reachable(node))
@@ -265,6 +267,13 @@ class SimulatedSite:
     def _plugged(self, plugged: bool) -> None:
         self._unplugged = not plugged
         self._truth("controller_network", {"plugged": plugged})
+
+    def _mains(self, node: str, on: bool | None) -> bool:
+        """What the PDU's outlet of that node is now; switched first unless only asked for."""
+        if on is not None:
+            self.world.mains(node, on)
+            self._outlets[node] = on
+        return self._outlets.get(node, True)
 
     def _buried(self) -> None:
         for bmc in self._bmcs:

@@ -31,6 +31,9 @@ class NodeCommands:
     reset: tuple[tuple[str, ...], ...]
     """Nothing where the BMC knows no reset."""
     status: tuple[tuple[str, ...], ...]
+    off: tuple[tuple[str, ...], ...]
+    tells: tuple[tuple[tuple[str, ...], ...], ...]
+    """What it says of itself and of our session, one question after the other."""
     secret: str = field(repr=False)
     """What must lie in the file that they read, for root alone."""
 

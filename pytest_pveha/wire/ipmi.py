@@ -283,6 +283,8 @@ class IpmiBmc:
             on=typed("chassis", "power", "on"),
             reset=typed("chassis", "power", "reset"),
             status=typed("chassis", "power", "status"),
+            off=typed("chassis", "power", "off"),
+            tells=(typed("mc", "guid"), typed("lan", "print"), typed("session", "info", "active")),
             secret=Hidden(self._password()),
         )
 

@@ -147,10 +147,13 @@ class RedfishBmc:
             data = ("--header", "Content-Type: application/json", "--data", body)
             return ((*typed, *data, f"{self.url}{target}"),)
 
+        status = ((*typed, f"{self.url}{path}"),)
         return NodeCommands(
             on=switch("on"),
             reset=switch("reset") if "reset" in words else (),
-            status=((*typed, f"{self.url}{path}"),),
+            status=status,
+            off=switch("off"),
+            tells=(status,),
             secret=self.login.as_configuration(),
         )
 
@@ -322,11 +325,14 @@ class _Service:
             self._document(answer, target)
 
     def switching(self) -> tuple[str, dict[PowerCommand, str], str, str]:
-        """Where and by which words it is switched on and reset, where it is read, and the pin of the key it showed."""
+        """Where and by which words it is switched and reset, where it is read, and the pin of the key it showed."""
         system = self._system(fresh=False)
         action = self._part(self._part(system, "Actions"), "#ComputerSystem.Reset")
         target = self._path(action.get("target"), "Actions/#ComputerSystem.Reset/target")
-        words: dict[PowerCommand, str] = {"on": self._reset_type("on", action)}
+        words: dict[PowerCommand, str] = {
+            "on": self._reset_type("on", action),
+            "off": self._reset_type("off", action),
+        }
         with contextlib.suppress(ProtocolError):  # it may know no reset, and then only who needs one is refused
             words["reset"] = self._reset_type("reset", action)
         self.line.reopen()

@@ -103,3 +103,45 @@ def test_clean_power_off(victim, guests, faults, run):
     run.watch(guests)
     with faults.clean_power_off(victim, at_most=LIMIT):
         run.hold("30 s")
+
+
+@pytest.mark.destructive(blast="one node", expected="5 min", breaks=["power-cut-by-peer"])
+@pytest.mark.roles("other")
+def test_power_cut_by_peer(victim, guests, faults, run):
+    """A node's power is cut by another node."""
+    run.watch(guests)
+    with faults.power_cut_by_peer(victim, at_most=LIMIT):
+        run.hold("30 s")
+
+
+@pytest.mark.destructive(blast="one guest", expected="5 min", breaks=["guest-killed"])
+def test_guest_killed(guest, guests, faults, run):
+    """A guest's process is killed."""
+    run.watch(guests)
+    with faults.guest_killed(guest, at_most=LIMIT):
+        run.hold("30 s")
+
+
+@pytest.mark.destructive(blast="one guest", expected="5 min", breaks=["guest-moved"])
+def test_guest_moved(guest, elsewhere, guests, faults, run):
+    """A guest is migrated."""
+    run.watch(guests)
+    with faults.guest_moved(guest, to=elsewhere, at_most=LIMIT):
+        run.hold("30 s")
+
+
+@pytest.mark.destructive(blast="one guest", expected="5 min", breaks=["bridge-down"])
+def test_bridge_down(guest, guests, faults, run):
+    """A guest has no network."""
+    run.watch(guests)
+    with faults.bridge_down(guest, at_most=LIMIT):
+        run.hold("30 s")
+
+
+@pytest.mark.destructive(blast="one node", expected="5 min", breaks=["mains-cut"])
+@pytest.mark.roles("other")
+def test_mains_cut(victim, guests, faults, run):
+    """A node's outlets are off."""
+    run.watch(guests)
+    with faults.mains_cut(victim, at_most=LIMIT):
+        run.hold("30 s")

@@ -13,6 +13,7 @@ from pytest_pveha.errors import PreflightRefused, ProtocolError, Unreachable
 from pytest_pveha.faults.crash import AGAIN, BOOT, DaemonKilled, DaemonsFrozen, KernelCrash
 from pytest_pveha.faults.fault import Fault
 from pytest_pveha.handles.cluster import Asked, Lrm, Manager, Membership
+from pytest_pveha.handles.guest import Nodes
 from pytest_pveha.handles.node import BmcIdentity
 from pytest_pveha.handles.site import Site
 from pytest_pveha.observe.observer import Observer
@@ -49,6 +50,8 @@ class Victim:
     name: str = "n1"
     room: str = "a"
     bmc: Bmc | None = field(default_factory=Bmc)
+    bmc_address: None = None
+    bmc_system: None = None
     bmc_identity: BmcIdentity = field(default_factory=lambda: BmcIdentity(mac="02:00:00:00:00:01"))
     addresses: tuple[tuple[str, int], ...] = (("127.0.0.1", 9),)
     clients: bool = True
@@ -104,7 +107,7 @@ class Field:
 
     def __post_init__(self) -> None:
         self.victim = Victim(self)
-        self.nodes: dict[str, Any] = {"n1": self.victim}
+        self.nodes: Any = Nodes([self.victim])  # type: ignore[list-item]
 
     @property
     def clock(self) -> Field:

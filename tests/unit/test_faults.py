@@ -10,8 +10,11 @@ from pytest_pveha.errors import UsageError
 from pytest_pveha.faults.catalogue import FAULTS, from_plan
 from pytest_pveha.faults.crash import DaemonKilled, DaemonsFrozen, KernelCrash
 from pytest_pveha.faults.fault import Danger, Fault, params
+from pytest_pveha.faults.guest import BridgeDown, GuestKilled, GuestMoved
+from pytest_pveha.faults.mains import MainsCut
 from pytest_pveha.faults.maintenance import Maintenance
 from pytest_pveha.faults.network import LinkLoss, Partition, QdeviceLoss
+from pytest_pveha.faults.peer import PowerCutByPeer
 from pytest_pveha.faults.power import PowerCut
 from pytest_pveha.faults.process import ServiceStopped
 from pytest_pveha.faults.shutdown import CleanPowerOff, CleanReboot
@@ -31,6 +34,12 @@ SAMPLES: tuple[Fault, ...] = (
     Maintenance("n1", ("ct:104",)),
     CleanReboot("n1", "3f1c"),
     CleanPowerOff("n1", "3f1c"),
+    Maintenance("n1"),
+    PowerCutByPeer("n1", "n2"),
+    GuestKilled("vm:101", "n1", 812, (("192.0.2.101", 80),)),
+    GuestMoved("vm:101", "n1", "n2", alive=False),
+    MainsCut("n1"),
+    BridgeDown("vm:101", "n1", ("tap101i0", "tap101i1"), (("192.0.2.101", 80),)),
 )
 
 

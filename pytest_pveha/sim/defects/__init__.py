@@ -22,6 +22,9 @@ _WATCHDOG = "suites/nodes/test_watchdog.py"
 _CLEAN_REBOOT = "suites/nodes/test_clean_reboot.py"
 _MAINTENANCE = "suites/nodes/test_maintenance.py"
 _FAILBACK = "suites/nodes/test_failback.py"
+_MAINS = "suites/nodes/test_physical_power_cut.py"
+_EACH_GUEST = "suites/guests/test_each_guest.py"
+_FENCE_PATHS = "suites/fencing/test_fence_paths.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -392,6 +395,69 @@ _ALL = (
         "somebody's balancing script and an HA rule want different things",
         _FAILBACK,
         "rejected",
+    ),
+    Defect(
+        "bmc-unreachable-from-one-node",
+        "the first node cannot reach the last node's BMC; everybody else can",
+        "a switch port in another VLAN, or a firewall rule of the node itself",
+        _FENCE_PATHS,
+        "rejected",
+    ),
+    Defect(
+        "bmc-user-may-not-switch",
+        "the last node's BMC lets our user in and gives it no right to switch power",
+        "the user was made by hand with the privilege USER, or as ReadOnly",
+        _FENCE_PATHS,
+        "rejected",
+    ),
+    Defect(
+        "bmc-slow",
+        "the last node's BMC answers half a minute late",
+        "its firmware is busy: a web page left open, or a memory leak since its last restart",
+        _FENCE_PATHS,
+        "rejected",
+    ),
+    Defect(
+        "bmc-address-taken",
+        "where the first node stands, the last node's BMC address is another machine's: fencing would hit that",
+        "an address was given twice in two VLANs, or a cable goes to the wrong patch panel",
+        _FENCE_PATHS,
+        "rejected",
+    ),
+    Defect(
+        "bmc-refuses-peers",
+        "every BMC grants a session from another node and then refuses the command to power off",
+        "firmware that allows power commands from one management address only, or takes a session's word for a right",
+        _FENCE_PATHS,
+        "rejected",
+    ),
+    Defect(
+        "guest-not-restarted-after-kill",
+        "a guest whose process died is not started again: its LRM goes on calling it started",
+        "a stale pid file, or a process table entry of the dead guest, is taken for the guest",
+        _EACH_GUEST,
+        "rejected",
+    ),
+    Defect(
+        "guest-migration-fails",
+        "no guest can be moved to another node: each try ends with an error, and it stays where it is",
+        "an ISO image from a storage that the other nodes lack is still in its drive, or a device is passed through",
+        _EACH_GUEST,
+        "rejected",
+    ),
+    Defect(
+        "pdu-switches-wrong-outlet",
+        "the PDU's outlets of each node are another node's",
+        "two power cords were exchanged, or the PDU's labels were",
+        _MAINS,
+        "rejected",
+    ),
+    Defect(
+        "fence-tool-missing",
+        "on the last node neither ipmitool nor curl is installed, so it could fence nobody",
+        "the node was installed anew, and what had been added by hand was forgotten",
+        _FENCE_PATHS,
+        "inconclusive",
     ),
 )
 

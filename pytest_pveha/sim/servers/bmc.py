@@ -82,7 +82,7 @@ class NodeBmc:
     def __init__(self, node: str, gate: Gate) -> None:
         self._gate = gate
         self._machine = gate.world.behind_bmc(node)
-        self.spec: BmcSpec = gate.world.nodes[node].spec.bmc
+        self.spec: BmcSpec = gate.world.bmc_spec(node)
         self.mac = self._machine.spec.bmc_mac
         self.guid = self._machine.spec.system_uuid
         if self.spec.identity == "blank":

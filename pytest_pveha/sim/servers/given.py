@@ -39,6 +39,10 @@ def content(facts: Facts, path: str) -> str | None:
     if (match := re.fullmatch(r"/etc/pve/nodes/([^/]+)/lrm_status", path)) and match[1] in facts.world.nodes:
         status = facts.ha_status["lrm_status"].get(match[1])
         return None if status is None else json.dumps(status)
+    if match := re.fullmatch(r"/(?:var/)?run/qemu-server/(\d+)\.pid", path):
+        guest = facts.world.guests.get(int(match[1]))
+        process = guest.processes.get(name) if guest is not None and guest.kind == "vm" else None
+        return None if process is None else f"{process.pid}\n"
     files: dict[str, Callable[[], str]] = {
         "/proc/sys/kernel/random/boot_id": lambda: f"{facts.node.boot_id}\n",
         "/proc/uptime": lambda: f"{facts.uptime():.2f} {facts.uptime() * 8:.2f}\n",

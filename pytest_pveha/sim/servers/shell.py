@@ -29,6 +29,7 @@ _SHELLS = frozenset({"sh", "bash", "/bin/sh", "/bin/bash", "/usr/bin/sh", "/usr/
 _SILENT_OPTIONS_OF_SUDO = frozenset({"-n", "-H", "-E", "-S", "--"})
 _DEEPEST = 8
 NOWHERE = "/dev/null"
+STDIN = "/dev/stdin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,7 @@ class Process:
     def __init__(self, world: World, node: Node, commands: Mapping[str, Command], stdin: Stdin) -> None:
         self._world = world
         self._node = node
-        missing = node.spec.missing_tools
+        missing = {*node.spec.missing_tools, *world.mishaps.missing_tools(node)}
         self._commands = {name: command for name, command in commands.items() if name not in missing}
         self._stdin = stdin
         self._umask = 0o022
@@ -218,7 +219,7 @@ class Process:
             env = {**env, **{key: value for key, _, value in pairs[:count]}}
             return (yield from self._words(args[count:] or ["true"], stdin, env, depth))
         if name == "timeout" and len(args) > 1:
-            return (yield from self._words(args[1:], stdin, env, depth))
+            return (yield from self._bounded(args, stdin, env, depth))
         if name == "export":
             self._env |= {key: value for key, equals, value in (arg.partition("=") for arg in args) if equals}
             return Result()
@@ -228,6 +229,29 @@ class Process:
         if name in _SHELLS:
             return (yield from self._inner(args, depth))
         return (yield from self._command(name, args, stdin, {**self._env, **env}))
+
+    def _bounded(self, args: list[str], stdin: Stdin, env: Mapping[str, str], depth: int) -> Steps:
+        """timeout(1): the command, ended when its seconds are over."""
+        if args[1] not in self._commands and args[1] not in (*_SHELLS, "env", "sudo", "nice"):
+            return Result(127, err=f"timeout: failed to run command ‘{args[1]}’: No such file or directory\n")
+        left = float(args[0])
+        steps = self._words(args[1:], stdin, env, depth)
+        given: str | None = None
+        while True:
+            try:
+                asked = next(steps) if given is None else steps.send(given)
+            except StopIteration as ended:
+                done: Result = ended.value
+                return done
+            given = None
+            if asked is None:
+                given = yield None
+            elif asked > left:
+                yield left
+                return Result(124)
+            else:
+                left -= asked
+                yield asked
 
     def _inner(self, args: list[str], depth: int) -> Steps:
         script = next((args[at + 1] for at, arg in enumerate(args[:-1]) if re.fullmatch(r"-[a-z]*c", arg)), None)

@@ -75,6 +75,12 @@ class Mishaps:
         if world.planted("maintenance-forgotten"):
             world.pmxcfs.store.manager["node_request"] = {last.name: {"maintenance": 1}}
 
+    def missing_tools(self, node: Node) -> frozenset[str]:
+        """Commands that somebody forgot to install there."""
+        last = next(reversed(self._world.nodes.values()))
+        planted = node is last and self._world.planted("fence-tool-missing")
+        return frozenset({"ipmitool", "curl"}) if planted else frozenset()
+
     def lost(self, survivors: list[Node]) -> None:
         """A ring has lost members; these are left."""
         world = self._world

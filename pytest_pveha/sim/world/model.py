@@ -71,6 +71,8 @@ class GuestProcess:
     started_at: int
     answering: bool = False
     agent_up: bool = False
+    link_up: bool = True
+    """Its network card's end on the node."""
 
 
 @dataclass(slots=True)
@@ -91,6 +93,8 @@ class Guest:
     """Where its disk lies, if that is a local one."""
     start_failures: int = 0
     """So many of its next starts fail."""
+    taken_for_running: bool = False
+    """Whether its node's LRM does not see that it is dead; only a planted defect makes it so."""
 
     @property
     def sid(self) -> str:
@@ -128,6 +132,9 @@ class Node:
     clock_offset: float
     watchdog: Watchdog
     chassis_on: bool = True
+    mains: bool = True
+    """Whether its outlets have power: without, its BMC is dead too."""
+    bmc_up: bool = True
     running: bool = False
     api_up: bool = False
     reporting: bool = False

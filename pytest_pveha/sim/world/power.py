@@ -48,6 +48,7 @@ UNITS = (
 _LATER = {"corosync", "pve-ha-crm", "pvedaemon", "pveproxy", "spiceproxy", "pvestatd", "pve-ha-lrm", "pvescheduler"}
 _COMMANDS = {"on": (0.5, 1.5), "off": (1.0, 3.0), "cycle": (1.0, 3.0), "reset": (0.3, 1.0), "soft": (0.2, 0.5)}
 _CYCLE_PAUSE = 5.0
+_BMC_BOOT = 40.0
 _WARM_BOOT = 27.0
 
 
@@ -58,6 +59,7 @@ class Power:
         self._world = world
         self._rng = world.rng("power")
         self._busy_until: dict[str, int] = {}
+        self._was_on: dict[str, bool] = {}
         self.starters: dict[str, Callable[[Node], None]] = {
             "pve-cluster": self._restart_pmxcfs,
             "corosync": self._start_corosync,
@@ -81,8 +83,26 @@ class Power:
         acts = {"on": self._on, "off": self._off, "cycle": self._cycle, "reset": self._reset, "soft": self._soft}
         timeline.at(when, lambda: acts[command](node), f"chassis {command} {name}")
 
+    def mains(self, name: str, on: bool) -> None:
+        """The outlets of that node are switched: off takes its BMC too, on brings it back as it was last."""
+        node = self._world.nodes[name]
+        if node.mains is on:
+            return
+        node.mains = on
+        self._world.truth("mains", {"node": name, "on": on})
+        if not on:
+            self._was_on[name], node.bmc_up = node.chassis_on, False
+            self._off(node)
+            return
+        self._world.timeline.after(_BMC_BOOT, lambda: self._bmc_boots(node), f"the BMC of {name} boots")
+        if self._was_on.get(name):  # restore policy "previous" (IPMI 2.0 §28.8)
+            self._on(node)
+
+    def _bmc_boots(self, node: Node) -> None:
+        node.bmc_up = node.mains
+
     def _on(self, node: Node) -> None:
-        if not node.chassis_on:
+        if not node.chassis_on and node.mains:
             node.chassis_on = True
             self._world.truth("power_on", {"node": node.name})
             self._boot(node, node.spec.boot_seconds)

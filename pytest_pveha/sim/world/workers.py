@@ -83,6 +83,9 @@ class Workers:
         if uid in self.results and state != "stopped":
             return
         here = self._node.name in self._world.guest_of(sid).processes
+        guest = self._world.guest_of(sid)
+        guest.taken_for_running = guest.taken_for_running and state == "started"
+        here = here or guest.taken_for_running
         as_wanted = here if state == "started" else not here
         if state in ("started", "stopped", "request_stop") and as_wanted:
             self._done(_Task(sid, uid, state), 0)

@@ -9,12 +9,13 @@ import base64
 import hashlib
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 from random import Random
 from typing import Any
 
 from pytest_pveha.clock import SECOND
 from pytest_pveha.sim.defects import check_known
-from pytest_pveha.sim.spec import GroupSpec, RuleSpec, SiteSpec
+from pytest_pveha.sim.spec import BmcSpec, GroupSpec, RuleSpec, SiteSpec
 from pytest_pveha.sim.timeline import Event, Timeline
 from pytest_pveha.sim.world.bmcs import BmcLogin
 from pytest_pveha.sim.world.ceph import Ceph
@@ -46,6 +47,8 @@ from pytest_pveha.sim.world.systemd import Exec, Systemd
 from pytest_pveha.sim.world.watchdog import Watchdog
 
 Truth = Callable[[str, dict[str, Any]], None]
+
+_SLOW_BMC = 30.0
 
 
 class World:
@@ -107,21 +110,45 @@ class World:
         """Whether pveproxy answers there."""
         return self.nodes[node].api_up
 
-    def bmc_reachable(self, node: str) -> bool:
-        """Whether that node's BMC answers: it has its own power."""
-        return node in self.nodes and not self.planted("bmc-unreachable")
+    def bmc_reachable(self, node: str, peer: str = "") -> bool:
+        """Whether that node's BMC answers, there or to another node: it has its own power."""
+        if node not in self.nodes or self.planted("bmc-unreachable") or not self.behind_bmc(node, peer).bmc_up:
+            return False
+        first, last = self._ends()
+        return not (self.planted("bmc-unreachable-from-one-node") and (peer, node) == (first, last))
 
-    def behind_bmc(self, node: str) -> Node:
-        """The machine that the BMC at that node's address really belongs to."""
-        if not self.planted("bmc-cables-swapped"):
-            return self.nodes[node]
+    def behind_bmc(self, node: str, peer: str = "") -> Node:
+        """The machine that the BMC at that node's address really belongs to, as seen by us or from another node."""
         names = list(self.nodes)
+        first, last = self._ends()
+        exchanged = self.planted("bmc-address-taken") and peer == first and node == last
+        if not (exchanged or self.planted("bmc-cables-swapped")):
+            return self.nodes[node]
         return self.nodes[names[(names.index(node) + 1) % len(names)]]
+
+    def bmc_spec(self, node: str) -> BmcSpec:
+        """How that node's BMC behaves, with what is planted in it."""
+        spec = self.nodes[node].spec.bmc
+        if node == self._ends()[1] and self.planted("bmc-slow"):
+            spec = replace(spec, answer_seconds=_SLOW_BMC)
+        if node == self._ends()[1] and self.planted("bmc-user-may-not-switch"):
+            spec = replace(spec, privilege="USER")
+        return spec
+
+    def bmc_refuses(self, node: str) -> bool:
+        """Whether that node's BMC takes no power off from other nodes, whatever it granted them."""
+        return node in self.nodes and self.planted("bmc-refuses-peers")
+
+    def _ends(self) -> tuple[str, str]:
+        """The first and the last node: what is planted in a part of the site is planted there."""
+        return next(iter(self.nodes)), next(reversed(self.nodes))
 
     def guest_answering(self, vmid: int) -> bool:
         """Whether the guest's application answers, through the bridge of the node it runs on."""
         processes = self.guests[vmid].processes
-        return any(process.answering and self.nodes[name].bridge_up for name, process in processes.items())
+        return any(
+            process.answering and process.link_up and self.nodes[name].bridge_up for name, process in processes.items()
+        )
 
     def quorate(self, node: Node) -> bool:
         """Whether that node's cluster file system may be written."""
@@ -180,6 +207,13 @@ class World:
         """The node's BMC has accepted "on", "off", "cycle", "reset" or "soft"; the effect comes a little later."""
         self.power.chassis(node, command)
 
+    def mains(self, node: str, on: bool) -> None:
+        """Somebody switched the outlets of that node, at the PDU or by hand."""
+        names = list(self.nodes)
+        if self.planted("pdu-switches-wrong-outlet"):
+            node = names[(names.index(node) + 1) % len(names)]
+        self.power.mains(node, on)
+
     def shutdown(self, node: str, reboot: bool) -> None:
         """The node's system has been told to power off, or to reboot: the site's shutdown policy applies."""
         self.shutdowns.begin(self.nodes[node], reboot)
@@ -209,6 +243,7 @@ class World:
     def kill_guest(self, vmid: int, node: str) -> None:
         """The guest's process on that node was killed, as by ``kill -9``."""
         self.guest_acts.gone(self.guests[vmid], node, "killed")
+        self.guests[vmid].taken_for_running = self.planted("guest-not-restarted-after-kill")
 
     def cut_bridge(self, node: str) -> None:
         """The guests' bridge of that node has lost its uplink: they run, and nobody reaches them. HA sees nothing."""

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 
 from pytest_pveha.sim.servers.commands.registry import command
 from pytest_pveha.sim.servers.facts import Facts
-from pytest_pveha.sim.servers.shell import Invocation, Result
+from pytest_pveha.sim.servers.shell import STDIN, Invocation, Result
 from pytest_pveha.sim.world.files import FileTrouble
 from pytest_pveha.sim.world.model import Node
 
 _NO_SESSION = "Error: Unable to establish IPMI v2 / RMCP+ session\n"
+_NO_ROLE = "RAKP 2 message indicates an error : unauthorized role or privilege level requested\n"
+"""IPMI 2.0 §13.17, to whoever asks for more than the user's limit (wording: ipmitool 1.8.19, lanplus)."""
 _HPM = "Get HPM.x Capabilities request failed, compcode = d4\n"
 """What it complains of to whoever is not an administrator, though all goes well."""
 _DEAD_SECONDS = 20.1
@@ -51,13 +53,23 @@ def _ipmitool(call: Invocation) -> Result:
         return Result(1, err=f"{missing}\n")
     world = call.facts.world
     login = world.bmcs.get((asked.host, asked.port))
-    if login is None or login.pin or not world.bmc_reachable(login.node):
+    peer = call.facts.node.name
+    if login is None or login.pin or not _heard(call.facts, login.node):
         return Result(1, err=_NO_SESSION, wait=_DEAD_SECONDS)
     if (asked.user, asked.password) != (login.user, login.password):
         return Result(1, err=_NO_SESSION, wait=_ASKING_SECONDS)
-    machine = world.behind_bmc(login.node)
+    spec = world.bmc_spec(login.node)
+    wait = _ASKING_SECONDS + spec.answer_seconds
+    if spec.privilege == "USER" and asked.operator:
+        return Result(1, err=_NO_ROLE + _NO_SESSION, wait=wait)
+    machine = world.behind_bmc(login.node, peer)
     done = _answer(call.facts, machine, asked.words)
-    return Result(done.status, done.out, _HPM + done.err if asked.operator else done.err, wait=_ASKING_SECONDS)
+    return Result(done.status, done.out, _HPM + done.err if asked.operator else done.err, wait=wait)
+
+
+def _heard(facts: Facts, node: str) -> bool:
+    """Whether that node's BMC answers this node at all."""
+    return facts.world.bmc_spec(node).state == "answering" and facts.world.bmc_reachable(node, facts.node.name)
 
 
 def _asked(call: Invocation) -> _Asked:
@@ -76,7 +88,7 @@ def _asked(call: Invocation) -> _Asked:
     if "file" in given:
         path = given["file"]
         try:
-            text = call.facts.world.files[call.facts.node.name].read(path)
+            text = call.input if path == STDIN else call.facts.world.files[call.facts.node.name].read(path)
         except FileTrouble:
             lines = (f"File {path} does not exist", f"Unable to open password file {path}")
             raise _NoPassword("\n".join((*lines, f"Unable to read password from file {path}"))) from None
@@ -92,6 +104,9 @@ def _answer(facts: Facts, machine: Node, words: tuple[str, ...]) -> Result:
         case ("chassis", "power", "status") | ("power", "status") | ("chassis", "power"):
             return Result(out=f"Chassis Power is {'on' if machine.chassis_on else 'off'}\n")
         case ("chassis", "power", verb) | ("power", verb) if verb in _POWER:
+            if verb == "off" and facts.world.bmc_refuses(machine.name):
+                why = "Insufficient privilege level"
+                return Result(1, err=f"Set Chassis Power Control to {_POWER[verb]} failed: {why}\n")
             if verb in ("cycle", "reset", "soft") and not machine.chassis_on:
                 why = "Command not supported in present state"
                 return Result(1, err=f"Set Chassis Power Control to {_POWER[verb]} failed: {why}\n")

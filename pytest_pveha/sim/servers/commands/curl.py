@@ -10,7 +10,7 @@ import re
 from urllib.parse import urlsplit
 
 from pytest_pveha.sim.servers.commands.registry import command
-from pytest_pveha.sim.servers.shell import Invocation, Result
+from pytest_pveha.sim.servers.shell import STDIN, Invocation, Result
 from pytest_pveha.sim.world.files import FileTrouble
 
 _WITH_VALUE = frozenset({"--max-time", "--pinnedpubkey", "--config", "--header", "--data", "--request"})
@@ -25,7 +25,7 @@ def _curl(call: Invocation) -> Result:
     parts = urlsplit(url)
     world = call.facts.world
     login = world.bmcs.get((parts.hostname or "", parts.port or 443))
-    if login is None or not login.pin or not world.bmc_reachable(login.node):
+    if login is None or not login.pin or not world.bmc_reachable(login.node, call.facts.node.name):
         seconds = float(given.get("--max-time", "300"))
         return Result(
             28, err=f"curl: (28) Connection timed out after {seconds * 1000:.0f} milliseconds\n", wait=seconds
@@ -34,15 +34,20 @@ def _curl(call: Invocation) -> Result:
         return Result(90, err="curl: (90) SSL: public key does not match pinned public key\n", wait=_ASKING_SECONDS)
     if _user(call, given.get("--config", "")) != f"{login.user}:{login.password}":
         return Result(22, err="curl: (22) The requested URL returned error: 401\n", wait=_ASKING_SECONDS)
-    machine = world.behind_bmc(login.node)
+    machine = world.behind_bmc(login.node, call.facts.node.name)
+    spec = world.bmc_spec(login.node)
+    wait = _ASKING_SECONDS + spec.answer_seconds
     if parts.path.endswith("/Actions/ComputerSystem.Reset") and "--data" in given:
         wanted = str(json.loads(given["--data"]).get("ResetType"))
+        if spec.privilege == "USER" or (wanted == "ForceOff" and world.bmc_refuses(machine.name)):
+            return Result(22, err="curl: (22) The requested URL returned error: 403\n", wait=wait)
         if wanted not in _RESETS:
             return Result(22, err="curl: (22) The requested URL returned error: 400\n", wait=_ASKING_SECONDS)
         world.chassis(machine.name, _RESETS[wanted])
-        return Result(wait=_ASKING_SECONDS)
+        return Result(wait=wait)
     if "/Systems/" in parts.path:
-        return Result(out=json.dumps({"PowerState": "On" if machine.chassis_on else "Off"}), wait=_ASKING_SECONDS)
+        state = "On" if machine.chassis_on else "Off"
+        return Result(out=json.dumps({"PowerState": state, "UUID": str(machine.spec.system_uuid)}), wait=wait)
     return Result(22, err="curl: (22) The requested URL returned error: 404\n", wait=_ASKING_SECONDS)
 
 
@@ -61,7 +66,7 @@ def _parsed(args: list[str]) -> tuple[dict[str, str], str]:
 def _user(call: Invocation, path: str) -> str:
     """The user and password of a curl configuration file."""
     try:
-        text = call.facts.world.files[call.facts.node.name].read(path)
+        text = call.input if path == STDIN else call.facts.world.files[call.facts.node.name].read(path)
     except FileTrouble:
         return ""
     found = _USER.search(text)

@@ -1,0 +1,98 @@
+"""Loss of the mains, by the PDU: unlike a power cut by the BMC it takes the BMC too."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from pytest_pveha.errors import PreflightRefused, SiteError
+from pytest_pveha.faults.fault import Danger, DeadMan, Reach
+from pytest_pveha.faults.power import BMC
+from pytest_pveha.handles.pdu import Pdu
+from pytest_pveha.observe.answer import Answer, cant_tell, no, yes
+from pytest_pveha.observe.observer import Observer
+from pytest_pveha.observe.reachable import answering
+
+
+@dataclass(frozen=True, slots=True)
+class MainsCut:
+    """A node's outlets are switched off at the PDU: no power, and no BMC either.
+
+    Blast radius: the node and its guests. Undo: the outlets on, and the node by its BMC if it stays off.
+    """
+
+    kind: ClassVar[str] = "mains-cut"
+    family: ClassVar[str] = "power"
+    danger: ClassVar[Danger] = Danger.POWER
+    undo: ClassVar[str] = "switch the node's outlets on at the PDU, then the node itself if it stays off"
+
+    node: str
+
+    @property
+    def reach(self) -> Reach:
+        return Reach(frozenset({self.node}))
+
+    def preflight(self, observer: Observer) -> None:
+        node = observer.site.nodes[self.node]
+        if node.pdu is None:
+            raise PreflightRefused(f"node {self.node} has no PDU in the inventory; add nodes.{self.node}.pdu")
+        try:
+            state = node.pdu.state()
+            on = node.bmc is None or node.bmc.power_state(observer.site.clock.deadline(BMC)).on
+        except SiteError as error:
+            raise PreflightRefused(f"the mains of {self.node} are not touched: {error}") from error
+        if state == "off" or not on:
+            raise PreflightRefused(f"{self.node} is without power already; nothing to cut")
+
+    def dead_man(self, observer: Observer, kept: str) -> DeadMan:
+        """None: no node can switch a PDU. The supervisor is all there is, and whoever the inventory names."""
+        return DeadMan.on_every()
+
+    def inject(self, observer: Observer) -> None:
+        self._pdu(observer).switch("off")
+
+    def took_effect(self, observer: Observer) -> Answer:
+        """It is silent on all its addresses, its BMC is silent too, and it left the membership."""
+        site, node = observer.site, observer.site.nodes[self.node]
+        view = observer.look()  # first: the outlet may have been another node's, and that must be seen at once
+        if there := answering(site.clock, node.addresses):
+            return no(f"{self.node} still answers at {', '.join(f'{host}:{port}' for host, port in there)}")
+        if view.membership is None:
+            return cant_tell(view.trouble)
+        if view.membership.online.get(self.node):
+            return no(f"{self.node} is silent, and still a member")
+        asked = site.clock.now()
+        try:
+            reading = node.bmc.fresh_power_state(site.clock.deadline(BMC)) if node.bmc is not None else None
+        except SiteError:
+            reading = None
+        told = "none" if node.bmc is None else "silent" if reading is None else "answers"
+        observer.note(f"bmc/{self.node}", told, asked, site.clock.now(), "bmc")
+        if reading is not None:
+            state = "on" if reading.on else "off"
+            return no(f"the BMC of {self.node} still answers (chassis {state}): another feed, or the wrong outlet?")
+        # it died at once or not, and before it was missed: between the act and that
+        missed = observer.change(f"membership/{self.node}")
+        bounds = None if missed is None else (0, missed[1])
+        return yes(f"{self.node} is silent, its BMC too ({told}), and it left the membership", bounds)
+
+    def heal(self, observer: Observer) -> None:
+        site, node = observer.site, observer.site.nodes[self.node]
+        self._pdu(observer).switch("on")
+        if node.bmc is not None and not node.bmc.power_state(site.clock.deadline(BMC)).on:
+            node.bmc.set_power("on", site.clock.deadline(BMC))
+
+    def healed(self, observer: Observer) -> Answer:
+        """The BMC says on; without one, the node answers again."""
+        site, node = observer.site, observer.site.nodes[self.node]
+        if node.bmc is None:
+            there = answering(site.clock, node.addresses)
+            return yes(f"{self.node} answers again") if there else no(f"{self.node} answers nowhere yet")
+        on = node.bmc.fresh_power_state(site.clock.deadline(BMC)).on
+        return yes(f"the BMC of {self.node} says on") if on else no(f"the BMC of {self.node} says off")
+
+    def _pdu(self, observer: Observer) -> Pdu:
+        pdu = observer.site.nodes[self.node].pdu
+        if pdu is None:
+            raise SiteError(f"node {self.node} has no PDU in the inventory; add nodes.{self.node}.pdu")
+        return pdu

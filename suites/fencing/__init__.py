@@ -1,0 +1,1 @@
+"""The ways to end a node that the others can no longer trust."""

@@ -1,0 +1,1 @@
+"""What HA does for each single guest."""

@@ -1,0 +1,25 @@
+"""A node loses the mains: it is dead with its BMC, and its guests come back elsewhere."""
+
+import pytest
+
+from pytest_pveha.judge import collateral_resets, not_before_death, recovery_time, violations
+from pytest_pveha.observe import audits, ha
+
+
+@pytest.mark.destructive(blast="one node and its guests", expected="17 min", breaks=("mains-cut",))
+@pytest.mark.roles("crm-master", "other")
+@pytest.mark.needs(nodes=3, pdu=True)
+def test_physical_power_cut(victim, residents, nodes, guests, faults, run, objectives):
+    """A node whose outlets are switched off dies with its BMC, and its HA guests answer elsewhere within their RTO."""
+    run.watch(guests, nodes)
+    with faults.mains_cut(victim):
+        run.expect(ha.fenced(victim), within="5 min")
+        run.expect(ha.started(residents, on=nodes - {victim}), within="6 min")
+        run.expect(ha.answering(residents), within="20 min")
+    run.expect(ha.online(victim), within="15 min")
+    run.expect(ha.quorum_whole(), within="2 min")
+
+    run.claim(recovery_time(residents), at_most=objectives.rto)
+    run.claim(not_before_death(residents, victim), at_least=0)
+    run.claim(collateral_resets(victim), none=True)
+    run.claim(violations(audits.CLUSTER), none=True)
