@@ -423,12 +423,13 @@ class Campaign:
             left = with_settings(self.observer, take(self.observer))
             rows = {"differences": differences(self.found, left), "surroundings": surroundings(self.found, left)}
             self._write("snapshot", {"as": "left", "site": left.to_json(), **rows})
-        self._write("run.close", {"exit_reason": exit_reason, "not_run": not_run})
-        assert self._journal is not None
-        self._journal.close()
-        verdict = self.judged()
-        self._leave(stop_site=not self._runs.list())
-        return verdict
+        try:
+            self._write("run.close", {"exit_reason": exit_reason, "not_run": not_run})
+            assert self._journal is not None
+            self._journal.close()
+            return self.judged()
+        finally:  # the site is given back, too, where nothing more can be written
+            self._leave(stop_site=not self._runs.list())
 
     def _leave(self, *, stop_site: bool) -> None:
         if self._supervisor is not None:

@@ -21,7 +21,8 @@ ONE = "test_power_loss_of_one_node[other-1]"
 def project(shell: Shell) -> Shell:
     """A folder of somebody's, with the configuration that an installation's page names."""
     (shell.place / "pytest.ini").write_text(
-        f"[pytest]\npveha = true\naddopts = -p no:pytest11.testinfra\ntestpaths = {SUITES}\n"
+        "[pytest]\npveha = true\naddopts = -p no:pytest11.testinfra\n"
+        f"testpaths = {SUITES}/nodes/test_power_loss.py {SUITES}/readiness\n"
     )
     return shell
 
