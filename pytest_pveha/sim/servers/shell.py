@@ -320,8 +320,8 @@ class Shell:
             self._boot = self._alive(world)
             steps = Process(world, world.nodes[self._node_name], self._commands, Stdin(None)).line(line)
             asked = _advance(steps, None)
-        self._outlived()
-        while not isinstance(asked, Result):
+            died = self._died(world)
+        while not died and not isinstance(asked, Result):
             answer = None
             if asked is not None:
                 self._wait(asked)
@@ -331,7 +331,9 @@ class Shell:
             with self._gate.acting(self._sock) as world:
                 self._still(world)
                 asked = _advance(steps, answer)
-            self._outlived()
+                died = self._died(world)
+        if died or not isinstance(asked, Result):
+            raise Silence  # what was run was the machine's last act
         return asked
 
     def _wait(self, seconds: float) -> None:
@@ -344,10 +346,10 @@ class Shell:
         with self._gate.acting(self._sock) as world:
             self._still(world)
 
-    def _outlived(self) -> None:
-        """The node is still there: what was run may have been its last. Asked apart, for the site hears of it first."""
-        with self._gate.acting() as world:
-            self._still(world)
+    def _died(self, world: World) -> bool:
+        """Whether the machine is no longer the one that was asked. Not raised here: the site must hear of it first."""
+        node = world.nodes[self._node_name]
+        return not node.running or node.boot_id != self._boot
 
     def _alive(self, world: World) -> str:
         node = world.nodes[self._node_name]
