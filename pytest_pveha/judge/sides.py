@@ -333,7 +333,8 @@ def rejoins(test: TestFacts, subject: str, params: Mapping[str, Any]) -> Measure
     del subject
     nodes = strings(params.get("nodes"))
     begin = _looked(test, *nodes)
-    regained = [each for each in test.seen if each.high >= begin and (each.old, each.new) == ("no", "yes")]
+    # last seen without it since the fault: what came back before, after a short cut that was made first, is none
+    regained = [each for each in test.seen if each.low >= begin and (each.old, each.new) == ("no", "yes")]
     most = max(sum(each.what == f"quorate@{node}" for each in regained) for node in nodes)
     return counted(most, most)
 

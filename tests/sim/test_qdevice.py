@@ -113,6 +113,7 @@ def test_healed_while_the_device_decides_is_as_if_nothing_had_been() -> None:
     site.play(4)
     assert quorate(site) == ["pve1", "pve2"]
     assert not any(node.syncing for node in site.world.nodes.values())
+    site.play(8)  # a line that was given up meanwhile stands again
     assert votes(site) == {"pve1": 3, "pve2": 3}
 
 

@@ -24,6 +24,11 @@ def site(count: int, *, idle: int = 0, **more: Any) -> dict[str, Any]:
     }
 
 
+def green(verdict: str, reason: str) -> bool:
+    """Accepted; where the node that a role names has no guest, nothing can be taken over, and that is said."""
+    return verdict == "accepted" or (verdict == "not proven" and "no HA guest of the inventory runs on" in reason)
+
+
 VARIANTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "two nodes and a device": ("", site(2, **DEVICE), {}),
     "two links": ("link", site(3), {"links": 2}),
@@ -51,5 +56,5 @@ def test_no_quorum_suite_is_red_on_a_healthy_site(name: str) -> None:
         outcome = whole_run.run(inventory, here, *words, suites=whole_run.ROOT / "suites" / "quorum")
     verdicts = {test["id"]: (test["verdict"], test["reason"]) for test in outcome.verdict["tests"]}
     counted = {name: each for name, each in verdicts.items() if each[0] != "not applicable"}
-    assert all(verdict == "accepted" for verdict, _ in counted.values()), counted
+    assert [each for each in counted.items() if not green(*each[1])] == []
     assert len(counted) > 1, verdicts

@@ -1,0 +1,149 @@
+"""The two sides of a cut: the truth lies within the bounds, and what was not watched is not measured."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from journal_builder import TEST, Entry, accepted_run, chained, fault, ns, samples, seen
+
+from pytest_pveha.errors import Inconclusive
+from pytest_pveha.judge import sides
+from pytest_pveha.judge.facts import TestFacts, gather
+
+NODES = {"nodes": ["pve1", "pve2"]}
+SIDES = {"one": ["pve1"], "other": ["pve2"]}
+HOMES = {"homes": {"vm:101": "pve1"}}
+
+
+def facts(*entries: Entry) -> TestFacts:
+    """A cut of pve1 from pve2, healed after 300 s, in which these things were seen."""
+    opened = [entry for entry in accepted_run() if entry.kind in ("run.open", "test.open")]
+    cut = [
+        fault("plan", type="Partition", params={"cut_off": ["pve1"]}, undo={}),
+        fault("inject", before=ns(0), after=ns(0.1)),
+        fault("effect", answer="yes", saw="parted", low=ns(7), high=ns(8)),
+    ]
+    lines = chained([*opened, *cut, *entries, fault("heal")])
+    test = gather(lines).tests[TEST]
+    test.faults[0].heal_at = ns(300)
+    return test
+
+
+def asked(*nodes: str, until: float = 310) -> list[Entry]:
+    """These nodes were asked all the time."""
+    return [samples(f"inside:{node}", "good", -20, until, subject=f"node:{node}:inside") for node in nodes]
+
+
+def died(at: float = 66, back: float = 110) -> list[Entry]:
+    """pve1 was silent from then until then, and has a new boot id."""
+    return [
+        samples("node:pve1", "good", -20, at, subject="node:pve1"),
+        samples("node:pve1", "bad", at + 1, back, subject="node:pve1"),
+        samples("node:pve1", "good", back + 1, 310, subject="node:pve1"),
+        seen("boot_id/pve1", "a", "b", at - 1, back + 2, "ssh"),
+    ]
+
+
+def quorate(node: str, lost: float | None = None) -> list[Entry]:
+    """The node said yes, and from a second before that moment on, no."""
+    first = seen(f"quorate@{node}", None, "yes", -20, -19, "ssh")
+    return [first] if lost is None else [first, seen(f"quorate@{node}", "yes", "no", lost - 1, lost, "ssh")]
+
+
+@given(lost=st.floats(2, 250), other=st.floats(2, 250))
+def test_both_are_quorate_until_the_first_is_not(lost: float, other: float) -> None:
+    """The time both said yes ends within the bounds of the earlier loss."""
+    test = facts(*asked("pve1", "pve2"), *quorate("pve1", lost), *quorate("pve2", other))
+    measured = sides.both_quorate(test, "cluster", SIDES)
+    first = min(lost, other)
+    assert measured.high is not None
+    assert measured.low <= first <= measured.high + 1e-6
+    assert measured.high - measured.low <= 1.1
+
+
+def test_a_side_that_never_loses_quorum_is_counted_to_the_heal() -> None:
+    """Both sides quorate all the time: as long as the cut."""
+    test = facts(*asked("pve1", "pve2"), *quorate("pve1"), *quorate("pve2"))
+    assert sides.both_quorate(test, "cluster", SIDES).low == pytest.approx(300)
+
+
+def test_a_side_that_nobody_asked_is_inconclusive() -> None:
+    """Silence is not a lost quorum."""
+    with pytest.raises(Inconclusive, match="pve1 was not asked"):
+        sides.both_quorate(facts(*asked("pve2"), *quorate("pve2")), "cluster", SIDES)
+
+
+@given(at=st.floats(20, 100), silent=st.floats(10, 100))
+def test_the_margin_is_the_worst_case(at: float, silent: float) -> None:
+    """120 s less the time from a feed ten seconds before the cut to the latest moment of death."""
+    test = facts(*asked("pve1", "pve2"), *died(at, at + 1 + silent))
+    measured = sides.fence_margin(test, "cluster", {"nodes": ["pve1"]})
+    assert measured.low == measured.high == pytest.approx(120 - 10 - (at + 1), abs=0.01)
+
+
+def test_a_node_that_did_not_die_has_no_margin() -> None:
+    """Without a new boot id, or without having watched the silence, nothing is claimed."""
+    with pytest.raises(Inconclusive, match="nobody saw a new boot id"):
+        sides.fence_margin(facts(*asked("pve1")), "cluster", {"nodes": ["pve1"]})
+    with pytest.raises(Inconclusive, match="no probe saw it silent"):
+        sides.fence_margin(facts(seen("boot_id/pve1", "a", "b", 60, 110)), "cluster", {"nodes": ["pve1"]})
+
+
+@pytest.mark.parametrize(("start", "good"), [(130.0, True), (60.0, False)])
+def test_a_start_is_held_against_the_death_of_its_node(start: float, good: bool) -> None:
+    """Later than the death: positive; earlier: negative."""
+    born = seen("process_start/vm:101@pve2", None, "started", start, start + 1, "process age")
+    measured = sides.start_after_death(facts(*died(66), born), "vm:101", HOMES)
+    assert measured.high is not None
+    assert (measured.low > 0) is good
+    assert (measured.high < 0) is not good
+
+
+def runs(node: str, first: float, last: float | None = None, *, old: str | None = "absent") -> list[Entry]:
+    """The guest's process was seen on that node between these moments."""
+    what = f"process/vm:101@{node}"
+    begin = seen(what, old, "running", first - 1, first, "ssh")
+    return [begin] if last is None else [begin, seen(what, "running", "absent", last, last + 1, "ssh")]
+
+
+def test_a_guest_on_both_sides_is_counted() -> None:
+    """Its process was on both nodes at once; after its first node has died it was not, whenever that was seen."""
+    both = facts(*asked("pve1", "pve2"), *runs("pve1", -20, 200, old=None), *runs("pve2", 130))
+    assert (measured := sides.overlaps(both, "vm:101", NODES)).low == measured.high == 1
+    moved = facts(*asked("pve1", "pve2"), *died(66, 140), *runs("pve1", -20, 65, old=None), *runs("pve2", 130))
+    assert sides.overlaps(moved, "vm:101", NODES).high == 0
+
+
+def test_an_overlap_that_cannot_be_excluded_is_no_zero() -> None:
+    """When the old process ended was seen within a minute only, and the new one began in it: zero or one."""
+    blurred = seen("process/vm:101@pve1", "running", "absent", 100, 160, "ssh")
+    test = facts(*asked("pve1", "pve2"), runs("pve1", -20, old=None)[0], blurred, *runs("pve2", 130))
+    measured = sides.overlaps(test, "vm:101", NODES)
+    assert (measured.low, measured.high) == (0, 1)
+
+
+def test_nothing_happened_counts_only_where_somebody_looked() -> None:
+    """No fence, no change, no loss: with a witness zero, without one inconclusive."""
+    quiet = facts(*asked("api", "pve1", "pve2"), *quorate("pve1"), *quorate("pve2"))
+    for measure in (sides.fences, sides.membership_changes, sides.quorum_losses, sides.rejoins):
+        assert measure(quiet, "cluster", NODES).high == 0
+        with pytest.raises(Inconclusive, match="was not asked"):
+            measure(facts(), "cluster", NODES)
+        with pytest.raises(Inconclusive, match="was not asked for"):
+            measure(facts(*asked("api", "pve1", "pve2", until=100)), "cluster", NODES)
+
+
+def test_what_happened_is_counted() -> None:
+    """A fenced node, a changed membership, a lost quorum, a second return, resets on both sides."""
+    watched = asked("api", "pve1", "pve2")
+    assert sides.fences(facts(*watched, seen("node_status/pve1", "unknown", "fence", 66, 67)), "cluster", {}).low == 1
+    changed = facts(*watched, seen("members@pve2", "3", "2", 7, 8), seen("membership/pve1", "online", "offline", 7, 8))
+    assert sides.membership_changes(changed, "cluster", NODES).low == 2
+    assert sides.quorum_losses(facts(*watched, *quorate("pve1", 8)), "cluster", NODES).low == 1
+    flaps = [seen("quorate@pve1", *pair, at, at + 1) for pair, at in ((("no", "yes"), 20), (("no", "yes"), 60))]
+    assert sides.rejoins(facts(*watched, *flaps), "cluster", NODES).low == 2
+    both = [seen(f"boot_id/{node}", "a", "b", 60, 120) for node in ("pve1", "pve2")]
+    assert sides.sides_reset(facts(*watched, *both), "cluster", SIDES).low == 2
+    reset = sides.reset_after(facts(*watched, *died(66)), "cluster", {"nodes": ["pve1"]})
+    assert reset.low <= 66.5 <= (reset.high or 0)
