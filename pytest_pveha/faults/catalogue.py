@@ -10,9 +10,11 @@ from pytest_pveha.faults.fault import Fault
 from pytest_pveha.faults.maintenance import Maintenance
 from pytest_pveha.faults.network import Partition
 from pytest_pveha.faults.power import PowerCut
-from pytest_pveha.faults.process import ServiceStopped
+from pytest_pveha.faults.process import ServiceRestarted, ServiceStopped
 
-FAULTS: Mapping[str, type[Fault]] = {each.__name__: each for each in (PowerCut, Partition, ServiceStopped, Maintenance)}
+FAULTS: Mapping[str, type[Fault]] = {
+    each.__name__: each for each in (PowerCut, Partition, ServiceStopped, Maintenance, ServiceRestarted)
+}
 
 
 def from_plan(kind: str, values: Mapping[str, Any]) -> Fault:

@@ -174,6 +174,21 @@ def _collateral_resets(test: TestFacts, subject: str, params: Mapping[str, Any])
     return counted(len(reset), len(reset) if complete else None)
 
 
+def _fences(test: TestFacts, subject: str, params: Mapping[str, Any]) -> Measured:
+    """How many nodes the HA manager was seen to fence; between two looks a fence may pass, so the journals decide."""
+    del subject, params
+    fenced = {seen.what for seen in test.seen if seen.what.startswith("node_status/") and seen.new == "fence"}
+    fenced |= {
+        f"node_status/{seen.new.partition('@')[2]}"
+        for seen in test.seen
+        if seen.what.startswith("service/") and seen.new.partition("@")[0] == "fence"
+    }
+    answers = {text(audit.get("answer")) for audit in test.audits if text(audit.get("audit")) == "bad_news"}
+    if not fenced and not answers:
+        raise Inconclusive("nobody read the journals for a fence")
+    return counted(len(fenced), len(fenced) if answers == {"yes"} else None)
+
+
 def _violations(test: TestFacts, subject: str, params: Mapping[str, Any]) -> Measured:
     """How many audits found harm; those that could not tell, or are missing, may have."""
     del subject
@@ -193,5 +208,6 @@ MEASURES: Final[Mapping[str, Callable[[TestFacts, str, Mapping[str, Any]], Measu
     "not_before_death": _not_before_death,
     "collateral_resets": _collateral_resets,
     "violations": _violations,
+    "fences": _fences,
 }
 """Every measure by its name in the claim."""

@@ -57,6 +57,11 @@ def collateral_resets(*expected: HasName) -> Measure:
     return Measure("collateral_resets", "count", params={"except": sorted(node.name for node in expected)})
 
 
+def fences() -> Measure:
+    """How many nodes were seen fenced, or waited for to be; none counts only if no journal tells of one either."""
+    return Measure("fences", "count")
+
+
 def violations(audits: Iterable[HasName]) -> Measure:
     """How many of these audits found harm."""
     return Measure("violations", "count", params={"audits": sorted(audit.name for audit in audits)})

@@ -182,6 +182,7 @@ _MEASURES = {
     "not_before_death": "start after the victim's death",
     "collateral_resets": "other nodes reset",
     "violations": "harm found by audits",
+    "fences": "nodes fenced",
 }
 """The measures whose own name does not say it."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,8 +12,9 @@ from pytest_pveha.faults.fault import Fault, Reach
 from pytest_pveha.faults.keeping import Keeping
 from pytest_pveha.faults.maintenance import Maintenance
 from pytest_pveha.faults.network import Partition
+from pytest_pveha.faults.news import made_by
 from pytest_pveha.faults.power import PowerCut
-from pytest_pveha.faults.process import ServiceStopped
+from pytest_pveha.faults.process import ServiceRestarted, ServiceStopped
 from pytest_pveha.faults.restore import restore
 from pytest_pveha.faults.session import Register, injected
 from pytest_pveha.handles.guest import Guest, Guests, Nodes
@@ -24,6 +25,7 @@ from pytest_pveha.judge import Measure, violations
 from pytest_pveha.observe.answer import Condition, Met, ask, wait_until
 from pytest_pveha.observe.audits import Scene, audit
 from pytest_pveha.observe.ha import quorum_whole
+from pytest_pveha.observe.news import Expected, expected, present
 from pytest_pveha.observe.observer import READ, Observer
 from pytest_pveha.observe.sampler import Probe
 from pytest_pveha.observe.sampling import sampler
@@ -69,9 +71,10 @@ class Run:
         """``allow(fault, target)`` raises UnsafeTarget where consent does not reach that far, ``interlock(reach)``
         PreflightRefused where the site would not survive it."""
         self.seed = seed
+        self.before = before
+        """The site when this test began."""
         self._allow = allow
         self._interlock = interlock
-        self._before = before
         self._observer = observer
         self._site = observer.site
         self._clock = observer.site.clock
@@ -82,6 +85,8 @@ class Run:
         self._sampler = sampler(observer.site.clock, observer.write)
         self._faults = 0
         self._victims: set[str] = set()
+        self._since = present(observer)
+        self._declared_news: list[Expected] = []
         observer.sampler = self._sampler
 
     @property
@@ -118,6 +123,24 @@ class Run:
             self._observer.write("expect", {**data, "outcome": "cant_tell", "saw": error.last_seen})
             raise
         self._observer.write("expect", {**data, "outcome": "met", "saw": met.saw, "low": met.low, "high": met.high})
+
+    def in_turn(self, nodes: Nodes, step: Callable[[Node], None]) -> None:
+        """The step was taken for one node after the other, the CRM master last: mastership changes hands once.
+
+        SiteError when nobody says who the master is: the order would be chance.
+        """
+        view = self._observer.look()
+        if view.manager is None:
+            raise SiteError(f"who the CRM master is cannot be told, so no order can be chosen: {view.trouble}")
+        master = view.manager.master
+        order = sorted(nodes, key=lambda node: node.name == master)
+        self._observer.write("note", {"text": f"in turn: {', '.join(node.name for node in order)}"})
+        for node in order:
+            step(node)
+
+    def expect_news(self, *headlines: str, on: Iterable[Node] = ()) -> None:
+        """Such lines in the journals of these nodes (none named: of any) are no harm; what a fault makes is known."""
+        self._declared_news += expected(headlines, [node.name for node in on])
 
     def check(self, check: Check) -> None:
         """The readiness check's answer is on record, and claimed to be yes."""
@@ -180,6 +203,7 @@ class Run:
         self._interlock(fault.reach)
         self._sampler.fast()
         self._victims.update(victims)
+        self._declared_news += made_by(kind, victims)
         try:
             self._clock.sleep(BEFORE_FAULT)
             if fault.family in CUTS and len(fault.reach.nodes) > 1:
@@ -259,12 +283,16 @@ class Run:
                 if self._faults:
                     restore(self._observer, self._found, self._settle)
                     self._register.closed()
-                    for one, answer in audit(Scene(self._observer, self._before, frozenset(self._victims))):
+                    for one, answer in audit(self._scene()):
                         self._observer.write("audit", {"audit": one.name, "answer": answer.verdict, "saw": answer.saw})
         finally:
             with self._clock.shielded():
                 self._sampler.stop()
             self._observer.sampler = None
+
+    def _scene(self) -> Scene:
+        news = tuple(self._declared_news)
+        return Scene(self._observer, self._found, self.before, frozenset(self._victims), self._since, news)
 
 
 class Faults:
@@ -303,6 +331,18 @@ class Faults:
         with self._run.break_with(
             lambda tag: ServiceStopped(node.name, unit, pid),
             ServiceStopped.kind,
+            (node.name,),
+            parse_duration(at_most),
+        ):
+            yield
+
+    @contextmanager
+    def service_restarted(self, node: Node, unit: str, *, at_most: str = "20 min") -> Iterator[None]:
+        """The daemon was restarted on that node."""
+        pid = node.units.main_pid(unit, self._site.clock.deadline(READ))
+        with self._run.break_with(
+            lambda tag: ServiceRestarted(node.name, unit, pid),
+            ServiceRestarted.kind,
             (node.name,),
             parse_duration(at_most),
         ):

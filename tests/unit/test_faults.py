@@ -12,7 +12,7 @@ from pytest_pveha.faults.fault import Danger, Fault, params
 from pytest_pveha.faults.maintenance import Maintenance
 from pytest_pveha.faults.network import Partition
 from pytest_pveha.faults.power import PowerCut
-from pytest_pveha.faults.process import ServiceStopped
+from pytest_pveha.faults.process import ServiceRestarted, ServiceStopped
 from pytest_pveha.inventory import FAULT_KINDS
 
 SAMPLES: tuple[Fault, ...] = (
@@ -22,6 +22,7 @@ SAMPLES: tuple[Fault, ...] = (
     ),
     ServiceStopped("n1", "corosync", 812),
     Maintenance("n1"),
+    ServiceRestarted("n1", "pve-ha-lrm", 1074),
 )
 
 
