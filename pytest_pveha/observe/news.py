@@ -175,7 +175,7 @@ def unexpected(node: str, lines: Iterable[JournalLine], declared: Iterable[Expec
         told = [line for line in lines if headline.told_by(line)]
         if len(told) >= headline.at_least:
             times = f" ({len(told)} such lines)" if len(told) > 1 else ""
-            found.append(f"{node}: {headline.meaning}: {told[0].unit}: {told[0].text.strip()}{times}")
+            found.append(f"{node}: {headline.meaning}: {told[0].unit}: {' '.join(told[0].text.split())}{times}")
     return found
 
 

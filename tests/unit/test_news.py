@@ -82,7 +82,7 @@ def test_every_kind_of_news_is_known_by_production_s_words(name: str) -> None:
     unit, text = LINES[name]
     said = unexpected("n1", [line(unit, text)] * HEADLINES[name].at_least, [])
     assert len(said) == 1
-    assert said[0].startswith(f"n1: {HEADLINES[name].meaning}: {unit}: {text.strip()}")
+    assert said[0].startswith(f"n1: {HEADLINES[name].meaning}: {unit}: {' '.join(text.split())}")
 
 
 def test_who_wrote_it_counts() -> None:
