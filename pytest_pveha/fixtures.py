@@ -15,7 +15,9 @@ from pytest_pveha.handles.node import Node
 from pytest_pveha.handles.site import Site
 from pytest_pveha.inventory import parse_duration
 from pytest_pveha.scenario.campaign import Campaign
+from pytest_pveha.scenario.homes import Homes, homes_of
 from pytest_pveha.scenario.objectives import Objectives
+from pytest_pveha.scenario.policies import Policy, policy_of
 from pytest_pveha.scenario.roles import cast
 from pytest_pveha.scenario.run import Faults, Run
 from pytest_pveha.selection import title
@@ -116,6 +118,18 @@ def residents(site: Site, guests: Guests, victim: Node) -> Guests:
 def objectives(pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> Objectives:
     """The site's promises in this scenario."""
     return Objectives(campaign_of(pytestconfig).declared, request.node.originalname.removeprefix("test_"))
+
+
+@pytest.fixture
+def policy(site: Site, residents: Guests, victim: Node, objectives: Objectives) -> Policy:
+    """The live shutdown policy, and what it promises the guests of ``victim``."""
+    return policy_of(site, residents, victim, objectives)
+
+
+@pytest.fixture
+def homes(site: Site) -> Homes:
+    """Where HA's rules bring each guest back to."""
+    return homes_of(site)
 
 
 @pytest.fixture

@@ -11,9 +11,11 @@ from pytest_pveha.faults.maintenance import Maintenance
 from pytest_pveha.faults.network import Partition
 from pytest_pveha.faults.power import PowerCut
 from pytest_pveha.faults.process import ServiceRestarted, ServiceStopped
+from pytest_pveha.faults.shutdown import CleanPowerOff, CleanReboot
 
 FAULTS: Mapping[str, type[Fault]] = {
-    each.__name__: each for each in (PowerCut, Partition, ServiceStopped, Maintenance, ServiceRestarted)
+    each.__name__: each
+    for each in (PowerCut, Partition, ServiceStopped, Maintenance, CleanReboot, CleanPowerOff, ServiceRestarted)
 }
 
 

@@ -26,10 +26,12 @@ class Maintenance:
     undo: ClassVar[str] = "on any node: ha-manager crm-command node-maintenance disable NODE"
 
     node: str
+    guests: tuple[str, ...] = ()
+    """Its containers under HA: they cannot move live, and are down for a moment."""
 
     @property
     def reach(self) -> Reach:
-        return Reach(frozenset(), costs_membership=False)
+        return Reach(frozenset(), costs_membership=False, guests=frozenset(self.guests))
 
     def preflight(self, observer: Observer) -> None:
         view = observer.look()

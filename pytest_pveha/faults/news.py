@@ -22,6 +22,8 @@ _CUT_OFF = ("watchdog-expired", "watchdog-near-miss", "watchdog-not-fed", "lock-
 MAKES: Mapping[str, Makes] = {
     "power-cut": Makes(anywhere=_NODE_LOST),
     "partition": Makes(on_victims=_CUT_OFF, anywhere=_NODE_LOST),
+    "clean-reboot": Makes(on_victims=("quorum-lost",), anywhere=("token-late", "link-down")),
+    "clean-power-off": Makes(on_victims=("quorum-lost",), anywhere=_NODE_LOST),
     "service-stopped": Makes(on_victims=(*_CUT_OFF, "daemon-failed"), anywhere=_NODE_LOST),
 }
 """By the fault's kind; one that is not here makes no bad news."""

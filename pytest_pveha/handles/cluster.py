@@ -319,6 +319,10 @@ class Cluster:
         reply = self._api.get(f"/nodes/{node}/version", deadline=deadline)
         return str(_mapping(reply.value, f"/nodes/{node}/version").get("version", ""))
 
+    def go_down(self, node: str, command: str, deadline: Deadline) -> None:
+        """The node has been told to ``reboot`` or ``shutdown`` in good order; it begins two seconds later."""
+        self._api.post(f"/nodes/{node}/status", deadline=deadline, command=command)
+
     def migrate(self, sid: str, node: str, deadline: Deadline) -> None:
         """The HA manager has been asked to move the service; it only queues the request."""
         self._api.post(f"/cluster/ha/resources/{sid}/migrate", deadline=deadline, node=node)

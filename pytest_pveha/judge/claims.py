@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from pytest_pveha.errors import Inconclusive
-from pytest_pveha.judge import durations
+from pytest_pveha.judge import durations, places
 from pytest_pveha.judge.facts import SECOND, TestFacts, known, mapping, real, strings, text
 from pytest_pveha.judge.measured import Comparison, Measured, compare, counted, seconds_down, seconds_up
 from pytest_pveha.judge.phases import first_start
@@ -61,6 +61,7 @@ CAUSES: Final[Mapping[str, str]] = {
     "collateral_resets": "a node that was not meant to die was reset",
     "recovery_time": "its application answered too late",
     "downtime": "its application was away too long",
+    **places.CAUSES,
 }
 """What a missed claim says of the site, for whoever is called at night."""
 
@@ -82,7 +83,7 @@ def evaluate(test: TestFacts, claim: Mapping[str, Any]) -> ClaimVerdict:
         verdict, against = compare(measured, op, objective)
         reason = f"{named} is {measured}, {against}"
         if verdict == "rejected" and measure in CAUSES:
-            reason += f": {CAUSES[measure]}"
+            reason += f": {CAUSES[measure].format_map({'policy': '?', **mapping(claim.get('params'))})}"
     return ClaimVerdict(
         measure=measure,
         subject=subject,
@@ -209,5 +210,6 @@ MEASURES: Final[Mapping[str, Callable[[TestFacts, str, Mapping[str, Any]], Measu
     "collateral_resets": _collateral_resets,
     "violations": _violations,
     "fences": _fences,
+    **places.MEASURES,
 }
 """Every measure by its name in the claim."""

@@ -99,6 +99,8 @@ class TestFacts:
     faults: list[Fault] = field(default_factory=list)
     expects: list[dict[str, Any]] = field(default_factory=list)
     claims: list[dict[str, Any]] = field(default_factory=list)
+    claimed_at: int | None = None
+    """When the first claim was made (mono ns): what the site does later is asked of it by us, to put it back."""
     audits: list[dict[str, Any]] = field(default_factory=list)
     closes: list[dict[str, Any]] = field(default_factory=list)
     spoilt: list[str] = field(default_factory=list)
@@ -256,6 +258,7 @@ def _take_expect(test: TestFacts, line: Line) -> bool:
 
 def _take_claim(test: TestFacts, line: Line) -> bool:
     test.claims.append(line.data)
+    test.claimed_at = line.mono if test.claimed_at is None else test.claimed_at
     return True
 
 

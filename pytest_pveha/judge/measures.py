@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -70,3 +70,38 @@ def violations(audits: Iterable[HasName]) -> Measure:
 def lost_writes(guests: Iterable[HasSid]) -> Measure:
     """How many acknowledged writes are gone; not measured by this version, so inconclusive."""
     return Measure("lost_writes", "count", tuple(guests))
+
+
+def not_moved(guests: Iterable[HasSid], victim: HasName, policy: str) -> Measure:
+    """Whether each guest was not seen running elsewhere before its node left: 1, or 0 where it moved in time."""
+    return Measure("not_moved", "count", tuple(guests), {"node": victim.name, "policy": policy})
+
+
+def time_after_return(guests: Iterable[HasSid], victim: HasName) -> Measure:
+    """From the node's return to the membership to each guest's first lasting good answer, in seconds."""
+    return Measure("time_after_return", "s", tuple(guests), {"node": victim.name})
+
+
+def time_away(guests: Iterable[HasSid], node: HasName) -> Measure:
+    """From the fault to each guest running on another node than this, in seconds."""
+    return Measure("time_away", "s", tuple(guests), {"node": node.name})
+
+
+def time_home(guests: Iterable[HasSid], node: HasName) -> Measure:
+    """From the heal to each guest running on this node, in seconds."""
+    return Measure("time_home", "s", tuple(guests), {"node": node.name})
+
+
+def time_to_leave(node: HasName) -> Measure:
+    """From the heal until HA calls the node online, in seconds."""
+    return Measure("time_to_leave", "s", params={"node": node.name})
+
+
+def moves(guests: Iterable[HasSid]) -> Measure:
+    """How often HA had each guest on another node than before since the heal."""
+    return Measure("moves", "count", tuple(guests))
+
+
+def misplaced(guests: Iterable[HasSid], homes: Mapping[str, Sequence[str]]) -> Measure:
+    """Whether each guest is at last not on one of its homes, or left where it was if it has none: 1, else 0."""
+    return Measure("misplaced", "count", tuple(guests), {"homes": {sid: sorted(each) for sid, each in homes.items()}})

@@ -1,4 +1,4 @@
-"""Conditions of planned work: a node emptied, restarted, the guests home again, everybody on one version."""
+"""Conditions of planned work: a node emptied, restarted, HA at work, guests home again, everybody on one version."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pytest_pveha.observe.snapshot import Snapshot
 
 
 def emptied(node: Node) -> Condition:
-    """The node is in maintenance, HA has no service on it, and no guest of the inventory has a process there."""
+    """The node is in maintenance, and no service of HA is on it or still leaving it: it may go down."""
 
     def ask(observer: Observer) -> Answer:
         view = observer.look()

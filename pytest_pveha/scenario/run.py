@@ -17,6 +17,7 @@ from pytest_pveha.faults.power import PowerCut
 from pytest_pveha.faults.process import ServiceRestarted, ServiceStopped
 from pytest_pveha.faults.restore import restore
 from pytest_pveha.faults.session import Register, injected
+from pytest_pveha.faults.shutdown import CleanPowerOff, CleanReboot
 from pytest_pveha.handles.guest import Guest, Guests, Nodes
 from pytest_pveha.handles.node import Node
 from pytest_pveha.handles.site import Site
@@ -351,8 +352,28 @@ class Faults:
     @contextmanager
     def maintenance(self, node: Node, *, at_most: str = "45 min") -> Iterator[None]:
         """The HA manager keeps the node empty while open."""
+        services = self._site.cluster.manager(self._site.clock.deadline(READ)).services
+        falling = tuple(sorted(sid for sid, row in services.items() if row.node == node.name and sid.startswith("ct:")))
         with self._run.break_with(
-            lambda tag: Maintenance(node.name), Maintenance.kind, (node.name,), parse_duration(at_most)
+            lambda tag: Maintenance(node.name, falling), Maintenance.kind, (node.name,), parse_duration(at_most)
+        ):
+            yield
+
+    @contextmanager
+    def clean_reboot(self, victim: Node, *, at_most: str = "45 min") -> Iterator[None]:
+        """The node has been told to reboot in good order; at the end it is waited for."""
+        boot_id = victim.boot_id(self._site.clock.deadline(READ))
+        with self._run.break_with(
+            lambda tag: CleanReboot(victim.name, boot_id), CleanReboot.kind, (victim.name,), parse_duration(at_most)
+        ):
+            yield
+
+    @contextmanager
+    def clean_power_off(self, victim: Node, *, at_most: str = "45 min") -> Iterator[None]:
+        """The node has been told to power off in good order; afterwards it is powered on again."""
+        boot_id = victim.boot_id(self._site.clock.deadline(READ))
+        with self._run.break_with(
+            lambda tag: CleanPowerOff(victim.name, boot_id), CleanPowerOff.kind, (victim.name,), parse_duration(at_most)
         ):
             yield
 

@@ -6,6 +6,33 @@ from pytest_pveha.judge import collateral_resets, downtime, fences, violations
 from pytest_pveha.observe import audits, ha, upkeep
 
 
+@pytest.mark.destructive(
+    blast="every node in turn, its guests moved away first", expected="50 min", breaks=("maintenance", "clean-reboot")
+)
+@pytest.mark.needs(nodes=3)
+def test_rolling_reboot(nodes, guests, faults, run, objectives):
+    """All nodes reboot one after the other, emptied before, as an update does it, and no guest fails."""
+
+    def update(node):
+        with faults.maintenance(node):
+            run.expect(upkeep.emptied(node), within="20 min")
+            with faults.clean_reboot(node):
+                run.expect(upkeep.rebooted(node, run.before), within="15 min")
+        run.expect(ha.online(node), within="5 min")
+        run.expect(upkeep.home(guests, run.before), within="15 min")
+        run.expect(ha.answering(guests), within="10 min")
+
+    run.watch(guests, nodes)
+    run.in_turn(nodes, update)
+    run.hold("2 min")
+    run.expect(ha.quorum_whole(), within="2 min")
+    run.expect(upkeep.same_version(nodes), within="1 min")
+
+    run.claim(downtime(guests), at_most=objectives.live)
+    run.claim(fences(), none=True)
+    run.claim(violations(audits.CLUSTER), none=True)
+
+
 @pytest.mark.destructive(blast="the HA daemons of every node, in turn", expected="20 min", breaks="service-restarted")
 @pytest.mark.needs(nodes=2)
 def test_rolling_restart_of_ha(nodes, guests, faults, run, objectives):

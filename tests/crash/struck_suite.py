@@ -44,6 +44,24 @@ def test_maintenance(victim, guests, faults, run):
         run.hold("30 s")
 
 
+@pytest.mark.destructive(blast="one node", expected="5 min", breaks=["clean-reboot"])
+@pytest.mark.roles("other")
+def test_clean_reboot(victim, guests, faults, run):
+    """A node reboots in good order."""
+    run.watch(guests)
+    with faults.clean_reboot(victim, at_most=LIMIT):
+        run.hold("30 s")
+
+
+@pytest.mark.destructive(blast="one node", expected="5 min", breaks=["clean-power-off"])
+@pytest.mark.roles("other")
+def test_clean_power_off(victim, guests, faults, run):
+    """A node powers off in good order."""
+    run.watch(guests)
+    with faults.clean_power_off(victim, at_most=LIMIT):
+        run.hold("30 s")
+
+
 @pytest.mark.destructive(blast="one node's LRM", expected="5 min", breaks=["service-restarted"])
 @pytest.mark.roles("other")
 def test_service_restarted(victim, guests, faults, run):

@@ -13,6 +13,7 @@ from pytest_pveha.faults.maintenance import Maintenance
 from pytest_pveha.faults.network import Partition
 from pytest_pveha.faults.power import PowerCut
 from pytest_pveha.faults.process import ServiceRestarted, ServiceStopped
+from pytest_pveha.faults.shutdown import CleanPowerOff, CleanReboot
 from pytest_pveha.inventory import FAULT_KINDS
 
 SAMPLES: tuple[Fault, ...] = (
@@ -21,7 +22,9 @@ SAMPLES: tuple[Fault, ...] = (
         "pveha-0a1b2c3d-partition-1", ("n1",), ("n2", "n3"), (("n1", ("10.0.0.1",)), ("n2", ("10.0.0.2", "fd00::2")))
     ),
     ServiceStopped("n1", "corosync", 812),
-    Maintenance("n1"),
+    Maintenance("n1", ("ct:104",)),
+    CleanReboot("n1", "3f1c"),
+    CleanPowerOff("n1", "3f1c"),
     ServiceRestarted("n1", "pve-ha-lrm", 1074),
 )
 

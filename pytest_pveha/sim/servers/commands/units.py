@@ -185,6 +185,11 @@ def _is_active(facts: Facts, names: list[str]) -> Result:
     return Result(0 if good else missing, "".join(f"{unit.active}\n" for unit in units))
 
 
+def _is_system_running(facts: Facts) -> Result:
+    going_down = facts.world.shutdowns.of(facts.node) is not None
+    return Result(1, "stopping\n") if going_down else Result(out="running\n")
+
+
 def _is_failed(facts: Facts, names: list[str]) -> Result:
     units = [_shown(facts, name) for name in names]
     return Result(0 if any(u.active == "failed" for u in units) else 1, "".join(f"{u.active}\n" for u in units))
@@ -321,7 +326,7 @@ _SHOWS: dict[str, Callable[[Facts, list[str]], Result]] = {
     "is-active": _is_active,
     "is-failed": _is_failed,
     "is-enabled": _is_enabled,
-    "is-system-running": lambda facts, rest: Result(out="running\n"),
+    "is-system-running": lambda facts, rest: _is_system_running(facts),
     "show": _show,
     "status": _status,
     "list-unit-files": _unit_files,
