@@ -12,6 +12,7 @@ from dataclasses import dataclass
 _NODE_FILES = "tests/sim/test_node_files.py"
 _NODE_UNITS = "tests/sim/test_node_units.py"
 _POWER_LOSS = "suites/nodes/test_power_loss.py"
+_ROLLING = "suites/upgrade/test_rolling.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +186,27 @@ _ALL = (
         "when a node is lost, another node's OSDs crash for five minutes: data is not served (with a `ceph` block)",
         "they ran out of memory in recovery, and start again much later",
         _POWER_LOSS,
+        "rejected",
+    ),
+    Defect(
+        "node-left-behind",
+        "the last node runs an older Proxmox VE than the others",
+        "its update failed half-way, or its repository is not the others'",
+        _ROLLING,
+        "rejected",
+    ),
+    Defect(
+        "restart-kills-guests",
+        "when a node's LRM is restarted, the processes of its guests die with it",
+        "somebody changed how the unit is killed, and systemd takes its whole control group",
+        _ROLLING,
+        "rejected",
+    ),
+    Defect(
+        "watchdog-nearly-fires",
+        "when a node's LRM is restarted, its new process feeds the watchdog a moment before it would have fired",
+        "the disk is so slow that the daemon takes most of a minute to start",
+        _ROLLING,
         "rejected",
     ),
 )
