@@ -13,6 +13,9 @@ _NODE_FILES = "tests/sim/test_node_files.py"
 _NODE_UNITS = "tests/sim/test_node_units.py"
 _POWER_LOSS = "suites/nodes/test_power_loss.py"
 _ROLLING = "suites/upgrade/test_rolling.py"
+_CLEAN_REBOOT = "suites/nodes/test_clean_reboot.py"
+_MAINTENANCE = "suites/nodes/test_maintenance.py"
+_FAILBACK = "suites/nodes/test_failback.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +210,69 @@ _ALL = (
         "when a node's LRM is restarted, its new process feeds the watchdog a moment before it would have fired",
         "the disk is so slow that the daemon takes most of a minute to start",
         _ROLLING,
+        "rejected",
+    ),
+    Defect(
+        "stays-frozen",
+        "a node is back from a clean reboot, and for a quarter of an hour HA leaves its guests frozen and stopped",
+        "its LRM came up with the old status file, or waits for storage that is slow to appear",
+        _CLEAN_REBOOT,
+        "rejected",
+    ),
+    Defect(
+        "guest-cannot-migrate",
+        "the first VM under HA of each node cannot move while it runs: under `migrate` its node never goes down",
+        "a passed-through device, a local ISO image or a CPU type that the other nodes lack",
+        _CLEAN_REBOOT,
+        "rejected",
+    ),
+    Defect(
+        "guest-lost-on-shutdown",
+        "when a node goes down in good order, its first guest is asked to be stopped, and nobody asks to start it",
+        "a script for the UPS or the backup shuts guests down through PVE, which remembers it as a wish",
+        _CLEAN_REBOOT,
+        "rejected",
+    ),
+    Defect(
+        "shutdown-hangs",
+        "a node that goes down in good order hangs for twelve minutes before it leaves the cluster",
+        "a network file system whose server is gone cannot be unmounted, and systemd waits",
+        _CLEAN_REBOOT,
+        "rejected",
+    ),
+    Defect(
+        "reboot-trips-watchdog",
+        "the LRM is killed two seconds after it was asked to stop: its watchdog resets the node on its way down",
+        "somebody shortened the unit's stop timeout in a drop-in, to make reboots faster",
+        _CLEAN_REBOOT,
+        "rejected",
+    ),
+    Defect(
+        "policy-not-obeyed",
+        "whatever the shutdown policy says, LRMs act as under `conditional`: guests stop and do not move",
+        "the LRMs run a version that does not know the policy; the package was updated and they were not restarted",
+        _CLEAN_REBOOT,
+        "rejected",
+    ),
+    Defect(
+        "maintenance-not-left",
+        "a node that is called back from maintenance stays in it for five minutes",
+        "its LRM hangs on something else and reads its requests late",
+        _MAINTENANCE,
+        "rejected",
+    ),
+    Defect(
+        "nofailback-ignored",
+        "guests go back to a better node though failback is off for them",
+        "the flag was lost when groups were migrated to rules",
+        _FAILBACK,
+        "rejected",
+    ),
+    Defect(
+        "guest-to-and-fro",
+        "after a node is back its first guest is sent away again, once a minute, four times, and HA brings it back",
+        "somebody's balancing script and an HA rule want different things",
+        _FAILBACK,
         "rejected",
     ),
 )

@@ -163,6 +163,8 @@ class GuestActs:
         return guest.spec.disk_bytes / (self._world.spec.migration_mib * _MIB)
 
     def _why_not_there(self, guest: Guest, node: Node, there: Node) -> str | None:
+        if node.name in guest.processes and guest.sid in self._world.mishaps.pinned:
+            return "ERROR: migration aborted: can't migrate running VM which uses local devices: hostpci0"
         if guest.spec.disk == "local" and guest.disk_node != node.name:
             return f"ERROR: Problem found while scanning volumes - no such logical volume pve/vm-{guest.vmid}-disk-0"
         if guest.kind == "vm" and node.name in guest.processes and not self._has_memory(there, guest):

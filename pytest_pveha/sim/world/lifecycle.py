@@ -254,8 +254,9 @@ class Lifecycle:
             self._manager.change(sid, "request_start", node=service["node"])
 
     def _freeze(self, sid: str, service: Facts) -> None:
-        if self._manager.modes.get(service["node"]) == "active":
-            self._manager.change(sid, self._alive(sid))
+        manager, node = self._manager, service["node"]
+        if manager.modes.get(node) == "active" and not manager.world.mishaps.forgets_to_thaw(node):
+            manager.change(sid, self._alive(sid))
 
     def _recovery(self, sid: str, service: Facts) -> None:
         manager, fenced = self._manager, service["node"]

@@ -58,6 +58,8 @@ class Lrm(Daemon):
         policy = self._world.pmxcfs.read(self._node).options.get("ha", {}).get("shutdown_policy", "conditional")
         kind = "reboot" if reboot else "shutdown"
         self._say(f"got shutdown request with shutdown policy '{policy}'")
+        if self._world.planted("policy-not-obeyed"):
+            policy = "conditional"
         if policy != "migrate":
             self.workers.stop_all(sid for sid, service in self._mine().items() if service["node"] == self._node.name)
         if self.mode == "maintenance":
@@ -134,7 +136,7 @@ class Lrm(Daemon):
             self.mode = "maintenance"
         elif "disarm" in manager:
             self.mode = "disarm"
-        elif self.mode in ("maintenance", "disarm"):
+        elif self.mode in ("maintenance", "disarm") and not self._world.mishaps.stays_in_maintenance(self._node):
             self.mode = "active"
 
     def _waiting(self) -> None:

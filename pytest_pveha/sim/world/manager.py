@@ -122,6 +122,7 @@ class Manager:
         """The node that service should be on; None if no online node will do."""
         store = self.world.pmxcfs.store
         home = failback(sid, store.resources, store.groups) if sid in store.resources else True
+        home = home or self.world.planted("nofailback-ignored")
         return choose(sid, self.services, self.rules, self.load, failback=home, wanted=wanted)
 
     # words

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_pveha.clock import SECOND
 from pytest_pveha.sim.world.model import Guest, Node
 
 if TYPE_CHECKING:
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
 
 _CLOCK = 5.0
 _CRASHED = 300.0
+_FROZEN = 900 * SECOND
+_KEPT = 300 * SECOND
+_BALANCED = 60.0
+_TIMES = 4
 _SOON = 5.0
 """Seconds after a membership's loss at which something else breaks."""
 
@@ -28,6 +33,9 @@ class Mishaps:
         """Guests whose processor stands still."""
         self.own_mac: str | None = None
         """The address of this machine's network card, if the first guest is to have it."""
+        self.pinned = self._first_of_each() if world.planted("guest-cannot-migrate") else frozenset[str]()
+        """Guests that cannot move while they run."""
+        self._called_back: dict[str, int] = {}
         last = list(world.nodes.values())[-1]
         if world.planted("clock-off"):
             last.clock_offset += _CLOCK
@@ -82,6 +90,47 @@ class Mishaps:
             osds = world.ceph.osds(survivors[0])
             world.timeline.after(_SOON, partial(world.ceph.failed.update, osds), "OSDs crash")
             world.timeline.after(_CRASHED, partial(world.ceph.failed.difference_update, osds), "OSDs are up again")
+
+    def forgets_to_thaw(self, node: str) -> bool:
+        """Whether the manager leaves a node's services frozen though its LRM is back."""
+        world = self._world
+        booted = world.nodes[node].booted_at or 0
+        return world.planted("stays-frozen") and world.timeline.now - booted < _FROZEN
+
+    def stays_in_maintenance(self, node: Node) -> bool:
+        """Whether an LRM that was called back from maintenance does not heed it yet."""
+        world = self._world
+        since = self._called_back.setdefault(node.name, world.timeline.now)
+        return world.planted("maintenance-not-left") and world.timeline.now - since < _KEPT
+
+    def going_down(self, node: Node) -> None:
+        """A node goes down in good order."""
+        world = self._world
+        if world.planted("guest-lost-on-shutdown"):
+            for guest, _ in self._on([node], [guest for guest in world.guests.values() if guest.spec.ha])[:1]:
+                world.pmxcfs.store.resources[guest.sid]["state"] = "stopped"
+
+    def returned(self, node: Node) -> None:
+        """A node has booted."""
+        if self._world.planted("guest-to-and-fro"):
+            for turn in range(1, _TIMES + 1):
+                self._world.on(node, turn * _BALANCED, partial(self._balance, node), "somebody's script balances")
+
+    def _balance(self, node: Node) -> None:
+        """A script of somebody's sends the first guest of that node to another one."""
+        world = self._world
+        others = [one.name for one in world.nodes.values() if one.running and one is not node]
+        managed = [guest for guest in world.guests.values() if guest.spec.ha]
+        for guest, _ in self._on([node], managed)[:1]:
+            world.crm_command(others[0], f"migrate {guest.sid} {others[0]}")
+
+    def _first_of_each(self) -> frozenset[str]:
+        """The first VM under HA of every node."""
+        first: dict[str, str] = {}
+        for guest in self._world.guests.values():
+            if guest.spec.ha and guest.kind == "vm":
+                first.setdefault(guest.spec.node, guest.sid)
+        return frozenset(first.values())
 
     def _give_up(self, guest: Guest, node: Node) -> None:
         """The guest died, and no start of it succeeded any more: its service is in error until somebody disables it."""

@@ -178,6 +178,7 @@ class Power:
                 self.up(node, name)
         node.running = True
         world.truth("booted", {"node": node.name, "boot_id": node.boot_id})
+        world.mishaps.returned(node)
         world.log(node, "watchdog-mux", "Watchdog driver 'Software Watchdog', version 0")
         steps = (
             (uniform(0.5, 1.2), "pve-cluster", self._start_pmxcfs),

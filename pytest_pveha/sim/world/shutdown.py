@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 _PATIENCE = {"vm": 180.0, "ct": 60.0}
 """How long guests without HA may take (pve-guests)."""
 
+_HANGS = 720.0
+_CUT_SHORT = 2.0
+
 
 @dataclass(frozen=True, slots=True)
 class Shutdown:
@@ -55,6 +58,7 @@ class Shutdowns:
             for guest in world.guests.values()
             if node.name in guest.processes and guest.sid not in world.pmxcfs.store.resources
         ]
+        world.mishaps.going_down(node)
         self._stop_guests(node, others)
 
     def _close(self, node: Node) -> None:
@@ -87,10 +91,14 @@ class Shutdowns:
             self._world.on(node, pause, lambda: self._stop_crm(node), f"{node.name} stops its CRM")
 
         self._world.systemd.daemons.stop(node, "pve-ha-lrm", ended)
+        if self._world.planted("reboot-trips-watchdog"):
+            kill = partial(self._world.systemd.daemons.signal, node, "pve-ha-lrm", "KILL")
+            self._world.on(node, _CUT_SHORT, kill, f"{node.name}: systemd loses patience with the LRM")
 
     def _stop_crm(self, node: Node) -> None:
         def ended() -> None:
-            pause = self._rng.uniform(2.6, 3.4)
+            hanging = _HANGS if self._world.planted("shutdown-hangs") else 0.0
+            pause = hanging + self._rng.uniform(2.6, 3.4)
             self._world.on(node, pause, lambda: self._leave_cluster(node), f"{node.name} stops corosync")
 
         self._world.systemd.daemons.stop(node, "pve-ha-crm", ended)
