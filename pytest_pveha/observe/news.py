@@ -16,8 +16,11 @@ from pytest_pveha.observe.observer import Observer
 READ = 60.0
 """Seconds one node's journal may take: it may be of hours, and is read whole."""
 
-SHOWN = 4
-"""How many headlines an answer quotes."""
+SHOWN = 2
+"""How many headlines an answer quotes: a reason is read on a terminal, and JUnit cuts long messages off."""
+
+QUOTED = 80
+"""Characters of a line that are quoted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +178,9 @@ def unexpected(node: str, lines: Iterable[JournalLine], declared: Iterable[Expec
         told = [line for line in lines if headline.told_by(line)]
         if len(told) >= headline.at_least:
             times = f" ({len(told)} such lines)" if len(told) > 1 else ""
-            found.append(f"{node}: {headline.meaning}: {told[0].unit}: {' '.join(told[0].text.split())}{times}")
+            found.append(
+                f"{node}: {headline.meaning}: {told[0].unit}: {' '.join(told[0].text.split())[:QUOTED]}{times}"
+            )
     return found
 
 
