@@ -106,6 +106,25 @@ def home(guests: Guests, before: Snapshot) -> Condition:
     return Condition(f"{len(guests)} guests are home", ask)
 
 
+def settled(guests: Guests, before: Snapshot) -> Condition:
+    """Each guest is in the HA state it was in before, on whatever node: rules may keep it where it went."""
+
+    def ask(observer: Observer) -> Answer:
+        view = observer.look()
+        if view.manager is None:
+            return cant_tell(view.trouble)
+        rows = {sid: view.manager.services.get(sid) for sid in guests.sids}
+        states = {sid: row.state if row is not None else "absent" for sid, row in rows.items()}
+        other = [
+            f"{sid} {state}"
+            for sid, state in states.items()
+            if state != before.services.get(sid, "absent").partition("@")[0]
+        ]
+        return no(f"not as before: {', '.join(other)}") if other else yes(f"{len(guests)} guests are as they were")
+
+    return Condition(f"{len(guests)} guests are settled", ask)
+
+
 def same_version(nodes: Nodes) -> Condition:
     """Every node runs the same Proxmox VE and the same kernel."""
 

@@ -19,7 +19,8 @@ def test_rolling_reboot(nodes, guests, faults, run, objectives):
             with faults.clean_reboot(node):
                 run.expect(upkeep.rebooted(node, run.before), within="15 min")
         run.expect(ha.online(node), within="5 min")
-        run.expect(upkeep.home(guests, run.before), within="15 min")
+        run.hold("30 s")
+        run.expect(upkeep.settled(guests, run.before), within="15 min")
         run.expect(ha.answering(guests), within="10 min")
 
     run.watch(guests, nodes)
