@@ -85,6 +85,7 @@ class Run:
         self._settle = settle
         self._sampler = sampler(observer.site.clock, observer.write)
         self._faults = 0
+        self._open = 0
         self._victims: set[str] = set()
         self._since = present(observer)
         self._declared_news: list[Expected] = []
@@ -152,11 +153,13 @@ class Run:
     def hold(self, duration: str) -> None:
         """That much time has passed, watched: what falls over only later is seen."""
         seconds = parse_duration(duration)
-        end = self._clock.now().mono + round(seconds * SECOND)
+        begin = self._clock.now().mono
+        end = begin + round(seconds * SECOND)
         while self._clock.now().mono < end:
             self._observer.tell(f"watching for {duration}", "")
             self._observer.look()
             self._clock.sleep_until(min(end, self._clock.now().mono + 5 * SECOND))
+        self._observer.watched += self._clock.now().mono - begin
 
     def claim(
         self,
@@ -202,18 +205,23 @@ class Run:
         for victim in victims:
             self._allow(fault, victim)
         self._interlock(fault.reach)
+        outermost = self._open == 0
         self._sampler.fast()
         self._victims.update(victims)
         self._declared_news += made_by(kind, victims)
+        self._open += 1
         try:
-            self._clock.sleep(BEFORE_FAULT)
+            if outermost:  # inside another fault everything has been sampled fast for long
+                self._clock.sleep(BEFORE_FAULT)
             if fault.family in CUTS and len(fault.reach.nodes) > 1:
                 self._try_first(make, f"{name}-trial", fault.reach)
             with injected(fault, name, self._observer, self._register, self._keeping, at_most=at_most):
                 yield
                 self._milestones(victims)
         finally:
-            self._sampler.slow()
+            self._open -= 1
+            if outermost:
+                self._sampler.slow()
 
     def _try_first(self, make: Callable[[str], Fault], name: str, reach: Reach) -> None:
         """The same cut for a moment: quorum and storage do what was predicted, and all is whole again after it.
