@@ -73,7 +73,7 @@ def test_a_redfish_bmc_is_asked_by_curl(shell: Shell, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not all(map(shutil.which, ("curl", "ssh", "ipmitool"))), reason="curl, ssh, ipmitool are needed")
 def test_a_person_switches_a_node_off_and_watches(shell: Shell) -> None:
-    """The printed lines alone: power off by ipmitool, and by ssh and curl on another node its guests are seen to move."""
+    """By the printed lines alone: power off by ipmitool, and by ssh and curl elsewhere its guests are seen to move."""
     with running(shell, "--speed", "50") as (_, printed):
         lines = {
             tool: [line.strip() for line in printed if line.startswith(f"  {tool} ")]
