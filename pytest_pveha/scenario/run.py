@@ -137,8 +137,15 @@ class Run:
         master = view.manager.master
         order = sorted(nodes, key=lambda node: node.name == master)
         self._observer.write("note", {"text": f"in turn: {', '.join(node.name for node in order)}"})
-        for node in order:
-            step(node)
+        self._sampler.fast()
+        self._clock.sleep(BEFORE_FAULT)
+        self._open += 1  # one piece of work: sampled fast until its end, not anew before each of its faults
+        try:
+            for node in order:
+                step(node)
+        finally:
+            self._open -= 1
+            self._sampler.slow()
 
     def expect_news(self, *headlines: str, on: Iterable[Node] = ()) -> None:
         """Such lines in the journals of these nodes (none named: of any) are no harm; what a fault makes is known."""
@@ -211,7 +218,7 @@ class Run:
         self._declared_news += made_by(kind, victims)
         self._open += 1
         try:
-            if outermost:  # inside another fault everything has been sampled fast for long
+            if outermost:  # else everything has been sampled fast for long
                 self._clock.sleep(BEFORE_FAULT)
             if fault.family in CUTS and len(fault.reach.nodes) > 1:
                 self._try_first(make, f"{name}-trial", fault.reach)

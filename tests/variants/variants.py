@@ -46,7 +46,8 @@ class Variant:
     def allowed(self, test: str) -> frozenset[str]:
         """The verdicts that the test, ``suites/…::name[role]``, may have here."""
         plain = test.removeprefix("suites/").partition("[")[0]
-        may = {**(PROMISES_NO_MOVE if self.simulator.get("shutdown_policy", "migrate") != "migrate" else {}), **self.may}
+        policy = self.simulator.get("shutdown_policy", "migrate")
+        may = {**(PROMISES_NO_MOVE if policy != "migrate" else {}), **self.may}
         other = may.get(plain) or may.get(plain.partition("::")[0])
         return GOOD | {other} if other else GOOD
 
