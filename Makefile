@@ -14,7 +14,8 @@ help:
 	@echo "make test      lint, types, and all tests (TESTERS=$(TESTERS) at the same time)"
 	@echo "make coverage  the tests again, with what they reached"
 	@echo "make bench     how long it takes, and how right its figures are (some minutes)"
-	@echo "make proof     every kill with every healer, and the truth over many more histories (an hour)"
+	@echo "make proof     every kill with every healer, every defect and every healthy variant with every test, and the"
+	@echo "               truth over many more histories (hours; STRIKES=K/N plays every N-th from the K-th on)"
 	@echo "make lock      the lock files anew from pyproject.toml (needs uv)"
 	@echo "make clean     without .venv and caches; reports stay"
 
@@ -47,8 +48,13 @@ coverage: $(VENV)/dev.stamp
 bench: $(VENV)/dev.stamp
 	$(BIN)/python benchmarks/figures.py
 
+PROOF := reports/proof
+
 proof: $(VENV)/dev.stamp
-	$(BIN)/pytest tests -q -W error -n $(TESTERS) -m proof
+	@rm -rf $(PROOF) && mkdir -p $(PROOF)
+	@PROOF_TABLES=$(CURDIR)/$(PROOF) CRASH_TABLE=$(CURDIR)/$(PROOF)/crashes.jsonl \
+	$(BIN)/pytest tests -q -W error -n $(TESTERS) -m proof; status=$$?; \
+	$(BIN)/python benchmarks/tables.py $(PROOF); exit $$status
 	$(BIN)/python benchmarks/figures.py --only truth --seeds 200
 
 # --- the virtual environment ------------------------------------------------------------------------------------

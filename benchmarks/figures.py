@@ -1,6 +1,6 @@
 """The project's figures, with the machine's load beside them.
 
-python benchmarks/figures.py [--seeds 20] [--only demo truth load paths]
+python benchmarks/figures.py [--seeds 20] [--only demo world truth load paths]
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ for folder in (ROOT, ROOT / "tests", ROOT / "tests" / "sim"):
     sys.path.insert(0, str(folder))
 
 import whole_run  # noqa: E402
+from ha_kit import Site, guest  # noqa: E402
 from test_fence_path_time import large  # noqa: E402
 from truth_of import Reported, reported, running  # noqa: E402
 
-PARTS = ("demo", "truth", "load", "paths")
+PARTS = ("demo", "world", "truth", "load", "paths")
 SHORT = ROOT / "tests" / "sim" / "short_suite.py"
 REFERENCE = {"other-1": (120, 155, "127–147 s"), "crm-master": (175, 205, "177 s")}
 """Role → the range the simulated site must stay in (s), and what a PVE 9.1.9 control plane of that shape measured."""
@@ -47,10 +48,12 @@ def demo() -> bool:
         wall = time.monotonic() - begin
     minutes = (outcome.journal[-1].mono - outcome.journal[0].mono) / 60e9
     say(
-        f"demo: {wall:.1f} s of wall time (goal: under 60) for {minutes:.1f} simulated minutes (goal: at least 30), "
+        f"demo: {wall:.1f} s of wall time (goal: under 120) for {minutes:.1f} simulated minutes (goal: at least 30), "
         f"x{minutes * 60 / wall:.0f}; exit code {outcome.exit_code}, {outcome.verdict['verdict']}"
     )
-    return wall < 60 and minutes >= 30 and outcome.exit_code == 0
+    added = outcome.verdict["time"]["tool_added_percent"]
+    say(f"the tool added {added} % to the time the site needed and the tests watched (goal: at most 5)")
+    return wall < 120 and minutes >= 30 and outcome.exit_code == 0 and added <= 5
 
 
 def truth(seeds: int) -> bool:
@@ -93,6 +96,32 @@ def paths() -> bool:
         f"{took / alone:.3f} (goal: at most 0.1); {wall:.1f} s of wall time"
     )
     return took <= alone / 10
+
+
+def world() -> bool:
+    """A node loss of a large site, in the pure world alone: 32 nodes and 1,000 guests, until all runs again."""
+    import resource
+
+    guests = [guest(1000 + number, f"pve{1 + number % 32}", memory_bytes=1 << 30) for number in range(1000)]
+    begin = time.monotonic()
+    site = Site(*guests, nodes=32)
+    made = time.monotonic() - begin
+    victim = site.slaves()[0]
+    lost = [one.vmid for one in site.world.guests.values() if victim in one.processes]
+    begin = time.monotonic()
+    cut = site.cut(victim)
+    site.play(60)
+    while any(victim in site.running(vmid) or not site.running(vmid) for vmid in lost) and site.now < cut + 3600:
+        site.play(10)
+    took = time.monotonic() - begin
+    again = all(len(site.running(vmid)) == 1 for vmid in lost)
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    say(
+        f"world: 32 nodes, 1,000 guests, made in {made:.1f} s; the loss of {victim} ({len(lost)} guests) plays through "
+        f"in {took:.1f} s (goal: under 10), {site.now - cut:.0f} s of the site, {memory:.2f} GiB (goal: under 1); "
+        f"all run again: {'yes' if again else 'NO'}"
+    )
+    return took < 10 and memory < 1 and again
 
 
 def load() -> bool:
@@ -145,6 +174,7 @@ def main() -> int:
         "truth": lambda: truth(given.seeds),
         "load": load,
         "paths": paths,
+        "world": world,
     }
     results = {name: parts[name]() for name in given.only}
     missed = [name for name, good in results.items() if not good]

@@ -65,6 +65,7 @@ class Place:
         content = yaml.load(TEMPLATE.read_text())
         content.update(blocks or {})
         content["simulator"].update(simulator)
+        content["simulator"] = dict(content["simulator"])  # without the comments, which a changed key would misplace
         path = self.folder / "site.yml"
         with path.open("w") as file:
             yaml.dump(content, file)

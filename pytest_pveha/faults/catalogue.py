@@ -14,7 +14,7 @@ from pytest_pveha.faults.maintenance import Maintenance
 from pytest_pveha.faults.network import LinkLoss, Partition, QdeviceLoss
 from pytest_pveha.faults.peer import PowerCutByPeer
 from pytest_pveha.faults.power import PowerCut
-from pytest_pveha.faults.process import ServiceStopped
+from pytest_pveha.faults.process import ServiceRestarted, ServiceStopped
 from pytest_pveha.faults.shutdown import CleanPowerOff, CleanReboot
 
 FAULTS: Mapping[str, type[Fault]] = {
@@ -36,6 +36,7 @@ FAULTS: Mapping[str, type[Fault]] = {
         GuestMoved,
         BridgeDown,
         MainsCut,
+        ServiceRestarted,
     )
 }
 

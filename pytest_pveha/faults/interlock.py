@@ -246,10 +246,11 @@ def _armed(state: State, reach: Reach) -> str | None:
 
 
 def _maintenance(state: State, reach: Reach) -> str | None:
-    if not state.maintenance:
+    standing = state.maintenance - reach.nodes  # one that is itself what falls was emptied for that
+    if not standing:
         return None
     return (
-        f"maintenance: {_list(state.maintenance)} is in it, so nothing would be recovered there; "
+        f"maintenance: {_list(standing)} is in it, so nothing would be recovered there; "
         f"type `ha-manager crm-command node-maintenance disable NODE`"
     )
 

@@ -88,6 +88,7 @@ def injected(
     body: BaseException | None = None
     armed: Armed | None = None
     fired: list[str] = []
+    outer = observer.sentinel
     try:
         armed = _arm(fault, name, plan, observer, keeping, at_most + grace)
         observer.write("fault.arm", {"fault": name, **asdict(armed)})
@@ -111,6 +112,7 @@ def injected(
             body.add_note(str(dirty))
         finally:
             observer.site.cluster.shun(frozenset())
+            observer.sentinel = outer
     if fired:
         raise DeadManFired(
             f"{', '.join(fired)} undid {name} without being asked, while it was still wanted: what was measured proves "

@@ -26,6 +26,9 @@ _ASKED = "got shutdown request with shutdown policy"
 _LOOK_BACK = 7200.0
 """Seconds in which that was: whoever heals may have come later."""
 
+IN_SERVICE = frozenset({"online", "maintenance"})
+"""What HA calls a node that is up; one that was emptied first is in maintenance before and after."""
+
 _HOLDING = frozenset({"started", "migrate", "relocate"})
 
 
@@ -120,7 +123,7 @@ def _ready(observer: Observer, name: str) -> None:
     if view.manager is None:
         raise PreflightRefused(f"the HA manager cannot be asked, so nothing was broken: {view.trouble}")
     state = view.manager.nodes.get(name)
-    if state != "online":
+    if state not in IN_SERVICE:
         raise PreflightRefused(f"HA calls {name} {state or 'unknown'}; what its policy does begins with a node online")
     try:
         told = system.state(observer.site.nodes[name], observer.site.clock.deadline(READ))
@@ -186,7 +189,7 @@ def _up(observer: Observer, name: str) -> Answer:
     if system.state(observer.site.nodes[name], observer.site.clock.deadline(READ)) == system.STOPPING:
         return no(f"{name} is still going down")
     state = view.manager.nodes.get(name)
-    if state != "online":
+    if state not in IN_SERVICE:
         return no(f"HA calls {name} {state}")
     lrm = view.manager.lrms.get(name)
     if lrm is None or not view.manager.fresh(name):

@@ -54,6 +54,10 @@ class Units:
         """The unit was stopped."""
         self._act(deadline, quote("systemctl", "stop", unit))
 
+    def restart(self, unit: str, deadline: Deadline) -> None:
+        """The unit was stopped, and started again."""
+        self._act(deadline, quote("systemctl", "restart", unit))
+
     def listed(self, pattern: str, deadline: Deadline) -> list[str]:
         """The units in memory, and the unit files on the disk, whose names match, sorted.
 

@@ -112,11 +112,6 @@ def last_reset(nodes: Iterable[HasName]) -> Measure:
     return Measure("last_reset", "s", params=_nodes(nodes))
 
 
-def fences() -> Measure:
-    """How many nodes the HA manager fenced."""
-    return Measure("fences", "count")
-
-
 def membership_changes(nodes: Iterable[HasName]) -> Measure:
     """How many of these nodes counted other members than before, or were missed."""
     return Measure("membership_changes", "count", params=_nodes(nodes))
@@ -138,6 +133,11 @@ def _nodes(nodes: Iterable[HasName]) -> dict[str, Any]:
 
 def _sides(one: Iterable[HasName], other: Iterable[HasName]) -> dict[str, Any]:
     return {"one": sorted(node.name for node in one), "other": sorted(node.name for node in other)}
+
+
+def fences() -> Measure:
+    """How many nodes were seen fenced, or waited for to be; none counts only if no journal tells of one either."""
+    return Measure("fences", "count")
 
 
 def violations(audits: Iterable[HasName]) -> Measure:

@@ -40,10 +40,17 @@ def verdict_schema() -> dict[str, Any]:
                 "not_proven": {"type": "array", "items": _object({"id": _TEXT, "reason": _TEXT})},
                 "tests": {"type": "array", "items": _test()},
                 "left": _object({"compared": {"type": "boolean"}, "differences": _TEXTS, "surroundings": _TEXTS}),
+                "time": _time(),
             },
             closed=False,
         ),
     }
+
+
+def _time() -> dict[str, Any]:
+    spent = dict.fromkeys(("seconds", "waited_for_site", "watched", "tool_added"), _NUMBER)
+    found = _object({**spent, "tool_added_percent": _MAYBE_NUMBER})
+    return {**found, "type": ["object", "null"]}
 
 
 def _test() -> dict[str, Any]:

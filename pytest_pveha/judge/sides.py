@@ -289,16 +289,25 @@ def _meet(one: Span, other: Span) -> bool:
 
 
 def fences(test: TestFacts, subject: str, params: Mapping[str, Any]) -> Measured:
-    """How many nodes the HA manager fenced since the fault."""
+    """How many nodes the HA manager fenced since the fault, or has services waiting for it to.
+
+    Between two looks a fence may pass, so zero counts only where the journals tell of none either.
+    """
     del subject, params
-    begin = _looked(test, "api")
-    fenced = {
-        each.what.partition("/")[2]
-        for each in test.seen
-        if each.high >= begin
-        and (each.what.startswith("acknowledged/") or (each.what.startswith("node_status/") and each.new == "fence"))
-    }
-    return counted(len(fenced), len(fenced))
+    fault = test.fault()
+    begin = fault.before if fault is not None and fault.before is not None else 0
+    if inside(test, "api"):  # a fault that excuses such lines in the journals is watched by a witness as well
+        begin = _looked(test, "api")
+    fenced: set[str] = set()
+    for each in test.seen:
+        if each.high < begin:
+            continue
+        if each.what.startswith("acknowledged/") or (each.what.startswith("node_status/") and each.new == "fence"):
+            fenced.add(each.what.partition("/")[2])
+        if each.what.startswith("service/") and each.new.partition("@")[0] == "fence":
+            fenced.add(each.new.partition("@")[2])
+    answers = {text(audit.get("answer")) for audit in test.audits if text(audit.get("audit")) == "bad_news"}
+    return counted(len(fenced), len(fenced) if answers == {"yes"} else None)
 
 
 def membership_changes(test: TestFacts, subject: str, params: Mapping[str, Any]) -> Measured:

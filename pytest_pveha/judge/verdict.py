@@ -14,6 +14,7 @@ from typing import Any, Final
 from pytest_pveha.judge.claims import ClaimVerdict, evaluate
 from pytest_pveha.judge.facts import Facts, Fault, TestFacts, dicts, gather, real, strings, text
 from pytest_pveha.judge.phases import Phase, phases
+from pytest_pveha.judge.spent import Spent, spent
 from pytest_pveha.record.journal import Line
 
 SCHEMA: Final = 1
@@ -117,6 +118,7 @@ class Verdict:
     not_proven: tuple[tuple[str, str], ...]
     tests: tuple[TestVerdict, ...]
     left: Left
+    spent: Spent | None = None
 
     def to_json(self) -> dict[str, Any]:
         """verdict.json, schema 1."""
@@ -133,6 +135,7 @@ class Verdict:
             "not_proven": [{"id": name, "reason": reason} for name, reason in self.not_proven],
             "tests": [test.to_json() for test in self.tests],
             "left": self.left.to_json(),
+            "time": None if self.spent is None else self.spent.to_json(),
         }
 
     @property
@@ -185,6 +188,7 @@ def judge(lines: Sequence[Line]) -> Verdict:
         not_proven=tuple(not_proven),
         tests=tuple(tests),
         left=_left(facts.left),
+        spent=spent(facts),
     )
 
 

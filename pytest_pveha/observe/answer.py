@@ -95,8 +95,15 @@ def wait_until(
         NotMet: it was last seen not to hold, at or after the deadline.
         CantTell: at the deadline nothing usable was seen.
     """
+    begin = observer.site.clock.now().mono
+    try:
+        return _wait_until(condition, within, observer, every, begin)
+    finally:
+        observer.waited += observer.site.clock.now().mono - begin
+
+
+def _wait_until(condition: Condition, within: float, observer: Observer, every: float, begin: int) -> Met:
     clock = observer.site.clock
-    begin = clock.now().mono
     end = begin + round(within * SECOND)
     low = due = begin
     last: Answer | None = None

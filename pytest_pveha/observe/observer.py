@@ -48,6 +48,10 @@ class Observer:
         """Sees every view while a fault is in force, and raises when it must end at once."""
         self.witness: Callable[[View], None] = lambda view: None
         """Sees every view, and asks the nodes themselves."""
+        self.waited = 0
+        """Nanoseconds spent in waits for what the site had to do."""
+        self.watched = 0
+        """Nanoseconds that tests let pass on purpose."""
         self._last: dict[str, tuple[str, int]] = {}
         self._changes: dict[str, tuple[int, int]] = {}
         self._began: dict[str, int] = {}

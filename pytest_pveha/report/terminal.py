@@ -32,6 +32,8 @@ def _lines(verdict: dict[str, Any], report: Path | None) -> Iterator[str]:
     took = words.between(verdict["started"], verdict["finished"])
     where = f"{verdict['site']}{' (SIMULATED)' if verdict['simulated'] else ''}"
     yield f"pveha: {where}, run {verdict['run']}" + (f", {words.length(took)}" if took is not None else "")
+    if spent := verdict.get("time"):
+        yield f"site time {words.length(spent['seconds'])}, of which the tool added {_added(spent)}"
     gate = verdict["gate"]
     if gate["verdict"] != "accepted":
         yield _row(gate["verdict"], "the gate: is the site fit to be tested?")
@@ -82,6 +84,12 @@ def _test(test: Mapping[str, Any]) -> Iterator[str]:
 
 def _claim(claim: Mapping[str, Any]) -> str:
     return f"{words.measure(claim['measure'])} of {claim['subject']} {words.statement(claim)}"
+
+
+def _added(spent: Mapping[str, Any]) -> str:
+    percent = spent["tool_added_percent"]
+    share = "" if percent is None else f" ({percent:g} % of what was waited for and watched)"
+    return f"{words.length(spent['tool_added'])}{share}"
 
 
 def _row(verdict: str, text: str) -> str:

@@ -193,6 +193,7 @@ _MEASURES = {
     "time_away": "time until away",
     "time_home": "time until home",
     "time_to_leave": "time to leave maintenance",
+    "fences": "nodes fenced",
 }
 """The measures whose own name does not say it."""
 

@@ -423,8 +423,9 @@ class Campaign:
             left = with_settings(self.observer, take(self.observer))
             rows = {"differences": differences(self.found, left), "surroundings": surroundings(self.found, left)}
             self._write("snapshot", {"as": "left", "site": left.to_json(), **rows})
+        times = {"waited": self.observer.waited, "watched": self.observer.watched}
         try:
-            self._write("run.close", {"exit_reason": exit_reason, "not_run": not_run})
+            self._write("run.close", {"exit_reason": exit_reason, "not_run": not_run, **times})
             assert self._journal is not None
             self._journal.close()
             return self.judged()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,9 +15,10 @@ from pytest_pveha.faults.keeping import GRACE, Keeping
 from pytest_pveha.faults.mains import MainsCut
 from pytest_pveha.faults.maintenance import Maintenance
 from pytest_pveha.faults.network import BOTH, LinkLoss, Partition, QdeviceLoss
+from pytest_pveha.faults.news import made_by
 from pytest_pveha.faults.peer import PowerCutByPeer
 from pytest_pveha.faults.power import PowerCut
-from pytest_pveha.faults.process import ServiceStopped
+from pytest_pveha.faults.process import ServiceRestarted, ServiceStopped
 from pytest_pveha.faults.restore import restore
 from pytest_pveha.faults.session import Register, injected
 from pytest_pveha.faults.shutdown import CleanPowerOff, CleanReboot
@@ -32,6 +33,7 @@ from pytest_pveha.observe.answer import Condition, Met, ask, wait_until
 from pytest_pveha.observe.audits import Scene, audit
 from pytest_pveha.observe.fence_paths import survey
 from pytest_pveha.observe.ha import quorum_whole
+from pytest_pveha.observe.news import Expected, expected, present
 from pytest_pveha.observe.observer import READ, Observer, View
 from pytest_pveha.observe.sampler import Probe
 from pytest_pveha.observe.sampling import sampler
@@ -82,9 +84,10 @@ class Run:
         """``allow(fault, target)`` raises UnsafeTarget where consent does not reach that far, ``interlock(reach)``
         PreflightRefused where the site would not survive it."""
         self.seed = seed
+        self.before = before
+        """The site when this test began."""
         self._allow = allow
         self._interlock = interlock
-        self._before = before
         self._observer = observer
         self._site = observer.site
         self._clock = observer.site.clock
@@ -94,8 +97,11 @@ class Run:
         self._settle = settle
         self._sampler = sampler(observer.site.clock, observer.write)
         self._faults = 0
+        self._open = 0
         self._victims: set[str] = set()
         self._witness: Witness | None = None
+        self._since = present(observer)
+        self._declared_news: list[Expected] = []
         observer.sampler = self._sampler
 
     @property
@@ -147,6 +153,31 @@ class Run:
         """
         survey(self._observer, within)
 
+    def in_turn(self, nodes: Nodes, step: Callable[[Node], None]) -> None:
+        """The step was taken for one node after the other, the CRM master last: mastership changes hands once.
+
+        SiteError when nobody says who the master is: the order would be chance.
+        """
+        view = self._observer.look()
+        if view.manager is None:
+            raise SiteError(f"who the CRM master is cannot be told, so no order can be chosen: {view.trouble}")
+        master = view.manager.master
+        order = sorted(nodes, key=lambda node: node.name == master)
+        self._observer.write("note", {"text": f"in turn: {', '.join(node.name for node in order)}"})
+        self._sampler.fast()
+        self._clock.sleep(BEFORE_FAULT)
+        self._open += 1  # one piece of work: sampled fast until its end, not anew before each of its faults
+        try:
+            for node in order:
+                step(node)
+        finally:
+            self._open -= 1
+            self._sampler.slow()
+
+    def expect_news(self, *headlines: str, on: Iterable[Node] = ()) -> None:
+        """Such lines in the journals of these nodes (none named: of any) are no harm; what a fault makes is known."""
+        self._declared_news += expected(headlines, [node.name for node in on])
+
     def check(self, check: Check) -> None:
         """The readiness check's answer is on record, and claimed to be yes."""
         answer = ask(Condition(check.title, check.ask), self._observer)
@@ -162,10 +193,12 @@ class Run:
         self._hold(self._observer.broken_at + round(parse_duration(duration) * SECOND), duration)
 
     def _hold(self, end: int, duration: str) -> None:
+        begin = self._clock.now().mono
         while self._clock.now().mono < end:
             self._observer.tell(f"watching for {duration}", "")
             self._observer.look()
             self._clock.sleep_until(min(end, self._clock.now().mono + 5 * SECOND))
+        self._observer.watched += self._clock.now().mono - begin
 
     def claim(
         self,
@@ -222,17 +255,24 @@ class Run:
         for victim in victims:
             self._allow(fault, victim)
         self._interlock(fault.reach)
+        outermost = self._open == 0
         self._sampler.fast()
         self._victims.update(victims if dies else ())
+        majority = 2 * len(fault.reach.nodes) < len(self._site.nodes)
+        self._declared_news += made_by(kind, victims, majority=majority)
+        self._open += 1
         try:
-            self._clock.sleep(BEFORE_FAULT)
+            if outermost:  # else everything has been sampled fast for long
+                self._clock.sleep(BEFORE_FAULT)
             if fault.family in CUTS and len(fault.reach.nodes) > 1:
                 self._try_first(trial or make, f"{name}-trial", fault.reach)
             with injected(fault, name, self._observer, self._register, self._keeping, at_most=at_most, grace=grace):
                 yield
                 self._milestones(victims)
         finally:
-            self._sampler.slow()
+            self._open -= 1
+            if outermost:
+                self._sampler.slow()
 
     def _try_first(self, make: Callable[[str], Fault], name: str, reach: Reach) -> None:
         """The same cut for a moment: quorum and storage do what was predicted, and all is whole again after it.
@@ -303,7 +343,7 @@ class Run:
                 if self._faults:
                     restore(self._observer, self._found, self._settle)
                     self._register.closed()
-                    for one, answer in audit(Scene(self._observer, self._before, frozenset(self._victims))):
+                    for one, answer in audit(self._scene()):
                         self._observer.write("audit", {"audit": one.name, "answer": answer.verdict, "saw": answer.saw})
         finally:
             with self._clock.shielded():
@@ -312,6 +352,10 @@ class Run:
                     self._witness.stop()
             self._observer.sampler = None
             self._observer.witness = _nobody_asks
+
+    def _scene(self) -> Scene:
+        news = tuple(self._declared_news)
+        return Scene(self._observer, self._found, self.before, frozenset(self._victims), self._since, news)
 
 
 class Faults:
@@ -484,6 +528,18 @@ class Faults:
         with self._run.break_with(
             lambda tag: ServiceStopped(node.name, unit, pid),
             ServiceStopped.kind,
+            (node.name,),
+            parse_duration(at_most),
+        ):
+            yield
+
+    @contextmanager
+    def service_restarted(self, node: Node, unit: str, *, at_most: str = "20 min") -> Iterator[None]:
+        """The daemon was restarted on that node."""
+        pid = node.units.main_pid(unit, self._site.clock.deadline(READ))
+        with self._run.break_with(
+            lambda tag: ServiceRestarted(node.name, unit, pid),
+            ServiceRestarted.kind,
             (node.name,),
             parse_duration(at_most),
         ):

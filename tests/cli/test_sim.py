@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import subprocess
@@ -68,6 +69,31 @@ def test_a_redfish_bmc_is_asked_by_curl(shell: Shell, tmp_path: Path) -> None:
         (line,) = [line.strip() for line in printed if "/redfish/v1/Systems" in line]
         done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=BACKSTOP, check=False)
         assert "Members@odata.count" in done.stdout, done.stderr
+
+
+@pytest.mark.skipif(not all(map(shutil.which, ("curl", "ssh", "ipmitool"))), reason="curl, ssh, ipmitool are needed")
+def test_a_person_switches_a_node_off_and_watches(shell: Shell) -> None:
+    """By the printed lines alone: power off by ipmitool, and by ssh and curl elsewhere its guests are seen to move."""
+    with running(shell, "--speed", "50") as (_, printed):
+        lines = {
+            tool: [line.strip() for line in printed if line.startswith(f"  {tool} ")]
+            for tool in ("curl", "ssh", "ipmitool")
+        }
+        assert "chassis power" in lines["ipmitool"][1]
+
+        def typed(line: str) -> str:
+            done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=BACKSTOP, check=False)
+            return done.stdout
+
+        watch = lines["ssh"][0].replace("pvecm status", "ha-manager status")
+        assert "service vm:103 (pve2, started)" in typed(watch)
+        typed(lines["ipmitool"][1].replace("power status", "power off"))
+        seen = [status := typed(watch)]
+        while "service vm:103 (pve2" in status and len(seen) < 400:  # some 150 s of the site
+            seen.append(status := typed(watch))
+        assert any("old timestamp - dead?" in status or "(pve2, fence)" in status for status in seen), seen[-1]
+        assert re.search(r"service vm:103 \(pve[13], (recovery|started|starting)\)", seen[-1]), seen[-1]
+        assert '"online":0' in typed(lines["curl"][0])
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

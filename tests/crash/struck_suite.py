@@ -145,3 +145,12 @@ def test_mains_cut(victim, guests, faults, run):
     run.watch(guests)
     with faults.mains_cut(victim, at_most=LIMIT):
         run.hold("30 s")
+
+
+@pytest.mark.destructive(blast="one node's LRM", expected="5 min", breaks=["service-restarted"])
+@pytest.mark.roles("other")
+def test_service_restarted(victim, guests, faults, run):
+    """A node's LRM is restarted."""
+    run.watch(guests)
+    with faults.service_restarted(victim, "pve-ha-lrm", at_most=LIMIT):
+        run.hold("30 s")

@@ -13,6 +13,7 @@ from pytest_pveha import faults, fixtures
 from pytest_pveha.faults.catalogue import FAULTS
 from pytest_pveha.inventory import FAULT_KINDS
 from pytest_pveha.judge.verdict import UNCOUNTED, WORST_FIRST, exit_code
+from pytest_pveha.observe.news import HEADLINES
 from pytest_pveha.plugin import SCOPES
 from pytest_pveha.scenario.run import Faults, Run
 
@@ -75,7 +76,7 @@ def test_every_verb_of_run_is_documented() -> None:
     text = section("fixtures.md", "### `run`")
     inner = {"break_with", "finish"}  # for the faults, and for the plugin
     verbs = {name for name, _ in inspect.getmembers(Run, inspect.isfunction) if not name.startswith("_")} - inner
-    assert set(re.findall(r"`run\.(\w+)", text)) == verbs | {"seed"}
+    assert set(re.findall(r"`run\.(\w+)", text)) == verbs | {"seed", "before"}
 
 
 def test_every_marker_is_documented(pytestconfig: pytest.Config) -> None:
@@ -140,3 +141,11 @@ def test_every_exit_code_is_documented() -> None:
     for verdict in WORST_FIRST:
         (row,) = (line for line in readme.splitlines() if line.startswith("| `") and f"`{verdict}`" in line)
         assert row.rstrip(" |").endswith(f" {exit_code(verdict)}")
+
+
+def test_every_headline_is_documented() -> None:
+    """The table of bad news has each kind, with its meaning, and no other."""
+    table = rows(section("faults.md", "## What the journals may say"))
+    assert table.keys() == HEADLINES.keys()
+    for name, row in table.items():
+        assert row[1].startswith(HEADLINES[name].meaning.partition(":")[0])

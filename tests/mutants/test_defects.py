@@ -175,7 +175,7 @@ def assert_said_everywhere(outcome: Outcome, test: dict[str, str]) -> None:
     told = {each.get("name"): each.get("value") for each in case.iter("property")}
     assert told["pveha.verdict"] == test["verdict"]
     (failure,) = case.findall("failure") or case.findall("error")
-    assert f"{test['verdict']}: {test['reason']}" in str(failure.get("message"))
+    assert f"{test['verdict']}: {test['reason']}"[:300] in str(failure.get("message"))  # pytest cuts long ones
     assert test["verdict"].upper() in outcome.output
     assert f"verdict: {outcome.verdict['verdict'].upper()}" in outcome.output
 

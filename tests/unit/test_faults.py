@@ -16,7 +16,7 @@ from pytest_pveha.faults.maintenance import Maintenance
 from pytest_pveha.faults.network import LinkLoss, Partition, QdeviceLoss
 from pytest_pveha.faults.peer import PowerCutByPeer
 from pytest_pveha.faults.power import PowerCut
-from pytest_pveha.faults.process import ServiceStopped
+from pytest_pveha.faults.process import ServiceRestarted, ServiceStopped
 from pytest_pveha.faults.shutdown import CleanPowerOff, CleanReboot
 from pytest_pveha.inventory import FAULT_KINDS
 
@@ -40,6 +40,7 @@ SAMPLES: tuple[Fault, ...] = (
     GuestMoved("vm:101", "n1", "n2", alive=False),
     MainsCut("n1"),
     BridgeDown("vm:101", "n1", ("tap101i0", "tap101i1"), (("192.0.2.101", 80),)),
+    ServiceRestarted("n1", "pve-ha-lrm", 1074),
 )
 
 

@@ -353,7 +353,9 @@ def would_harm(state: State, reach: Reach) -> list[str]:
     fallen = [one for one in hit if one.status != "stopped"]
     harm += [f"guest {one.sid}" for one in fallen if state.permitted is not None and one.sid not in state.permitted]
     harm += [f"never {one.sid}" for one in fallen if one.sid in state.never_touch]
-    if not _placeable(state, [one for one in fallen if one.sid in state.moving and one.node in reach.nodes], left):
+    moving = [one for one in fallen if one.sid in state.moving and one.node in reach.nodes]
+    nobody_takes_over = reach.about_quorum and not left
+    if not nobody_takes_over and not _placeable(state, moving, left):
         harm.append("memory")
     if state.ceph is not None:
         mons = [mon for name, of_node in state.ceph.mons.items() for mon in of_node if name in left]

@@ -126,8 +126,15 @@ def test_an_overlap_that_cannot_be_excluded_is_no_zero() -> None:
 def test_nothing_happened_counts_only_where_somebody_looked() -> None:
     """No fence, no change, no loss: with a witness zero, without one inconclusive."""
     quiet = facts(*asked("api", "pve1", "pve2"), *quorate("pve1"), *quorate("pve2"))
+    unread = sides.fences(quiet, "cluster", NODES)
+    assert (unread.low, unread.high) == (0, None), "a fence may have passed between two looks"
+    quiet.audits.append({"audit": "bad_news", "answer": "yes"})
+    with pytest.raises(Inconclusive, match="was not asked for"):
+        sides.fences(facts(*asked("api", until=100)), "cluster", {})
     for measure in (sides.fences, sides.membership_changes, sides.quorum_losses, sides.rejoins):
         assert measure(quiet, "cluster", NODES).high == 0
+        if measure is sides.fences:
+            continue
         with pytest.raises(Inconclusive, match="was not asked"):
             measure(facts(), "cluster", NODES)
         with pytest.raises(Inconclusive, match="was not asked for"):
@@ -145,5 +152,5 @@ def test_what_happened_is_counted() -> None:
     assert sides.rejoins(facts(*watched, *flaps), "cluster", NODES).low == 2
     both = [seen(f"boot_id/{node}", "a", "b", 60, 120) for node in ("pve1", "pve2")]
     assert sides.sides_reset(facts(*watched, *both), "cluster", SIDES).low == 2
-    reset = sides.reset_after(facts(*watched, *died(66)), "cluster", {"nodes": ["pve1"]})
+    reset = sides.last_reset(facts(*watched, *died(66)), "cluster", {"nodes": ["pve1"]})
     assert reset.low <= 66.5 <= (reset.high or 0)

@@ -19,6 +19,7 @@ _LINK_LOSS = "suites/quorum/test_link_loss.py"
 _QDEVICE_LOSS = "suites/quorum/test_qdevice_loss.py"
 _QUORUM_LOSS = "suites/quorum/test_quorum_loss.py"
 _WATCHDOG = "suites/nodes/test_watchdog.py"
+_ROLLING = "suites/upgrade/test_rolling.py"
 _CLEAN_REBOOT = "suites/nodes/test_clean_reboot.py"
 _MAINTENANCE = "suites/nodes/test_maintenance.py"
 _FAILBACK = "suites/nodes/test_failback.py"
@@ -331,6 +332,27 @@ _ALL = (
         "a node whose userland stands still is not reset, and its guests run on while they start elsewhere",
         "a kernel thread or the BMC's agent goes on feeding the hardware watchdog",
         _HANG,
+        "rejected",
+    ),
+    Defect(
+        "node-left-behind",
+        "the last node runs an older Proxmox VE than the others",
+        "its update failed half-way, or its repository is not the others'",
+        _ROLLING,
+        "rejected",
+    ),
+    Defect(
+        "restart-kills-guests",
+        "when a node's LRM is restarted, the processes of its guests die with it",
+        "somebody changed how the unit is killed, and systemd takes its whole control group",
+        _ROLLING,
+        "rejected",
+    ),
+    Defect(
+        "watchdog-nearly-fires",
+        "when a node's LRM is restarted, its new process feeds the watchdog a moment before it would have fired",
+        "the disk is so slow that the daemon takes most of a minute to start",
+        _ROLLING,
         "rejected",
     ),
     Defect(

@@ -19,9 +19,12 @@ DISK = {"disk": 28635582464, "maxdisk": 270553174016}
 
 @route("GET", "/version")
 @route("GET", "/nodes/{node}/version")
-def version(call: Call, **_: str) -> dict[str, Any]:
+def version(call: Call, node: str = "") -> dict[str, Any]:
     """The manager's version."""
-    return {"release": call.facts.release, "repoid": REPOSITORY_ID, "version": call.facts.world.spec.version}
+    world = call.facts.world
+    behind = world.planted("node-left-behind") and node == list(world.nodes)[-1]
+    version = f"{call.facts.release}.0" if behind else world.spec.version
+    return {"release": call.facts.release, "repoid": REPOSITORY_ID, "version": version}
 
 
 @route("GET", "/cluster/status", AUDIT)

@@ -47,6 +47,8 @@ class Daemons:
             power.up(node, name)
         if name == "pveproxy":
             node.api_up = True
+        if name == "pve-ha-lrm":
+            self._world.mishaps.lrm_starts(node)
         return True
 
     def stop(self, node: Node, name: str, then: Then = lambda: None) -> Condition:
@@ -74,6 +76,8 @@ class Daemons:
 
     def _stop_ha(self, node: Node, daemon: Daemon, then: Then) -> Condition:
         """An HA daemon takes its time: the LRM until its services are frozen or stopped, a master until its round."""
+        if daemon.ident == "pve-ha-lrm":
+            self._world.mishaps.lrm_stops(node)
         unit = node.units[daemon.ident]
 
         def ended() -> None:

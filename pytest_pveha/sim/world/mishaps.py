@@ -81,6 +81,18 @@ class Mishaps:
         planted = node is last and self._world.planted("fence-tool-missing")
         return frozenset({"ipmitool", "curl"}) if planted else frozenset()
 
+    def lrm_stops(self, node: Node) -> None:
+        """The node's LRM has been told to end."""
+        if self._world.planted("restart-kills-guests"):
+            for guest, _ in self._on([node], list(self._world.guests.values())):
+                self._world.kill_guest(guest.vmid, node.name)
+
+    def lrm_starts(self, node: Node) -> None:
+        """The node's LRM is started."""
+        if self._world.planted("watchdog-nearly-fires"):
+            for text in ("watchdog is about to expire", "watchdog was updated before expiring"):
+                self._world.log(node, "watchdog-mux", f"client (PID {node.units['pve-ha-lrm'].pid}) {text}")
+
     def lost(self, survivors: list[Node]) -> None:
         """A ring has lost members; these are left."""
         world = self._world

@@ -1,0 +1,195 @@
+"""Bad news in the nodes' journals: lines that tell of harm, or how near it came, whatever else was seen."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pytest_pveha.clock import SECOND
+from pytest_pveha.errors import SiteError, UsageError
+from pytest_pveha.handles.logs import whole_journal
+from pytest_pveha.handles.node import JournalLine, Node
+from pytest_pveha.observe.answer import Answer, cant_tell, no, yes
+from pytest_pveha.observe.observer import Observer
+
+READ = 60.0
+"""Seconds one node's journal may take: it may be of hours, and is read whole."""
+
+SHOWN = 2
+"""How many headlines an answer quotes: a reason is read on a terminal, and JUnit cuts long messages off."""
+
+QUOTED = 80
+"""Characters of a line that are quoted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """A kind of bad news, by the words that production writes."""
+
+    name: str
+    meaning: str
+    units: tuple[str, ...]
+    """The identifiers of who writes it."""
+    words: str
+    """A regular expression."""
+    at_least: int = 1
+    """How many lines make it news: some come one at a time on a healthy cluster."""
+
+    def told_by(self, line: JournalLine) -> bool:
+        """Whether the line is of this kind."""
+        return line.unit in self.units and re.search(self.words, line.text) is not None
+
+
+HEADLINES = {
+    each.name: each
+    for each in (
+        Headline(
+            "watchdog-expired", "a watchdog fires: the node is about to reset itself", ("watchdog-mux",),
+            r"watchdog expired - disable|did not stop watchdog - disable|exit watchdog-mux with active connections",
+        ),
+        Headline(
+            "watchdog-near-miss", "a watchdog had nearly fired", ("watchdog-mux",),
+            r"watchdog is about to expire|watchdog was updated before expiring",
+        ),
+        Headline(
+            "watchdog-not-fed", "a daemon could not feed its watchdog", ("pve-ha-lrm", "pve-ha-crm"),
+            r"watchdog update failed",
+        ),
+        Headline(
+            "lock-lost", "a daemon lost the lock under which it acts", ("pve-ha-lrm", "pve-ha-crm"),
+            r"lost lock 'ha_|=> lost_(agent|manager)_lock",
+        ),
+        Headline(
+            "fenced", "a node was fenced, or guests waited for that", ("pve-ha-crm",),
+            r"(=>|to) 'fence'|fencing: |node needs to be fenced",
+        ),
+        Headline(
+            "service-error", "HA gave a guest up", ("pve-ha-crm", "pve-ha-lrm"),
+            r"recovery policy for service \S+ failed|is in an error state|to 'error'",
+        ),
+        Headline(
+            "start-failed", "a guest could not be started where HA had put it", ("pve-ha-lrm",),
+            r"unable to start service",
+        ),
+        Headline("slow-round", "a round of HA took too long", ("pve-ha-lrm", "pve-ha-crm"), r"loop took too long"),
+        Headline(
+            "quorum-lost", "a node lost quorum", ("pmxcfs", "corosync"),
+            r"node lost quorum|within the non-primary component",
+        ),
+        Headline(
+            "member-lost", "a member was lost without having said goodbye", ("corosync",),
+            r"A processor failed, forming new|Failed to receive the leave message",
+        ),
+        Headline(
+            "token-late", "corosync's token was late", ("corosync",), r"Token has not been received in"
+        ),
+        Headline(
+            "link-down", "a corosync link went down", ("corosync",), r"link: host: \d+ link: \d+ is down"
+        ),
+        Headline(
+            "retransmits", "corosync sends again and again: the network loses packets", ("corosync",),
+            r"Retransmit List:", at_least=10,
+        ),
+        Headline(
+            "held-up", "corosync was not scheduled for seconds", ("corosync",), r"Process pause detected"
+        ),
+        Headline(
+            "write-refused", "a node wrote to the cluster file system without quorum", ("pmxcfs",),
+            r"received write while not quorate",
+        ),
+        Headline("database-damaged", "the cluster file system's database is damaged", ("pmxcfs",), r"malformed"),
+        Headline(
+            "out-of-memory", "the kernel killed a process to have memory", ("kernel", "systemd"),
+            r"Out of memory|invoked oom-killer|oom-kill|OOM killer",
+        ),
+        Headline(
+            "hung", "the kernel saw a task or a processor hang", ("kernel",),
+            r"blocked for more than \d+ seconds|soft lockup|hard LOCKUP|rcu.* detected (expedited )?stalls",
+        ),
+        Headline("crashed", "the kernel failed", ("kernel",), r"Kernel panic|BUG: |Oops: |general protection fault"),
+        Headline(
+            "disk-failed", "a disk failed, or went read-only", ("kernel",),
+            r"I/O error, dev |Remounting filesystem read-only|forced readonly",
+        ),
+        Headline(
+            "daemon-failed", "a daemon of the cluster died", ("systemd",),
+            r"^(pve-ha-[cl]rm|pve-cluster|corosync|watchdog-mux)\.service: Failed with result",
+        ),
+    )
+}  # fmt: skip
+"""Every kind, by its name. Wording: pve-ha-manager 5.2, pve-cluster 9.1, corosync 3.1, Linux 6.17, systemd 257; as PVE
+9.1.9 wrote it where it could be made to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """News that a scenario declares: of that kind, on these nodes (none named: on any)."""
+
+    headline: str
+    nodes: frozenset[str] = frozenset()
+
+    def covers(self, headline: Headline, node: str) -> bool:
+        """Whether such a line on that node was to come."""
+        return self.headline == headline.name and (not self.nodes or node in self.nodes)
+
+
+def expected(headlines: Iterable[str], nodes: Iterable[str] = ()) -> list[Expected]:
+    """Those kinds of news, declared for these nodes. UsageError for a kind there is not."""
+    names = list(headlines)
+    if unknown := [name for name in names if name not in HEADLINES]:
+        raise UsageError(f"no news is called {', '.join(unknown)}; known are {', '.join(HEADLINES)}")
+    return [Expected(name, frozenset(nodes)) for name in names]
+
+
+def scan(observer: Observer, since: float, declared: Iterable[Expected]) -> Answer:
+    """Whether no node's journal tells of bad news that was not declared.
+
+    Args:
+        since: when the scenario began, in epoch seconds of our clock; each node is asked by its own.
+    """
+    declared = list(declared)
+    bad: list[str] = []
+    trouble: list[str] = []
+    lines = 0
+    for node in observer.site.nodes:
+        try:
+            read = _journal(observer, node, since)
+        except SiteError as error:
+            trouble.append(str(error))
+            continue
+        lines += len(read)
+        bad += unexpected(node.name, read, declared)
+    if bad:
+        more = f"; and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
+        return no("; ".join(bad[:SHOWN]) + more)
+    if trouble:
+        return cant_tell("; ".join(trouble))
+    return yes(f"no bad news but what was declared in {lines} lines of {len(observer.site.nodes)} journals")
+
+
+def unexpected(node: str, lines: Iterable[JournalLine], declared: Iterable[Expected]) -> list[str]:
+    """Each kind of bad news in these lines that was not declared for the node, in words."""
+    declared, lines = list(declared), list(lines)
+    found = []
+    for headline in HEADLINES.values():
+        if any(each.covers(headline, node) for each in declared):
+            continue
+        told = [line for line in lines if headline.told_by(line)]
+        if len(told) >= headline.at_least:
+            times = f" ({len(told)} such lines)" if len(told) > 1 else ""
+            found.append(
+                f"{node}: {headline.meaning}: {told[0].unit}: {' '.join(told[0].text.split())[:QUOTED]}{times}"
+            )
+    return found
+
+
+def _journal(observer: Observer, node: Node, since: float) -> list[JournalLine]:
+    clock = observer.site.clock
+    offset = node.clock_offset(clock.deadline(READ))
+    return whole_journal(node, since + offset.offset - offset.error, clock.deadline(READ))
+
+
+def present(observer: Observer) -> float:
+    """The present moment as ``scan`` wants it."""
+    return observer.site.clock.now().utc / SECOND

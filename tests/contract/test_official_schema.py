@@ -1,0 +1,157 @@
+"""The site's replies against the official REST schema of that version: required keys, types and value sets.
+
+The schema is not ours to carry: it is read where it lies in ``shared/reference/api`` beside the checkout, as in CI.
+Where a recorded reply of a real control plane differs from it, the recording is right, and the difference is listed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_pveha.sim.servers.api_registry import ROUTES
+from pytest_pveha.sim.servers.api_routes import ApiError, Call, Listing, find
+from pytest_pveha.sim.servers.facts import Facts
+from tests.sim.ha_kit import Site, guest
+
+SHELF = next(
+    (
+        folder / "shared" / "reference" / "api"
+        for folder in Path(__file__).resolve().parents
+        if (folder / "shared" / "reference" / "api").is_dir()
+    ),
+    None,
+)
+SCHEMAS = {"8.4.14": "pve-8.4-api.json", "9.1.9": "pve-9-api.json"}
+PARTS = {"node": "pve1", "vmid": "101", "sid": "vm:101", "group": "first", "rule": "home", "service": "pve-ha-lrm"}
+
+REALLY: Mapping[str, str] = {
+    "/nodes/{node}/qemu/{vmid}/status/current clipboard": "null where none is set (recorded on PVE 9.1.9)",
+    "/nodes/{node}/ceph/mon[] host": "the node's name; the schema's boolean is a slip",
+}
+"""What real replies do otherwise than their schema says, by ``path key``, with where it was recorded."""
+
+
+def reachable() -> Iterator[tuple[str, str]]:
+    """Each GET the site answers, as its version and the schema's path."""
+    for version in SCHEMAS:
+        for path in sorted({schema_path(route.pattern.pattern) for route in ROUTES if route.method == "GET"}):
+            for kind in ("qemu", "lxc") if "{kind}" in path else ("",):
+                yield version, path.replace("{kind}", kind)
+
+
+def schema_path(pattern: str) -> str:
+    """A route's pattern as the schema writes the path."""
+    return re.sub(r"\(\?P<(\w+)>[^)]*\)", r"{\1}", pattern).removesuffix("/?")
+
+
+@cache
+def schema(version: str) -> dict[str, Any]:
+    """What each GET returns by that version's schema."""
+    assert SHELF is not None
+    entries = json.loads((SHELF / SCHEMAS[version]).read_text(encoding="utf-8"))
+    return {entry["path"]: entry["info"].get("returns", {}) for entry in entries if entry["method"] == "GET"}
+
+
+@cache
+def site(version: str) -> Site:
+    """A site of that version with a VM, a container, a group or a rule, and a task that has ended."""
+    eight = version.startswith("8")
+    home = {"name": "home", "affinity": "node", "guests": ["vm:101"], "nodes": ["pve1:2", "pve2"], "strict": False}
+    group = {"name": "first", "nodes": ["pve1:2", "pve2"], "restricted": False, "nofailback": False}
+    made = Site(
+        guest(101, "pve1", **({"group": "first"} if eight else {})),
+        guest(102, "pve1", kind="ct"),
+        guest(103, "pve2", ha=False),
+        version=version,
+        ceph=True,
+        **({"groups": [group]} if eight else {"rules": [home]}),
+    )
+    made.command("migrate vm:101 pve2")
+    made.play(60)
+    made.command("migrate vm:101 pve1")
+    made.play(60)
+    return made
+
+
+def reply(version: str, path: str) -> Any:
+    """What the site answers there."""
+    world = site(version).world
+    facts = Facts(world, world.nodes["pve1"])
+    parts = {**PARTS, "vmid": "102" if "/lxc" in path else "101"}
+    if "{upid}" in path:
+        parts["upid"] = world.nodes["pve1"].tasks[-1].upid
+    route, found = find("GET", path.format(**parts), version)
+    data = route.function(Call(facts, "root@pam!t", {}, dict.fromkeys(world.nodes, "AA:BB")), **found)
+    return data.data if isinstance(data, Listing) else data
+
+
+def misfits(value: Any, wanted: Mapping[str, Any], where: str) -> list[str]:
+    """What of the value is not as the schema says."""
+    kind = wanted.get("type")
+    if kind == "array":
+        if not isinstance(value, list):
+            return [f"{where}: {type(value).__name__} instead of a list"]
+        return [text for entry in value for text in misfits(entry, wanted.get("items", {}), f"{where}[]")]
+    if kind == "object":
+        if not isinstance(value, dict):
+            return [f"{where}: {type(value).__name__} instead of an object"]
+        found = []
+        for name, inner in wanted.get("properties", {}).items():
+            if "[n]" in name:
+                continue
+            if name in value:
+                found += misfits(value[name], inner, f"{where} {name}")
+            elif not inner.get("optional"):
+                found.append(f"{where} {name}: missing, and it is not optional")
+        return found
+    return scalar_misfits(value, wanted, where)
+
+
+def scalar_misfits(value: Any, wanted: Mapping[str, Any], where: str) -> list[str]:
+    """The same of a value without parts. Perl has no booleans: 0 and 1 stand for them, and numbers may be texts."""
+    fits = {
+        "boolean": value in (0, 1, "0", "1", ""),
+        "integer": isinstance(value, int) or (isinstance(value, str) and value.lstrip("-").isdigit()),
+        "number": isinstance(value, int | float),
+        "string": isinstance(value, str | int | float),
+        "null": value is None,
+    }.get(wanted.get("type", ""), True)
+    if not fits:
+        return [f"{where}: {value!r} is no {wanted['type']}"]
+    if "enum" in wanted and value not in wanted["enum"]:
+        return [f"{where}: {value!r} is not among {', '.join(map(str, wanted['enum']))}"]
+    return []
+
+
+@pytest.mark.skipif(
+    SHELF is None, reason="the official schema does not lie beside this checkout (shared/reference/api)"
+)
+@pytest.mark.parametrize(("version", "path"), list(reachable()))
+def test_a_reply_fits_its_schema(version: str, path: str) -> None:
+    """Every key that is not optional is there, and every value has its type and is among those that may be."""
+    known = schema(version)
+    if path not in known:
+        with pytest.raises(ApiError, match="not implemented"):
+            find("GET", path.format(**PARTS, upid="U"), version)
+        return
+    if path.startswith("/cluster/ha/groups") and version.startswith("9"):
+        with pytest.raises(ApiError, match="have been migrated to rules"):
+            reply(version, path)
+        return
+    found = [text for text in misfits(reply(version, path), known[path], path) if text.partition(":")[0] not in REALLY]
+    assert sorted(set(found)) == []
+
+
+def test_misfits_are_seen() -> None:
+    """The comparison can fail: a missing key, a wrong type and an unknown word are each told."""
+    wanted = {"type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "string", "enum": ["x"]}}}
+    assert misfits({"b": "y"}, wanted, "p") == ["p a: missing, and it is not optional", "p b: 'y' is not among x"]
+    assert misfits({"a": "one", "b": "x"}, wanted, "p") == ["p a: 'one' is no integer"]
+    assert misfits({}, {"type": "array"}, "p") == ["p: dict instead of a list"]

@@ -1,0 +1,136 @@
+"""Bad news in the journals: production's words are known, what was declared is none, and silence is not good news."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from pytest_pveha.clock import Deadline, LiveClock
+from pytest_pveha.errors import ProtocolError, UsageError
+from pytest_pveha.faults.catalogue import FAULTS
+from pytest_pveha.faults.news import MAKES, made_by
+from pytest_pveha.handles.guest import Nodes
+from pytest_pveha.handles.logs import whole_journal
+from pytest_pveha.handles.node import JournalLine, Node
+from pytest_pveha.observe.answer import Answer
+from pytest_pveha.observe.news import HEADLINES, expected, scan, unexpected
+from pytest_pveha.observe.observer import Observer
+from pytest_pveha.wire.ssh import CommandResult, Ssh
+
+LINES = {
+    "watchdog-expired": ("watchdog-mux", "client (PID 1137) watchdog expired - disable watchdog updates"),
+    "watchdog-near-miss": ("watchdog-mux", "client (PID 1137) watchdog was updated before expiring"),
+    "watchdog-not-fed": ("pve-ha-lrm", "watchdog update failed - Broken pipe"),
+    "lock-lost": ("pve-ha-lrm", "status change active => lost_agent_lock"),
+    "fenced": ("pve-ha-crm", "node 'n3': state changed from 'unknown' => 'fence'"),
+    "service-error": ("pve-ha-crm", "recovery policy for service vm:1 failed, entering error state. Failed nodes: n1"),
+    "start-failed": ("pve-ha-lrm", "unable to start service vm:1"),
+    "slow-round": ("pve-ha-lrm", "loop took too long (37 seconds)"),
+    "quorum-lost": ("pmxcfs", "[status] notice: node lost quorum"),
+    "member-lost": ("corosync", "  [TOTEM ] Failed to receive the leave message. failed: 3"),
+    "token-late": ("corosync", "  [TOTEM ] Token has not been received in 2737 ms"),
+    "link-down": ("corosync", "  [KNET  ] link: host: 2 link: 0 is down"),
+    "retransmits": ("corosync", "  [TOTEM ] Retransmit List: 12 13"),
+    "held-up": ("corosync", "  [MAIN  ] Process pause detected for 4012 ms, flushing membership messages."),
+    "write-refused": ("pmxcfs", "[dcdb] crit: received write while not quorate - trigger resync"),
+    "database-damaged": ("pmxcfs", "[database] crit: sqlite3_step failed: database disk image is malformed"),
+    "out-of-memory": ("kernel", "Out of memory: Killed process 4242 (kvm) total-vm:9437184kB"),
+    "hung": ("kernel", "INFO: task kworker/0:1:7 blocked for more than 122 seconds."),
+    "crashed": ("kernel", "BUG: unable to handle page fault for address: ffffb1"),
+    "disk-failed": ("kernel", "I/O error, dev sda, sector 2048 op 0x1:(WRITE)"),
+    "daemon-failed": ("systemd", "pve-ha-lrm.service: Failed with result 'signal'."),
+}
+"""A line of each kind, as production writes it."""
+
+
+def line(unit: str, text: str) -> JournalLine:
+    """One at some moment."""
+    return JournalLine(100.0, unit, text)
+
+
+class Shell:
+    """Answers ``date`` with our own clock, and journalctl with these texts in turn."""
+
+    def __init__(self, *answers: str, stderr: str = "", status: int = 0) -> None:
+        self._answers = list(answers)
+        self._stderr, self._status = stderr, status
+
+    def run(self, command: str, *, deadline: Deadline) -> CommandResult:
+        now = LiveClock().now()
+        if command.startswith("date"):
+            return CommandResult(0, f"{now.utc / 1e9:.9f}".encode(), b"", now, now)
+        text = self._answers.pop(0) if self._answers else ""
+        return CommandResult(self._status, text.encode(), self._stderr.encode(), now, now)
+
+
+def node(shell: Shell, name: str = "n1") -> Node:
+    """A node with that shell."""
+    return Node(name, cast("Ssh", shell), None, LiveClock(), ())
+
+
+def scanned(*nodes: Node) -> Answer:
+    """What a scan of these nodes since the beginning of time says."""
+    site = SimpleNamespace(clock=LiveClock(), nodes=Nodes(nodes))
+    return scan(cast("Observer", SimpleNamespace(site=site)), 0.0, [])
+
+
+@pytest.mark.parametrize("name", HEADLINES)
+def test_every_kind_of_news_is_known_by_production_s_words(name: str) -> None:
+    """Each headline knows its line, and no other headline takes it."""
+    unit, text = LINES[name]
+    said = unexpected("n1", [line(unit, text)] * HEADLINES[name].at_least, [])
+    assert len(said) == 1
+    assert said[0].startswith(f"n1: {HEADLINES[name].meaning}: {unit}: {' '.join(text.split())}")
+
+
+def test_who_wrote_it_counts() -> None:
+    """The same words from a user's script are no news."""
+    assert unexpected("n1", [line("backup.sh", text) for _, text in LINES.values()], []) == []
+
+
+def test_a_few_retransmits_are_none() -> None:
+    """Healthy networks lose a packet now and then."""
+    assert unexpected("n1", [line(*LINES["retransmits"])] * 9, []) == []
+
+
+def test_what_was_declared_for_a_node_is_none_there_alone() -> None:
+    """A partition's victim may say that its watchdog expired; another node may not."""
+    lines = [line(*LINES["watchdog-expired"])]
+    assert unexpected("n1", lines, made_by("partition", ["n1"], majority=True)) == []
+    assert len(unexpected("n2", lines, made_by("partition", ["n1"], majority=True))) == 1
+    assert unexpected("n2", lines, made_by("partition", ["n1"], majority=False)) == [], "who is left has no quorum"
+    assert unexpected("n2", lines, expected(["watchdog-expired"])) == []
+
+
+def test_an_unknown_kind_is_refused() -> None:
+    """A misspelt declaration would let everything through, or nothing."""
+    with pytest.raises(UsageError, match="no news is called watchdog-expird; known are watchdog-expired, "):
+        expected(["watchdog-expird"])
+
+
+def test_what_faults_make_is_of_faults_that_exist() -> None:
+    """Each entry is of a fault of the catalogue, and each headline of it exists."""
+    assert MAKES.keys() <= {fault.kind for fault in FAULTS.values()}
+    for kind in MAKES:
+        made_by(kind, ["n1"], majority=True)
+
+
+def test_bad_news_is_told_with_its_node() -> None:
+    """One such line on any node is a no, which quotes it."""
+    bad = "1795807645.5 n2 watchdog-mux[7]: client (PID 9) watchdog is about to expire\n"
+    answer = scanned(node(Shell("1795807645.5 n1 systemd[1]: Started x.\n")), node(Shell(bad), "n2"))
+    assert answer.verdict == "no"
+    assert answer.saw == "n2: a watchdog had nearly fired: watchdog-mux: client (PID 9) watchdog is about to expire"
+
+
+def test_a_journal_that_cannot_be_read_is_no_good_news() -> None:
+    """Not shown to our user, failed, or keeping nothing: it cannot be told; lines from before the test are enough."""
+    hint = "Hint: You are currently not seeing messages from other users and the system.\n"
+    for shell in (Shell("", stderr=hint), Shell("", status=1), Shell("-- No entries --\n", "-- No entries --\n")):
+        assert scanned(node(shell)).verdict == "cant_tell"
+    quiet = Shell("-- No entries --\n", "1795807645.5 n1 systemd[1]: Started x.\n")
+    assert scanned(node(quiet)).verdict == "yes"
+    with pytest.raises(ProtocolError, match="group systemd-journal"):
+        whole_journal(node(Shell("", stderr=hint)), 0, LiveClock().deadline(1))

@@ -1,0 +1,63 @@
+"""Every planted defect against every test: each run ends with a verdict, and never on a dirty site."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import whole_run
+from variants import ROOT, keep, play, rows, share, suite_tests
+
+from pytest_pveha.sim.defects import DEFECTS
+
+BY_SUITES = {name: defect for name, defect in DEFECTS.items() if defect.caught_by.startswith("suites/")}
+
+
+def played_with(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The blocks, and the keys of the simulator block, with which that defect's own test plays it."""
+    blocks: dict[str, Any] = {}
+    simulator: dict[str, Any] = {}
+    for path in sorted((ROOT / "tests" / "mutants").glob("test_defects*.py")):
+        module = importlib.import_module(f"tests.mutants.{path.stem}")
+        caught = getattr(module, "CAUGHT", {}).get(name)
+        blocks |= getattr(caught, "blocks", {})
+        simulator |= getattr(caught, "site", {})
+        simulator |= getattr(module, "PLAYED", {}).get(name, {})
+    return blocks, simulator
+
+
+@pytest.fixture
+def here() -> Iterator[whole_run.Place]:
+    """A user's own corner."""
+    with whole_run.place() as place:
+        yield place
+
+
+def test_every_defect_names_a_suite_that_exists() -> None:
+    """What must catch it is among the tests of the table."""
+    suites = {f"suites/{test.partition('::')[0]}" for test in suite_tests()}
+    assert {defect.caught_by for defect in BY_SUITES.values()} <= suites
+    assert all(Path(ROOT, suite).is_file() for suite in suites)
+
+
+@pytest.mark.proof
+@pytest.mark.parametrize(
+    ("defect", "test"),
+    [
+        pytest.param(defect, test, id=f"{defect}-{test}")
+        for defect, test in share([(defect, test) for defect in BY_SUITES for test in suite_tests()])
+    ],
+)
+def test_a_run_with_the_defect_ends_in_order(defect: str, test: str, here: whole_run.Place) -> None:
+    """Accepted only where the defect does not show; else a verdict with its reason, and the site is not left broken."""
+    blocks, simulator = played_with(defect)
+    inventory = here.inventory(blocks, **{"boot_seconds": 40, **simulator, "defects": [defect]})
+    outcome, seconds = play(inventory, here, test)
+    found = rows(defect, test, outcome, seconds)
+    keep("defects", found)
+    assert outcome.exit_code in (0, 1, 6), outcome.output
+    assert all(row.reason for row in found)
+    assert here.open_runs() == []

@@ -1,0 +1,212 @@
+"""Healthy sites of many shapes, on none of which a test may be red; and a test played on one of them as a whole run."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import whole_run
+from whole_run import ROOT, Outcome
+
+SUITES = ROOT / "suites"
+GOOD = frozenset({"accepted"})
+POWER_LOSS = "nodes/test_power_loss.py"
+ROLLING = "upgrade/test_rolling.py"
+ONE_LOSS = f"{POWER_LOSS}::test_power_loss_of_one_node[other-1]"
+RESTARTS = f"{ROLLING}::test_rolling_restart_of_ha"
+
+
+PROMISES_NO_MOVE = {"nodes/test_clean_reboot.py::test_guests_move_before_a_reboot": "rejected"}
+"""What is claimed there, policy ``migrate`` alone promises: under another one a site is right to miss it."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One healthy site: what its inventory says differently from ``inventories/sim-3node.yml``."""
+
+    name: str
+    blocks: Mapping[str, Any] = field(default_factory=dict)
+    """Whole blocks of the inventory."""
+    simulator: Mapping[str, Any] = field(default_factory=dict)
+    """Keys of its simulator block."""
+    quick: str = ONE_LOSS
+    """The one test that every run of the project's own tests plays on it; ``make proof`` plays them all."""
+    may: Mapping[str, str] = field(default_factory=dict)
+    """Suite, or suite::test → the one other verdict that is right there, such as ``not applicable``."""
+    awaits: str = ""
+    """What the site or the suites cannot do yet: the row is skipped with that."""
+
+    def allowed(self, test: str) -> frozenset[str]:
+        """The verdicts that the test, ``suites/…::name[role]``, may have here."""
+        plain = test.removeprefix("suites/").partition("[")[0]
+        policy = self.simulator.get("shutdown_policy", "migrate")
+        may = {**(PROMISES_NO_MOVE if policy != "migrate" else {}), **self.may}
+        other = may.get(plain) or may.get(plain.partition("::")[0])
+        return GOOD | {other} if other else GOOD
+
+
+def nodes(count: int) -> dict[str, Any]:
+    """So many nodes, each in a room of its own."""
+    return {f"pve{number}": {"room": f"room-{number}"} for number in range(1, count + 1)}
+
+
+def guests(*homes: str, kind: str = "vm") -> list[dict[str, Any]]:
+    """One guest on each of these nodes, in order, gold and silver in turn."""
+    return [
+        {
+            "id": f"{kind}:{number}",
+            "name": f"guest-{number}",
+            "tier": tier,
+            "preferred_node": home,
+        }
+        for number, (home, tier) in enumerate(zip(homes, cycle(("gold", "silver"))), 101)
+    ]
+
+
+THREE = ("pve1", "pve1", "pve2", "pve2", "pve3", "pve3")
+FIVE = tuple(f"pve{number}" for number in (1, 1, 2, 2, 3, 3, 4, 4, 5, 5))
+QDEVICE = {"quorum_device": {"address": "192.0.2.9", "algorithm": "ffsplit"}}
+
+VARIANTS: Sequence[Variant] = (
+    Variant("3-nodes", quick=RESTARTS),
+    Variant(
+        "2-nodes-and-qdevice",
+        {"nodes": nodes(2), "guests": guests("pve1", "pve2"), **QDEVICE},
+        {"guests": []},
+        may={POWER_LOSS: "not applicable"},
+        awaits="a simulated quorum device",
+    ),
+    Variant(
+        "4-nodes-and-qdevice",
+        {"nodes": nodes(4), "guests": guests(*FIVE[:8]), **QDEVICE},
+        {"guests": []},
+        awaits="a simulated quorum device",
+    ),
+    Variant("5-nodes", {"nodes": nodes(5), "guests": guests(*FIVE)}, {"guests": []}),
+    Variant(
+        "pve-8-with-groups",
+        simulator={
+            "version": "8.4.14",
+            "groups": {
+                "first": {"nodes": {"pve1": 2, "pve2": 1, "pve3": 1}},
+                "last": {"nodes": {"pve3": 2, "pve2": 1}, "restricted": True},
+            },
+            "guests": [{"id": "vm:101", "group": "first"}, {"id": "vm:105", "group": "last"}],
+        },
+    ),
+    Variant(
+        "pve-9-with-rules",
+        simulator={
+            "rules": {
+                "home-101": {"affinity": "node", "guests": ["vm:101"], "nodes": {"pve1": 2, "pve2": 1}},
+                "apart": {"affinity": "negative", "guests": ["vm:102", "vm:105"]},
+            },
+        },
+    ),
+    Variant(
+        "pve-9-kept-together",
+        simulator={"rules": {"together": {"affinity": "positive", "guests": ["vm:103", "vm:104"]}}},
+        awaits="tests of planned downtime that let a pair stay together where it went",
+    ),
+    Variant("containers", {"guests": guests(*THREE, kind="ct")}, {"guests": []}),
+    Variant(
+        "a-node-without-guests",
+        {"nodes": nodes(4), "guests": guests(*THREE)},
+        {"guests": []},
+        may={POWER_LOSS: "not proven"},
+    ),
+    Variant(
+        "an-idle-lrm",
+        {"guests": guests("pve1", "pve1", "pve2", "pve2")},
+        {"guests": [{"id": "vm:107", "name": "build-box", "node": "pve3", "ha": False}]},
+        may={POWER_LOSS: "not proven"},
+    ),
+    *(
+        Variant(f"policy-{policy}", simulator={"shutdown_policy": policy}, quick=RESTARTS)
+        for policy in ("conditional", "freeze", "failover", "migrate")
+    ),
+    Variant(
+        "old-token-coefficient",
+        {"nodes": nodes(5), "guests": guests(*FIVE)},
+        {"guests": [], "token_coefficient": 650},
+    ),
+    Variant("two-links", simulator={"links": 2}),
+)  # fmt: skip
+
+
+def suite_tests(suites: Path = SUITES) -> list[str]:
+    """Every test of the suites that breaks something, as ``nodes/test_power_loss.py::test_…``, in order."""
+    found = []
+    for path in sorted(suites.rglob("test_*.py")):
+        for item in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(item, ast.FunctionDef) and item.name.startswith("test_"):
+                marks = {ast.unparse(mark).partition("(")[0] for mark in item.decorator_list}
+                if "pytest.mark.readiness" not in marks:
+                    found.append(f"{path.relative_to(suites).as_posix()}::{item.name}")
+    return found
+
+
+@dataclass(frozen=True)
+class Row:
+    """One cell of a table as it is kept."""
+
+    site: str
+    test: str
+    verdict: str
+    allowed: bool
+    seconds: float
+    """Of wall time."""
+    reason: str
+
+
+def play(inventory: Path, here: whole_run.Place, suite: str, *words: str) -> tuple[Outcome, float]:
+    """The suite, one test of it, or one of its roles, as a whole run on that site; and how long it took."""
+    path, _, name = suite.partition("::")
+    begin = time.monotonic()
+    outcome = whole_run.run(inventory, here, *words, suites=SUITES / (f"{path}::{name}" if name else path))
+    return outcome, time.monotonic() - begin
+
+
+def rows(site: str, suite: str, outcome: Outcome, seconds: float, allowed: Variant | None = None) -> list[Row]:
+    """What the run says of the gate and of each test that was played; at least one."""
+    path, _, name = suite.partition("::")
+    of = [test for test in outcome.verdict["tests"] if _of(test["id"], path, name)]
+    assert any(test["id"] != "gate" for test in of) or of[0]["verdict"] != "accepted", outcome.output
+    return [
+        Row(
+            site,
+            test["id"],
+            test["verdict"],
+            test["verdict"] in (GOOD if allowed is None or test["id"] == "gate" else allowed.allowed(test["id"])),
+            round(seconds, 1),
+            test["reason"][:300],
+        )
+        for test in of
+    ]
+
+
+def _of(test: str, path: str, name: str) -> bool:
+    file, _, item = test.removeprefix("suites/").partition("::")
+    return test == "gate" or (file == path and name in ("", item, item.partition("[")[0]))
+
+
+def keep(table: str, kept: Sequence[Row]) -> None:
+    """The rows are in that table of the folder PROOF_TABLES, where it is named."""
+    if folder := os.environ.get("PROOF_TABLES"):
+        path = Path(folder) / f"{table}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(asdict(row), sort_keys=True) + "\n" for row in kept)
+
+
+def share(cells: Sequence[Any]) -> Sequence[Any]:
+    """Every N-th cell from the K-th on, where STRIKES=K/N says so; else all."""
+    part, _, of = os.environ.get("STRIKES", "").partition("/")
+    return cells[int(part) % int(of) :: int(of)] if part else cells
