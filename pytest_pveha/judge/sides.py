@@ -21,7 +21,7 @@ LOCK_LIFETIME: Final = 120 * SECOND
 FEED_AGE: Final = 10 * SECOND
 """An active LRM renews its lock and feeds its watchdog once in a round of this length (pve-ha-manager LRM.pm)."""
 
-BLIND: Final = 15 * SECOND
+BLIND: Final = 25 * SECOND
 """Longer than this (ns) without an answer of a node that lives, and what it did meanwhile was not seen."""
 
 Span = tuple[int, int]
