@@ -23,6 +23,7 @@ from pytest_pveha.faults.keeping import GRACE, Armed, Keeping
 from pytest_pveha.faults.sentinel import posted
 from pytest_pveha.observe.answer import Condition, cant_tell, wait_until
 from pytest_pveha.observe.observer import Observer, View
+from pytest_pveha.observe.reachable import answering
 
 BITE = 60.0
 """Seconds a fault has to be seen to bite: BMCs act within 6 s, the membership forgets a node within 8."""
@@ -155,12 +156,10 @@ def _confirm(fault: Fault, name: str, observer: Observer, within: float) -> None
     observer.write("fault.effect", {**data, "answer": "yes", "saw": met.saw, "low": met.low, "high": met.high})
 
 
-def _members(observer: Observer) -> tuple[str, ...]:
-    """The nodes that can be asked: those that are members, or all where nobody says. The rest is cleared at the end."""
-    view = observer.look()
-    if view.membership is None:
-        return observer.site.nodes.names
-    return tuple(name for name in observer.site.nodes.names if view.membership.online.get(name))
+def _answering(observer: Observer) -> tuple[str, ...]:
+    """The nodes that can be asked, members or not: who was cut off is none yet. The rest is cleared at the end."""
+    clock = observer.site.clock
+    return tuple(node.name for node in observer.site.nodes if answering(clock, node.addresses))
 
 
 def heal(fault: Fault, name: str, observer: Observer, keeping: Keeping) -> list[str]:
@@ -188,7 +187,7 @@ def heal(fault: Fault, name: str, observer: Observer, keeping: Keeping) -> list[
                     break
                 continue
             observer.write("fault.healed", {"fault": name, "answer": "yes", "saw": met.saw})
-            fired = keeping.disarm(name, _members(observer))
+            fired = keeping.disarm(name, _answering(observer))
             if fired:
                 observer.write("fault.fired", {"fault": name, "nodes": fired})
             observer.write("fault.close", {"fault": name, "outcome": "healed"})
