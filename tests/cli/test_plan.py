@@ -22,7 +22,7 @@ def project(shell: Shell) -> Shell:
     """A folder of somebody's, with the configuration that an installation's page names."""
     (shell.place / "pytest.ini").write_text(
         "[pytest]\npveha = true\naddopts = -p no:pytest11.testinfra\n"
-        f"testpaths = {SUITES}/nodes/test_power_loss.py {SUITES}/readiness\n"
+        f"testpaths = {SUITES} {ROOT / 'suites' / 'readiness'}\n"
     )
     return shell
 
