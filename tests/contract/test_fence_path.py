@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -120,6 +121,6 @@ def _mistaken(bmc: Bmc, password: str) -> Any:
             commands = bmc.from_a_node(secret, deadline)
             wrong = commands.secret.replace(PASSWORD.replace('"', '\\"'), password)
             assert wrong != commands.secret
-            return type(commands)(commands.on, commands.status, commands.off, commands.tells, wrong)  # type: ignore[call-arg]
+            return replace(commands, secret=wrong)  # type: ignore[type-var]
 
     return Mistaken()
