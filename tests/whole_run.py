@@ -155,9 +155,9 @@ def run(inventory: Path, place: Place, *words: str, suites: Path = ROOT / "suite
 
 @cache
 def healthy() -> tuple[Outcome, Place]:
-    """A whole run on a healthy site, and where it was made: once for all tests that only look at it."""
+    """A whole run of the power loss on a healthy site, and where it was made: once for all tests that look at it."""
     here = _KEPT.enter_context(place())
-    return run(here.inventory(), here), here
+    return run(here.inventory(), here, suites=ROOT / "suites" / "nodes" / "test_power_loss.py"), here
 
 
 _KEPT = contextlib.ExitStack()

@@ -1,8 +1,8 @@
 """The crash matrix: however a run ends in the middle of whatever fault, its site is healthy again.
 
 Every fault × every control line × every way to be struck. The healer is the run itself, its supervisor, the nodes'
-dead-men, or ``pveha heal``; the table says which, and after how long. ``make test`` plays kill -9 after each line of one
-fault of each way to undo, and while every other fault is in force; ``make proof`` plays the whole table; STRIKES=K/N
+dead-men, or ``pveha heal``; the table says which, and after how long. ``make test`` plays kill -9 after each line of a
+fault of each kind of undo, and while every other fault is in force; ``make proof`` plays the whole table; STRIKES=K/N
 plays every N-th case from the K-th on.
 """
 
@@ -379,7 +379,7 @@ def test_the_next_run_is_refused_until_it_is_healed(here: Place) -> None:
     assert elsewhere.returncode == 6
     assert "this cluster is held by run" in elsewhere.stdout
     assert by_hand(inventory) == 1
-    following = whole_run.run(inventory, here, "-k", "other")
+    following = whole_run.run(inventory, here, "-k", "other", suites=ROOT / "suites" / "nodes" / "test_power_loss.py")
     assert (following.exit_code, following.verdict["verdict"]) == (0, "accepted (partial, simulated)"), following.output
 
 

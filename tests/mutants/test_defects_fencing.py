@@ -12,7 +12,13 @@ import whole_run
 from whole_run import ROOT
 
 from pytest_pveha.sim.defects import DEFECTS
-from tests.mutants.test_defects import EXIT, FENCING, assert_left_whole
+from tests.mutants.test_defects import EXIT, assert_left_whole
+
+FENCING = (
+    "suites/fencing/test_fence_paths.py",
+    "suites/guests/test_each_guest.py",
+    "suites/nodes/test_physical_power_cut.py",
+)
 
 PATHS = "test_every_node_reaches_every_bmc"
 PEER = "test_a_peer_cuts_the_power[other-1]"

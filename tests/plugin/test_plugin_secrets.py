@@ -226,6 +226,7 @@ def test_no_secret_is_shown_or_left(site: Embedded, tmp_path: Path, loud: bool) 
             sys.executable, "-m", "pytest", "-p", "pytest_pveha.plugin", "-p", "pytest_metadata.plugin",
             "-p", "pytest_html.plugin", "-p", "no:cacheprovider", "-c", str(ROOT / "pyproject.toml"),
             f"--pveha-inventory={inventory}", f"--pveha-reports={place / 'reports'}",
+            "-m", "destructive or not destructive",
             *(loudly if loud else []), f"--rootdir={place}", str(place / "suites"),
         ],
         cwd=place,
