@@ -115,9 +115,9 @@ class Outcome:
     truth: list[dict[str, Any]] = field(repr=False)
     """What really happened on the site."""
 
-    def test(self, role: str, name: str = "test_power_loss_of_one_node") -> dict[str, Any]:
-        """The verdict of the test of that name with that role, by default the one in which it loses its power."""
-        (found,) = (test for test in self.verdict["tests"] if test["id"].endswith(f"::{name}[{role}]"))
+    def test(self, role: str) -> dict[str, Any]:
+        """The verdict of the only test with that role."""
+        (found,) = (test for test in self.verdict["tests"] if test["id"].endswith(f"[{role}]"))
         return dict(found)
 
     @property

@@ -109,7 +109,6 @@ def evaluate(test: TestFacts, claim: Mapping[str, Any]) -> ClaimVerdict:
             reason += f" ({REMARKS[measure](test, mapping(claim.get('params')))})"
         if verdict == "rejected" and measure in CAUSES:
             reason += f": {CAUSES[measure].format_map({'policy': '?', **mapping(claim.get('params'))})}"
-            reason += f": {CAUSES[measure]}"
         if measured.about:
             reason += f" ({measured.about})"
     return ClaimVerdict(
