@@ -17,19 +17,21 @@ class Makes:
 
 
 _NODE_LOST = ("fenced", "member-lost", "token-late", "link-down")
+_BOOTS = ("quorum-lost",)
+"""Until it hears the others a node that boots is alone."""
 _CUT_OFF = ("watchdog-expired", "watchdog-near-miss", "watchdog-not-fed", "lock-lost", "quorum-lost", "write-refused")
 
 MAKES: Mapping[str, Makes] = {
-    "power-cut": Makes(anywhere=_NODE_LOST),
-    "power-cut-by-peer": Makes(anywhere=_NODE_LOST),
-    "mains-cut": Makes(anywhere=_NODE_LOST),
-    "kernel-crash": Makes(on_victims=("crashed",), anywhere=_NODE_LOST),
+    "power-cut": Makes(on_victims=_BOOTS, anywhere=_NODE_LOST),
+    "power-cut-by-peer": Makes(on_victims=_BOOTS, anywhere=_NODE_LOST),
+    "mains-cut": Makes(on_victims=_BOOTS, anywhere=_NODE_LOST),
+    "kernel-crash": Makes(on_victims=("crashed", *_BOOTS), anywhere=_NODE_LOST),
     "daemon-killed": Makes(on_victims=(*_CUT_OFF, "daemon-failed"), anywhere=_NODE_LOST),
     "daemons-frozen": Makes(on_victims=(*_CUT_OFF, "daemon-failed", "held-up"), anywhere=_NODE_LOST),
     "partition": Makes(on_victims=_CUT_OFF, anywhere=_NODE_LOST),
     "link-loss": Makes(anywhere=("token-late", "link-down")),
-    "clean-reboot": Makes(on_victims=("quorum-lost",), anywhere=("token-late", "link-down")),
-    "clean-power-off": Makes(on_victims=("quorum-lost",), anywhere=_NODE_LOST),
+    "clean-reboot": Makes(on_victims=_BOOTS, anywhere=("token-late", "link-down")),
+    "clean-power-off": Makes(on_victims=_BOOTS, anywhere=_NODE_LOST),
     "service-stopped": Makes(on_victims=(*_CUT_OFF, "daemon-failed"), anywhere=_NODE_LOST),
 }
 """By the fault's kind; one that is not here makes no bad news."""

@@ -91,7 +91,8 @@ def test_the_defect_is_caught_and_named(name: str, here: whole_run.Place) -> Non
     """With that defect its test gives the promised verdict, names the cause everywhere, and leaves a whole site."""
     caught = CAUGHT[name]
     inventory = here.inventory(defects=[name], boot_seconds=40, **caught.simulator)
-    outcome = whole_run.run(inventory, here, "-k", f"{caught.test} and {caught.role}")
+    suite = whole_run.ROOT / DEFECTS[name].caught_by
+    outcome = whole_run.run(inventory, here, "-k", f"{caught.test} and {caught.role}", suites=suite)
     test = outcome.test(caught.role)
     assert test["verdict"] == caught.verdict, test["reason"]
     assert re.search(caught.cause, test["reason"]), test["reason"]
