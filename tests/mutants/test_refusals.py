@@ -15,6 +15,9 @@ from pytest_pveha.record.journal import Line
 GUESTS = [{"id": f"vm:{100 + number}", "tier": "gold"} for number in range(1, 4)]
 
 
+POWER_LOSS = whole_run.ROOT / "suites" / "nodes" / "test_power_loss.py"
+
+
 @dataclass(frozen=True)
 class Unfit:
     """A site, and what is said of it."""
@@ -22,7 +25,7 @@ class Unfit:
     words: str
     blocks: dict[str, Any] = field(default_factory=dict)
     simulator: dict[str, Any] = field(default_factory=dict)
-    suite: Path = whole_run.ROOT / "suites"
+    suite: Path = POWER_LOSS
 
 
 def consent(**more: Any) -> dict[str, Any]:
@@ -100,7 +103,9 @@ def test_a_guest_that_its_node_does_not_start_is_started_again() -> None:
     """A container without HA that ran on the victim, and that no boot starts, runs again when the run is over."""
     extra = [{"id": "ct:109", "node": "pve1", "ha": False, "onboot": False}]
     with whole_run.place() as here:
-        outcome = whole_run.run(here.inventory(None, boot_seconds=40, guests=extra), here, "-k", "other-1")
+        outcome = whole_run.run(
+            here.inventory(None, boot_seconds=40, guests=extra), here, "-k", "other-1", suites=POWER_LOSS
+        )
         assert outcome.test("other-1")["verdict"] == "accepted", outcome.output
         assert left(outcome.journal)["guests"]["ct:109"] == "running@pve1"
         starts = [row for row in outcome.truth if row["kind"] == "guest_process_start" and row["vmid"] == 109]
@@ -110,7 +115,7 @@ def test_a_guest_that_its_node_does_not_start_is_started_again() -> None:
 def test_a_healthy_site_with_ceph_is_accepted() -> None:
     """With Ceph in scope the fault is allowed, its degraded placement groups stop nothing, and all are clean again."""
     with whole_run.place() as here:
-        outcome = whole_run.run(here.inventory({"ceph": {}}, boot_seconds=40), here, "-k", "other-1")
+        outcome = whole_run.run(here.inventory({"ceph": {}}, boot_seconds=40), here, "-k", "other-1", suites=POWER_LOSS)
         assert outcome.test("other-1")["verdict"] == "accepted", outcome.output
         settings = left(outcome.journal)["settings"]
         assert (settings["Ceph flags"], settings["Ceph placement groups"]) == ("nothing", "all active+clean")
