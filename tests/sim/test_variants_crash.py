@@ -34,7 +34,7 @@ def here() -> Iterator[whole_run.Place]:
     ],
 )
 def test_a_healthy_site_is_accepted(chosen: str, simulator: dict[str, Any], here: whole_run.Place) -> None:
-    """Every test that ran is accepted."""
+    """Every test that is about this site is accepted."""
     outcome = whole_run.run(here.inventory(**simulator), here, "-k", chosen)
     tests = {
         test["id"]: (test["verdict"], test["reason"])
@@ -43,7 +43,7 @@ def test_a_healthy_site_is_accepted(chosen: str, simulator: dict[str, Any], here
     }
     ran = {name: said for name, said in tests.items() if "not selected" not in said[1]}
     assert ran
-    assert {name: said for name, said in ran.items() if said[0] != "accepted"} == {}
+    assert {name: said for name, said in ran.items() if said[0] not in ("accepted", "not applicable")} == {}
     assert "watchdog" in " ".join(said[1] for said in ran.values()) or "kernel_crash" in chosen
 
 

@@ -10,6 +10,10 @@ import whole_run
 from variants import VARIANTS, Variant, keep, play, rows, share, suite_tests
 
 
+OFTEN = ("5-nodes", "containers", "two-links")
+"""Played in every run of the project's own tests; the others in the proof."""
+
+
 @pytest.fixture
 def here() -> Iterator[whole_run.Place]:
     """A user's own corner."""
@@ -37,7 +41,10 @@ def test_every_suite_of_the_table_exists() -> None:
     assert len({variant.name for variant in VARIANTS}) == len(VARIANTS)
 
 
-@pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.name)
+@pytest.mark.parametrize(
+    "variant",
+    [pytest.param(each, id=each.name, marks=() if each.name in OFTEN else pytest.mark.proof) for each in VARIANTS],
+)
 def test_a_suite_is_green_on(variant: Variant, here: whole_run.Place) -> None:
     """The one test that the table names for a quick look at this site, whose nodes boot fast."""
     assert_green(here, variant, variant.quick, boot_seconds=40)
