@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -20,13 +19,12 @@ from typing import Any
 from xml.etree import ElementTree
 
 from ruamel.yaml import YAML
+from warm_start import run_pytest
 
 from pytest_pveha.record.journal import Line, read
 
 ROOT = Path(__file__).parents[1]
 TEMPLATE = ROOT / "inventories" / "sim-3node.yml"
-LIMIT = 400
-"""Real seconds after which a run is no longer waited for: it hangs. No result depends on it."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ class Place:
         kept = {
             name: value
             for name, value in os.environ.items()
-            if not name.startswith(("PYTEST_", "PVEHA_", "COV_", "JENKINS_", "HUDSON_", "BUILD_"))
+            if not name.startswith(("PYTEST_", "PVEHA_", "COV_", "JENKINS_", "HUDSON_", "BUILD_", "PYTHONDONTWRITE"))
         }
         kept.update(PVEHA_STATE=str(self.state), PVEHA_RUNTIME=str(self.folder / "run"), PYTHONPATH=str(ROOT))
         return kept
@@ -127,30 +125,26 @@ class Outcome:
         return {str(case.get("name")): case for case in cases}
 
 
-def command(inventory: Path, place: Place, *words: str, suites: Path = ROOT / "suites") -> list[str]:
-    """What is typed to run the suites against that inventory."""
-    typed = [f"--pveha-inventory={inventory}", f"--pveha-reports={place.reports}", "-m", "destructive", str(suites)]
+def typed(inventory: Path, place: Place, *words: str, suites: Path = ROOT / "suites") -> list[str]:
+    """What is typed after ``pytest`` to run the suites against that inventory."""
+    given = [f"--pveha-inventory={inventory}", f"--pveha-reports={place.reports}", "-m", "destructive", str(suites)]
     ours = [] if metadata.entry_points(group="pytest11", name="pveha") else ["-p", "pytest_pveha.plugin"]
     plain = [*ours, "-p", "no:cacheprovider", "-c", str(ROOT / "pyproject.toml")]
-    return [sys.executable, "-m", "pytest", *plain, *typed, *words]
+    return [*plain, *given, *words]
+
+
+def command(inventory: Path, place: Place, *words: str, suites: Path = ROOT / "suites") -> list[str]:
+    """The whole command line of that."""
+    return [sys.executable, "-m", "pytest", *typed(inventory, place, *words, suites=suites)]
 
 
 def run(inventory: Path, place: Place, *words: str, suites: Path = ROOT / "suites") -> Outcome:
     """The run's end."""
-    done = subprocess.run(
-        command(inventory, place, *words, suites=suites),
-        env=place.environment,
-        cwd=ROOT,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        timeout=LIMIT,
-        check=False,
-    )
+    done = run_pytest(typed(inventory, place, *words, suites=suites), env=place.environment, cwd=ROOT)
     verdict = place.latest / "verdict.json"
-    assert verdict.is_file(), f"the run left no verdict:\n{done.stdout}"
+    assert verdict.is_file(), f"the run left no verdict:\n{done.output}"
     journal = read(place.latest / "journal.jsonl")
-    return Outcome(done.returncode, done.stdout, place.latest, json.loads(verdict.read_text()), journal, place.truth)
+    return Outcome(done.returncode, done.output, place.latest, json.loads(verdict.read_text()), journal, place.truth)
 
 
 @cache
