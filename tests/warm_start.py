@@ -111,7 +111,7 @@ def main() -> None:
     order = _serve()
     if order is not None:
         _become(order)
-        sys.argv = ["pytest", *order["words"]]
+        sys.argv = ["pytest", "-W", "ignore::pytest.PytestAssertRewriteWarning", *order["words"]]  # it was imported
         runpy.run_module("pytest", run_name="__main__", alter_sys=True)
 
 
