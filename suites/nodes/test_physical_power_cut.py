@@ -3,7 +3,7 @@
 import pytest
 
 from pytest_pveha.judge import collateral_resets, not_before_death, recovery_time, violations
-from pytest_pveha.observe import audits, ha
+from pytest_pveha.observe import audits, ha, placement
 
 
 @pytest.mark.destructive(blast="one node and its guests", expected="17 min", breaks=("mains-cut",))
@@ -15,6 +15,8 @@ def test_physical_power_cut(victim, residents, nodes, guests, faults, run, objec
     with faults.mains_cut(victim):
         run.expect(ha.fenced(victim), within="5 min")
         run.expect(ha.started(residents, on=nodes - {victim}), within="6 min")
+        run.expect(placement.by_the_rules(residents), within="1 min")
+        run.expect(placement.within_memory(nodes - {victim}), within="1 min")
         run.expect(ha.answering(residents), within="20 min")
     run.expect(ha.online(victim), within="15 min")
     run.expect(ha.quorum_whole(), within="2 min")

@@ -3,7 +3,7 @@
 import pytest
 
 from pytest_pveha.judge import collateral_resets, not_before_death, recovery_time, violations
-from pytest_pveha.observe import audits, ha
+from pytest_pveha.observe import audits, ha, placement
 
 
 @pytest.mark.destructive(blast="one node and its guests", expected="17 min", breaks=("power-cut",))
@@ -16,6 +16,8 @@ def test_power_loss_of_one_node(victim, residents, nodes, guests, faults, run, o
         run.expect(ha.membership_lost(victim), within="1 min")
         run.expect(ha.fenced(victim), within="5 min")
         run.expect(ha.started(residents, on=nodes - {victim}), within="6 min")
+        run.expect(placement.by_the_rules(residents), within="1 min")
+        run.expect(placement.within_memory(nodes - {victim}), within="1 min")
         run.expect(ha.answering(residents), within="20 min")
     run.expect(ha.online(victim), within="15 min")
     run.expect(ha.quorum_whole(), within="2 min")

@@ -15,7 +15,7 @@ from pytest_pveha.judge import (
     start_after_death,
     violations,
 )
-from pytest_pveha.observe import audits, ha, quorum
+from pytest_pveha.observe import audits, ha, placement, quorum
 
 
 @pytest.mark.destructive(blast="the nodes cut off and their guests", expected="20 min", breaks=("partition",))
@@ -32,6 +32,8 @@ def test_minority_stops_before_majority_starts(minority, stranded, nodes, guests
         run.expect(quorum.reset(stranded.nodes(nodes)), within="10 min")
         run.expect(ha.all_fenced(stranded.nodes(nodes)), within="5 min")
         run.expect(ha.started(stranded, on=majority), within="6 min")
+        run.expect(placement.by_the_rules(stranded), within="1 min")
+        run.expect(placement.within_memory(majority), within="1 min")
         run.expect(ha.answering(stranded), within="20 min")
     run.expect(ha.all_online(minority), within="15 min")
     run.expect(ha.quorum_whole(), within="2 min")

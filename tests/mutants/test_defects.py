@@ -38,6 +38,12 @@ class Caught:
 
 
 CEPH: dict[str, Any] = {"ceph": {}}
+CONTAINERS = {
+    "guests": [
+        {"id": f"ct:{101 + number}", "tier": "silver", "preferred_node": f"pve{number // 2 + 1}"} for number in range(6)
+    ]
+}
+"""Started whatever memory is left: theirs is a limit only."""
 REFUSED = r"the interlock refuses to break pve\d: "
 STOPPED = r": healed at once, the campaign ends"
 
@@ -70,6 +76,17 @@ CAUGHT = {
         "rejected",
         rf"not_before_death of vm:\d+ is {DURATION}, objective at least 0 s: it was started elsewhere before its dead "
         r"node's watchdog could have fired",
+    ),
+    "rules-not-obeyed": Caught(
+        (OTHER,),
+        "rejected",
+        r"not within 60 s; last seen: vm:10\d is on pve2, and by its rules belongs on pve3",
+    ),
+    "recovery-piles-up": Caught(
+        (OTHER,),
+        "rejected",
+        r"not within 60 s; last seen: (pve\d) has 32\.0 GiB, and its guests were promised 36\.0 GiB",
+        CONTAINERS,
     ),
     "bmc-ignores-power-off": Caught(
         (OTHER,),
@@ -123,7 +140,12 @@ CAUGHT = {
 PATIENT = [{"id": f"vm:{vmid}", "max_restart": 1000} for vmid in range(101, 107)]
 """Guests whose start is tried again and again: in error, which is where they end else, they need an administrator."""
 OUTSIDE = {"id": "vm:107", "name": "build-box", "node": "pve3", "ha": False}
-PLAYED = {"guest-does-not-restart": {"guests": [*PATIENT, OUTSIDE]}}
+SECOND_BEST = {"affinity": "node", "guests": ["vm:101", "vm:102"], "nodes": {"pve1": 2, "pve3": 1}}
+PLAYED: dict[str, dict[str, Any]] = {
+    "guest-does-not-restart": {"guests": [*PATIENT, OUTSIDE]},
+    "rules-not-obeyed": {"rules": {"near": SECOND_BEST}},
+    "recovery-piles-up": {"guest_memory": "9 GiB", "node_memory": "32 GiB"},
+}
 """What else the simulated site of a defect has."""
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_pveha.handles.cluster import Rules
-from pytest_pveha.handles.ha_homes import homes
+from pytest_pveha.handles.ha_homes import company, homes, rightful
 
 NODES = ("n1", "n2", "n3")
 
@@ -55,3 +55,46 @@ def test_homes_are_members_of_the_rule(priorities: dict[str, int]) -> None:
     found = of({"r": rule(",".join(f"{node}:{priority}" for node, priority in priorities.items()))})
     assert found
     assert {priorities[node] for node in found} == {max(priorities.values())}
+
+
+def may(rules: dict[str, dict[str, str]], online: tuple[str, ...]) -> list[str] | None:
+    """Where vm:101 may be while these nodes are online; None: anywhere."""
+    found = rightful(Rules(rules, None, {"vm:101": {}}), online).get("vm:101")
+    return None if found is None else sorted(found)
+
+
+def test_while_nodes_are_away_the_best_of_the_others_is_right() -> None:
+    """Of those online the highest priority; with none of them a strict rule allows no node, another one all."""
+    wanted = {"r": rule("n1:3,n2:2,n3:1")}
+    assert may(wanted, NODES) == ["n1"]
+    assert may(wanted, ("n2", "n3")) == ["n2"]
+    assert may({"r": rule("n1")}, ("n2", "n3")) == ["n2", "n3"]
+    assert may({"r": rule("n1", strict="1")}, ("n2", "n3")) == []
+    assert may({"r": rule("n1", disable="1")}, NODES) is None
+
+
+def test_company_may_outweigh_a_preference() -> None:
+    """Who must keep away from another may be on a second-best node of a strict rule, and on any of another one."""
+    apart = {"type": "resource-affinity", "affinity": "negative", "resources": "vm:101,vm:102"}
+    assert may({"a": apart, "r": rule("n1:2,n2:1", strict="1")}, NODES) == ["n1", "n2"]
+    assert may({"a": apart, "r": rule("n1:2,n2:1")}, NODES) == ["n1", "n2", "n3"]
+
+
+def test_groups_bind_as_rules_do() -> None:
+    """A restricted group is strict."""
+    rules = Rules(None, {"g": {"nodes": "n1:2,n2:1", "restricted": "1"}}, {"vm:101": {"group": "g"}})
+    assert rightful(rules, ("n2", "n3")) == {"vm:101": {"n2"}}
+    assert rightful(rules, ("n3",)) == {"vm:101": frozenset()}
+
+
+def test_company_is_read_in_both_directions() -> None:
+    """Together is positive, apart is negative; a disabled rule is none."""
+    rows = {
+        "a": {"type": "resource-affinity", "affinity": "positive", "resources": "vm:101,vm:102"},
+        "b": {"type": "resource-affinity", "affinity": "negative", "resources": "vm:103, vm:104"},
+        "c": {"type": "resource-affinity", "affinity": "negative", "resources": "vm:1,vm:2", "disable": "1"},
+    }
+    assert company(Rules(rows, None, {})) == [
+        (True, frozenset({"vm:101", "vm:102"})),
+        (False, frozenset({"vm:103", "vm:104"})),
+    ]

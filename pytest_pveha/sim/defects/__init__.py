@@ -76,6 +76,20 @@ _ALL = (
         "rejected",
     ),
     Defect(
+        "rules-not-obeyed",
+        "HA acts as if it had no rules",
+        "the manager drops a rule that it cannot keep, and says so in its journal alone",
+        _POWER_LOSS,
+        "rejected",
+    ),
+    Defect(
+        "recovery-piles-up",
+        "all guests of a lost node are recovered to the first node that is there",
+        "the scheduler cannot read the nodes' load and takes what comes first",
+        _POWER_LOSS,
+        "rejected",
+    ),
+    Defect(
         "bmc-ignores-power-off",
         "the BMC accepts the command to power off, and the machine keeps running",
         "a firmware bug, or a BMC user whose privilege suffices for the session but not for the act",

@@ -12,7 +12,7 @@ from pytest_pveha.sim.world.group_migration import GroupMigration
 from pytest_pveha.sim.world.lifecycle import Lifecycle
 from pytest_pveha.sim.world.model import Facts, Node
 from pytest_pveha.sim.world.node_watch import NodeWatch
-from pytest_pveha.sim.world.placement import STAY, Load, Size, choose
+from pytest_pveha.sim.world.placement import BEST, STAY, Load, Size, choose
 from pytest_pveha.sim.world.rules import Compiled, compiled, failback, groups_as_rules
 
 if TYPE_CHECKING:
@@ -112,6 +112,8 @@ class Manager:
     def _compile(self) -> None:
         store = self.world.pmxcfs.store
         rules = store.rules | groups_as_rules(store.groups, store.resources)
+        if self.world.planted("rules-not-obeyed"):
+            rules = {}
         self.rules, dropped = compiled(rules, self.world.nodes)
         for line in dropped:
             if line not in self._dropped:
@@ -123,6 +125,8 @@ class Manager:
         store = self.world.pmxcfs.store
         home = failback(sid, store.resources, store.groups) if sid in store.resources else True
         home = home or self.world.planted("nofailback-ignored")
+        if wanted == BEST and self.world.planted("recovery-piles-up"):
+            return min(self.load.nodes, default=None)
         return choose(sid, self.services, self.rules, self.load, failback=home, wanted=wanted)
 
     # words
