@@ -2,7 +2,7 @@
 
 import pytest
 
-from pytest_pveha.judge import collateral_resets, not_before_death, recovery_time, violations
+from pytest_pveha.judge import collateral_resets, downtime, not_before_death, recovery_time, violations
 from pytest_pveha.observe import audits, ha, placement
 
 
@@ -20,8 +20,10 @@ def test_physical_power_cut(victim, residents, nodes, guests, faults, run, objec
         run.expect(ha.answering(residents), within="20 min")
     run.expect(ha.online(victim), within="15 min")
     run.expect(ha.quorum_whole(), within="2 min")
+    run.expect(ha.answering(guests), within="2 min")
 
     run.claim(recovery_time(residents), at_most=objectives.rto)
+    run.claim(downtime(residents), at_most=objectives.rto)
     run.claim(not_before_death(residents, victim), at_least=0)
     run.claim(collateral_resets(victim), none=True)
     run.claim(violations(audits.CLUSTER), none=True)

@@ -25,6 +25,7 @@ def test_killed_daemon_resets_its_node(victim, daemon, residents, nodes, guests,
         run.expect(ha.answering(residents), within="20 min")
     run.expect(ha.online(victim), within="15 min")
     run.expect(ha.quorum_whole(), within="2 min")
+    run.expect(ha.answering(guests), within="2 min")
 
     run.claim(reset_after(victim), at_most=KILLED)
     run.claim(half_alive(residents, victim), none=True)
@@ -45,6 +46,7 @@ def test_starved_lrm_resets_its_node(victim, residents, nodes, guests, faults, r
         run.expect(ha.answering(residents), within="20 min")
     run.expect(ha.online(victim), within="15 min")
     run.expect(ha.quorum_whole(), within="2 min")
+    run.expect(ha.answering(guests), within="2 min")
 
     run.claim(reset_after_last_feed(victim), at_most=STARVED)
     run.claim(half_alive(residents, victim), none=True)

@@ -37,6 +37,7 @@ def test_minority_stops_before_majority_starts(minority, stranded, nodes, guests
         run.expect(ha.answering(stranded), within="20 min")
     run.expect(ha.all_online(minority), within="15 min")
     run.expect(ha.quorum_whole(), within="2 min")
+    run.expect(ha.answering(guests), within="2 min")
 
     run.claim(recovery_time(stranded), at_most=objectives.rto)
     run.claim(both_quorate(minority, majority), at_most=ring.settles)
@@ -101,6 +102,7 @@ def test_even_split_has_one_winner(halves, nodes, guests, ring, faults, run):
         run.expect(ha.answering(guests), within="20 min")
     run.expect(ha.all_online(nodes), within="15 min")
     run.expect(ha.quorum_whole(), within="2 min")
+    run.expect(ha.answering(guests), within="2 min")
 
     run.claim(both_quorate(one, other), at_most=ring.settles)
     run.claim(sides_reset(one, other), at_most=1)

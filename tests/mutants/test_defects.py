@@ -65,6 +65,7 @@ CAUGHT = {
         "rejected",
         rf"recovery_time of vm:\d+ is {DURATION}, objective at most \d+",
     ),
+    "guest-relapses": Caught((OTHER,), "rejected", rf"downtime of vm:\d+ is {DURATION}, objective at most 300 s"),
     "other-node-reboots-too": Caught(
         (MASTER,),
         "rejected",

@@ -62,6 +62,13 @@ _ALL = (
         "rejected",
     ),
     Defect(
+        "guest-relapses",
+        "a recovered application answers for a minute, and then not for five",
+        "its caches are cold, or what it depends on was not recovered: it is restarted until that has passed",
+        _POWER_LOSS,
+        "rejected",
+    ),
+    Defect(
         "other-node-reboots-too",
         "when one node loses power another one, not the CRM master, resets and is back within half a minute",
         "both hang on one overloaded power feed, or a corosync bug takes others down (corosync issue 705)",

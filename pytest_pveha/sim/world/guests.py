@@ -27,6 +27,7 @@ _AGENT = 0.6
 """The agent answers after this part of the boot."""
 _UNASKED = 200.0
 _SLOW = 600.0
+_RELAPSE = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +95,7 @@ class GuestActs:
     def _run(self, guest: Guest, node: Node) -> GuestProcess:
         process = GuestProcess(self._world.new_pid(node), self._world.timeline.now)
         slow = _SLOW if guest.recovered and self._world.planted("slow-recovery") else 0.0
+        relapses = guest.recovered and self._world.planted("guest-relapses")
         guest.processes[node.name] = process
         guest.wanted, guest.recovered = True, False
         self._world.truth("guest_process_start", {"vmid": guest.vmid, "node": node.name, "pid": process.pid})
@@ -101,6 +103,9 @@ class GuestActs:
         after = self._world.timeline.after
         after(boot * _AGENT, lambda: self._agent(guest, process), f"{guest.sid}: the agent answers")
         after(boot, lambda: self._answer(guest, process), f"{guest.sid}: the application answers")
+        if relapses:
+            after(boot + _RELAPSE, lambda: self._fall_silent(guest, process), f"{guest.sid}: the application hangs")
+            after(boot + 6 * _RELAPSE, lambda: self._answer(guest, process), f"{guest.sid}: the application answers")
         return process
 
     def _agent(self, guest: Guest, process: GuestProcess) -> None:
@@ -111,6 +116,12 @@ class GuestActs:
         for name, one in guest.processes.items():
             if one is process:
                 self._world.truth("guest_answers", {"vmid": guest.vmid, "node": name})
+
+    def _fall_silent(self, guest: Guest, process: GuestProcess) -> None:
+        process.answering = False
+        for name, one in guest.processes.items():
+            if one is process:
+                self._world.truth("guest_silent", {"vmid": guest.vmid, "node": name})
 
     def stop(self, guest: Guest, node: Node, user: str, ended: Ended, by: By) -> Task:
         """The guest's process on that node is killed; ``ended`` is told so."""
