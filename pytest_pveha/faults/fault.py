@@ -21,8 +21,10 @@ class Reach:
     """Whether losing quorum is what the scenario is for."""
     units: frozenset[tuple[str, str]] = frozenset()
     """Units that are stopped or restarted: (node, unit)."""
-    networks: frozenset[str] = frozenset()
-    """Networks that are cut, as CIDRs."""
+    splits: bool = False
+    """Whether those nodes go on, and the others too, without hearing each other."""
+    privileges: frozenset[tuple[str, str]] = frozenset()
+    """What our API token must be allowed for the act itself: (path, privilege)."""
     resets: frozenset[str] = frozenset()
     """Nodes that are to be reset by their own watchdogs: there alone may watchdog-mux end though it has clients."""
     guests: frozenset[str] = frozenset()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from ipaddress import ip_address, ip_network
 
 from pytest_pveha.errors import PreflightRefused, SiteError
 from pytest_pveha.faults.fault import Reach
@@ -45,8 +44,20 @@ BUSY = frozenset(
 IDLE_LOCKS = frozenset({"", "suspended"})
 """Locks of a guest that nothing is working on: a hibernated guest keeps its lock."""
 
-UNSETTLED = frozenset({"migrate", "relocate", "fence", "recovery", "request_stop", "request_start", "freeze"})
-"""Service states in which the HA manager is in the middle of something."""
+SETTLED = frozenset({"started", "stopped", "ignored", "disabled"})
+"""Service states in which the HA manager is in the middle of nothing; one that we do not know is none of them."""
+
+GIVEN_UP = "error"
+"""The state in which HA does nothing more for a service (pve-ha-manager, Manager.pm)."""
+
+WHAT_FOR = {
+    "Sys.Audit": "to see the cluster",
+    "VM.Audit": "to see every guest",
+    "Sys.Console": "to have HA bring its services back",
+    "VM.PowerMgmt": "to start a guest again that ran",
+    "Sys.PowerMgmt": "to have a node go down in good order",
+}
+"""Privileges of our API token, as the REST schema wants them for the calls we make (PVE 8.4 and 9)."""
 
 STOPPING_FLAGS = frozenset(
     {"noout", "noin", "nodown", "noup", "norecover", "nobackfill", "norebalance", "pause", "pauserd", "pausewr"}
@@ -105,7 +116,7 @@ class State:
     """Guests and nodes that no fault may reach, whatever is permitted."""
     tasks: tuple[RunningTask, ...] = ()
     unsettled: Mapping[str, str] = field(default_factory=dict)
-    """HA services that are in the middle of something → their state."""
+    """HA services that are in the middle of something, or were given up → their state."""
     clocks: Mapping[str, ClockOffset] = field(default_factory=dict)
     ceph: CephState | None = None
     """None where the site has no Ceph in scope."""
@@ -114,28 +125,21 @@ class State:
     api_answered: frozenset[str] = frozenset()
     """Nodes whose own API answered just now."""
     ssh_answered: frozenset[str] = frozenset()
-    our_addresses: frozenset[str] = frozenset()
-    """Where we stand, by the routes to the site."""
+    seen_from: Mapping[str, str] = field(default_factory=dict)
+    """node → the address from which it sees us come over SSH."""
+    addresses: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """node → addresses of its own, loopback not among them."""
+    privileges: Mapping[str, Mapping[str, bool]] = field(default_factory=dict)
+    """Path of the API's access control → what our token may there, and whether also on all below it."""
     watchdog_clients: Mapping[str, bool] = field(default_factory=dict)
     """Whether somebody holds the node's watchdog open; only of nodes whose watchdog-mux is to be touched."""
-
-
-def objections(state: State, reach: Reach) -> list[str]:
-    """Why this fault may not be injected into this site now; none means it may."""
-    rules: tuple[Callable[[State, Reach], str | None], ...] = (
-        _votes, _two_halves, _override, _config, _membership_time, _armed, _maintenance, _memory, _never_touch,
-        _bystanders, _paused, _busy, _clocks, _data, _flags, _stoppable, _mons, _controller, _sight, _way, _watchdog,
-    )  # fmt: skip
-    lost = [replace(reach, nodes=side, sides=()) for side in reach.sides] or [reach]
-    found = [text for one in lost for rule in rules if (text := rule(state, one)) is not None]
-    return list(dict.fromkeys(found))
 
 
 # --- votes and membership ---------------------------------------------------------------------------------------------
 
 
 def _votes(state: State, reach: Reach) -> str | None:
-    if reach.about_quorum:
+    if reach.about_quorum or _undescribed_device(state):
         return None
     if not state.counted:
         return "votes: no node says what it counts, so it cannot be told what would be left"
@@ -182,7 +186,7 @@ def _two_node(state: State) -> bool:
 
 
 def _two_halves(state: State, reach: Reach) -> str | None:
-    if not (_two_node(state) and reach.networks and reach.costs_membership):
+    if not (_two_node(state) and reach.splits):
         return None
     return (
         "votes: in two-node mode each half stays quorate by itself when they are cut from each other, and both would "
@@ -194,13 +198,18 @@ def _override(state: State, reach: Reach) -> str | None:
     wrong = {node: votes.expected for node, votes in state.counted.items() if votes.expected != _configured(state)}
     if not wrong:
         return None
-    if not state.device_votes and any("Qdevice" in votes.flags for votes in state.counted.values()):
+    if _undescribed_device(state):
         return "votes: a quorum device votes on this cluster, and the inventory has no `quorum_device`; describe it"
     told = ", ".join(f"{node} expects {votes}" for node, votes in sorted(wrong.items()))
     return (
         f"votes: {told}, and {_configured(state)} are configured: somebody typed `pvecm expected`, or a change is not "
         f"finished; type `pvecm expected {_configured(state)}`"
     )
+
+
+def _undescribed_device(state: State) -> bool:
+    """Whether a device votes of which the inventory says nothing: what is left cannot be counted without it."""
+    return not state.device_votes and any("Qdevice" in votes.flags for votes in state.counted.values())
 
 
 def _config(state: State, reach: Reach) -> str | None:
@@ -263,7 +272,7 @@ def _memory(state: State, reach: Reach) -> str | None:
     room = {node: state.free_memory.get(node, 0) for node in sorted(state.online - reach.nodes)}
     if not room and reach.about_quorum:
         return None  # everything goes, nothing is taken over, and each node starts its own again
-    moving = [guest for guest in _hit(state, reach) if guest.sid in state.moving]
+    moving = [guest for guest in hit(state.guests, reach) if guest.sid in state.moving]
     for guest in sorted(moving, key=lambda guest: (-guest.memory, guest.sid)):
         allowed = state.candidates.get(guest.sid)
         open_to = [node for node in room if allowed is None or node in allowed]
@@ -281,37 +290,38 @@ def _memory(state: State, reach: Reach) -> str | None:
     return None
 
 
-def _hit(state: State, reach: Reach) -> list[GuestRow]:
+def hit(guests: Mapping[str, GuestRow], reach: Reach) -> list[GuestRow]:
     """The guests that would go down: all that run, or may run, where it hits."""
     return [
         guest
-        for sid, guest in sorted(state.guests.items())
+        for sid, guest in sorted(guests.items())
         if not guest.template and guest.status != "stopped" and (guest.node in reach.nodes or sid in reach.guests)
     ]
 
 
 def _never_touch(state: State, reach: Reach) -> str | None:
-    hit = sorted(state.never_touch & {*reach.nodes, *reach.guests, *(guest.sid for guest in _hit(state, reach))})
-    if not hit:
+    falling = {guest.sid for guest in hit(state.guests, reach)}
+    found = sorted(state.never_touch & {*reach.nodes, *reach.guests, *falling})
+    if not found:
         return None
-    return f"never_touch: {', '.join(hit)} would be reached, and `consent.never_touch` names it; move it away"
+    return f"never_touch: {', '.join(found)} would be reached, and `consent.never_touch` names it; move it away"
 
 
 def _bystanders(state: State, reach: Reach) -> str | None:
     if state.permitted is None:
         return None
-    hit = [guest.sid for guest in _hit(state, reach) if guest.sid not in state.permitted]
-    if not hit:
+    found = [guest.sid for guest in hit(state.guests, reach) if guest.sid not in state.permitted]
+    if not found:
         return None
     return (
-        f"guests: {', '.join(hit)} on {_list(reach.nodes)} would go down, and neither `guests:` names "
-        f"{'them' if len(hit) > 1 else 'it'} nor does `consent.bystanders`; move, name or permit them"
+        f"guests: {', '.join(found)} on {_list(reach.nodes)} would go down, and neither `guests:` names "
+        f"{'them' if len(found) > 1 else 'it'} nor does `consent.bystanders`; move, name or permit them"
     )
 
 
 def _paused(state: State, reach: Reach) -> str | None:
     """A guest that is neither running nor stopped cannot be put back as it was found: its memory would be lost."""
-    odd = [f"{guest.sid} {guest.status}" for guest in _hit(state, reach) if guest.status != "running"]
+    odd = [f"{guest.sid} {guest.status}" for guest in hit(state.guests, reach) if guest.status != "running"]
     if not odd:
         return None
     return f"guests: {', '.join(odd)} on {_list(reach.nodes)}: that cannot be put back; resume, stop or move it"
@@ -323,8 +333,18 @@ def _paused(state: State, reach: Reach) -> str | None:
 def _busy(state: State, reach: Reach) -> str | None:
     busy = [f"{task.type} {task.id} on {task.node}".replace("  ", " ") for task in state.tasks if task.type in BUSY]
     busy += [f"{sid} is locked ({guest.lock})" for sid, guest in state.guests.items() if guest.lock not in IDLE_LOCKS]
-    busy += [f"{sid} is in HA state {word}" for sid, word in state.unsettled.items()]
+    busy += [f"{sid} is in HA state {word}" for sid, word in state.unsettled.items() if word != GIVEN_UP]
     return f"under way: {', '.join(sorted(busy))}; wait until that has ended" if busy else None
+
+
+def _given_up(state: State, reach: Reach) -> str | None:
+    found = sorted(sid for sid, word in state.unsettled.items() if word == GIVEN_UP)
+    if not found:
+        return None
+    return (
+        f"HA: it gave up {', '.join(found)} (state {GIVEN_UP}) and would do nothing more for it; repair it, then "
+        f"`ha-manager set SID --state disabled`, and `--state started`"
+    )
 
 
 def _clocks(state: State, reach: Reach) -> str | None:
@@ -408,15 +428,37 @@ def _sight(state: State, reach: Reach) -> str | None:
 
 
 def _way(state: State, reach: Reach) -> str | None:
-    if not reach.networks:
-        return None
-    if not state.our_addresses:
-        return f"way: by which address we reach the site cannot be told, so {_list(reach.networks)} is not cut"
-    for network in sorted(reach.networks):
-        ours = sorted(one for one in state.our_addresses if ip_address(one) in ip_network(network, strict=False))
-        if ours:
-            return f"way: this machine reaches the site from {', '.join(ours)}, within {network}, which is to be cut"
+    """Of a jump host, a forwarder, or this machine being a node: the others see us come from an address of it."""
+    others = (state.ssh_answered & state.online) - reach.nodes
+    if untold := sorted(others - state.seen_from.keys()):
+        return f"way: {', '.join(untold)} did not tell from where it sees us come, so what is on our way is not known"
+    for node in sorted(others):
+        for lost in sorted(reach.nodes):
+            if state.seen_from[node] in state.addresses.get(lost, ()):
+                return (
+                    f"way: {node} sees us come from {state.seen_from[node]}, which is {lost}: with {lost} our way to "
+                    f"{node} is lost, and what happens could be neither seen nor undone; run from outside the cluster"
+                )
     return None
+
+
+def needs(guests: Mapping[str, GuestRow], reach: Reach) -> frozenset[tuple[str, str]]:
+    """What our API token must be allowed, as (path, privilege): to look, for the fault itself, and to undo it all."""
+    falling = {f"/vms/{guest.sid.partition(':')[2]}" for guest in hit(guests, reach)}
+    always = {("/", "Sys.Audit"), ("/vms", "VM.Audit"), ("/", "Sys.Console")}
+    return reach.privileges | always | {(path, "VM.PowerMgmt") for path in falling}
+
+
+def _privileges(state: State, reach: Reach) -> str | None:
+    lacking: dict[str, list[str]] = {}
+    for path, privilege in sorted(needs(state.guests, reach)):
+        below = state.privileges.get(path, {}).get(privilege)
+        if below is None or (path == "/vms" and not below):  # a guest that we are not shown would fall unnoticed
+            lacking.setdefault(privilege, []).append(path)
+    if not lacking:
+        return None
+    told = "; ".join(f"{name} on {', '.join(paths)} ({WHAT_FOR[name]})" for name, paths in sorted(lacking.items()))
+    return f"token: our API token has not {told}; `pveum acl modify`, for the token and for its user"
 
 
 def _watchdog(state: State, reach: Reach) -> str | None:
@@ -438,6 +480,21 @@ def _list(names: frozenset[str] | Mapping[str, object]) -> str:
 
 def _gib(size: int) -> str:
     return f"{size / 2**30:.1f} GiB"
+
+
+RULES: tuple[Callable[[State, Reach], str | None], ...] = (
+    _votes, _two_halves, _override, _config, _membership_time, _armed, _maintenance, _memory, _never_touch,
+    _bystanders, _paused, _busy, _given_up, _clocks, _data, _flags, _stoppable, _mons, _controller, _sight, _way,
+    _privileges, _watchdog,
+)  # fmt: skip
+"""Each says why not, or None. Each has a whole run that shows its words (tests/mutants/test_refusals.py)."""
+
+
+def objections(state: State, reach: Reach) -> list[str]:
+    """Why this fault may not be injected into this site now; none means it may."""
+    lost = [replace(reach, nodes=side, sides=()) for side in reach.sides] or [reach]
+    found = [text for one in lost for rule in RULES if (text := rule(state, one)) is not None]
+    return list(dict.fromkeys(found))
 
 
 def interlock(look: Callable[[Reach], State], reach: Reach) -> State:

@@ -59,8 +59,9 @@ class Partition:
     def reach(self) -> Reach:
         everybody = frozenset((*self.cut_off, *self.rest))
         if self.halves:
-            return Reach(everybody, sides=(frozenset(self.cut_off), frozenset(self.rest)))
-        return Reach(everybody if self.site else frozenset(self.cut_off), about_quorum=self.about_quorum)
+            return Reach(everybody, sides=(frozenset(self.cut_off), frozenset(self.rest)), splits=True)
+        hit = everybody if self.site else frozenset(self.cut_off)
+        return Reach(hit, about_quorum=self.about_quorum, splits=True)
 
     def preflight(self, observer: Observer) -> None:
         known = dict(self.addresses)

@@ -52,7 +52,7 @@ class CleanReboot:
 
     @property
     def reach(self) -> Reach:
-        return Reach(frozenset({self.node}))
+        return Reach(frozenset({self.node}), privileges=frozenset({(f"/nodes/{self.node}", "Sys.PowerMgmt")}))
 
     def preflight(self, observer: Observer) -> None:
         _ready(observer, self.node)
@@ -92,7 +92,7 @@ class CleanPowerOff:
 
     @property
     def reach(self) -> Reach:
-        return Reach(frozenset({self.node}))
+        return Reach(frozenset({self.node}), privileges=frozenset({(f"/nodes/{self.node}", "Sys.PowerMgmt")}))
 
     def preflight(self, observer: Observer) -> None:
         PowerCut(self.node).preflight(observer)  # nothing goes off that could not be switched on again

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import TypeVar
 
 from pytest_pveha.errors import SiteError
 from pytest_pveha.faults.fault import Reach
-from pytest_pveha.faults.interlock import MEMORY_SHARE, UNSETTLED, CephState, State
+from pytest_pveha.faults.interlock import MEMORY_SHARE, SETTLED, CephState, State, needs
 from pytest_pveha.handles.node import Node
-from pytest_pveha.observe.identity import own_addresses, own_marks
+from pytest_pveha.observe.identity import own_marks
 from pytest_pveha.observe.observer import READ, Observer
 
 _CONFIG = "/etc/corosync/corosync.conf"
@@ -42,6 +43,8 @@ def look(observer: Observer, terms: Terms, reach: Reach) -> State:
     here = [node for node in site.nodes if node.name in online]
     counted = _asked(here, lambda node: node.votes(deadline(READ)))
     identities = site.cluster.guest_identities(deadline(READ), guests)
+    rings = site.cluster.ring_addresses(deadline(READ))
+    ways = _asked(here, lambda node: node.way(deadline(READ)))
     return State(
         votes=votes,
         counted=counted,
@@ -63,7 +66,7 @@ def look(observer: Observer, terms: Terms, reach: Reach) -> State:
         permitted=terms.permitted,
         never_touch=terms.never_touch,
         tasks=site.cluster.running_tasks(deadline(READ)),
-        unsettled={sid: row.state for sid, row in manager.services.items() if row.state in UNSETTLED},
+        unsettled={sid: row.state for sid, row in manager.services.items() if row.state not in SETTLED},
         clocks=_asked(here, lambda node: node.clock_offset(deadline(READ))),
         ceph=_ceph(observer, online, reach) if site.has_ceph else None,
         controller_guest=next((sid for mark, sid in sorted(identities.items()) if mark in own_marks()), None),
@@ -71,7 +74,14 @@ def look(observer: Observer, terms: Terms, reach: Reach) -> State:
             *(_api_answered(observer, side) for side in reach.sides or (reach.nodes,))
         ),
         ssh_answered=frozenset(counted),
-        our_addresses=own_addresses(place for node in site.nodes for place in node.addresses),
+        seen_from={name: way.seen_from for name, way in ways.items()},
+        addresses={
+            name: frozenset(_places([*rings.get(name, ()), *([ways[name].at] if name in ways else [])]))
+            for name in votes
+        },
+        privileges={
+            path: site.cluster.privileges(path, deadline(READ)) for path in sorted({p for p, _ in needs(guests, reach)})
+        },
         watchdog_clients=_asked(
             [node for node in here if (node.name, "watchdog-mux") in _plain(reach.units)],
             lambda node: node.watchdog_has_clients(deadline(READ)),
@@ -97,6 +107,14 @@ def _first(nodes: Iterable[Node], ask: Callable[[Node], T]) -> T | None:
         with suppress(SiteError):
             return ask(node)
     return None
+
+
+def _places(addresses: Iterable[str]) -> Iterator[str]:
+    """Those that can be told from other machines' own: no names, and no loopback."""
+    for text in addresses:
+        with suppress(ValueError):
+            if not ip_address(text).is_loopback:
+                yield text
 
 
 def _device_votes(algorithm: str | None, votes: int) -> int:

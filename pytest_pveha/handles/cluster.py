@@ -350,6 +350,17 @@ class Cluster:
                     found[(match[1] if match.groups() else match[0]).lower()] = sid
         return found
 
+    def privileges(self, path: str, deadline: Deadline) -> dict[str, bool]:
+        """What our token may on that path of the access control, and whether also on all below it.
+
+        A privilege is there when it is named, whatever is said of what lies below (pve-access-control,
+        RPCEnvironment.pm). Each path is asked by itself: the whole tree leaves out where nothing is allowed.
+        """
+        where = "GET /access/permissions"
+        reply = self._api.get("/access/permissions", deadline=deadline, path=path)
+        found = an_object(reply.value, where).part(path)
+        return {name: found.truth(name) for name in found.values if found.values[name] is not None}
+
     def versions(self, deadline: Deadline, node: str) -> str:
         """The node's pve-manager version."""
         return self._object(api_path("nodes", node, "version"), deadline).word("version", "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from pytest_pveha.clock import SECOND, Clock, Deadline, Instant
@@ -58,6 +59,14 @@ class ClockOffset:
 
     offset: float
     error: float
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """Both ends of our SSH connection as the node sees them: IP addresses."""
+
+    seen_from: str
+    at: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +166,16 @@ class Node:
         if not re.fullmatch("[0-9a-f]{32}", said):
             raise ProtocolError(f"node {self.name}: its machine id reads {said[:60]!r}, which is none")
         return said
+
+    def way(self, deadline: Deadline) -> Way:
+        """From where the node sees us come, and at which address of its own: SSH_CONNECTION, ssh(1)."""
+        said = self._read(deadline, "printenv", "SSH_CONNECTION").split()
+        try:
+            seen_from, _, at, _ = said
+            return Way(_address(seen_from), _address(at))
+        except ValueError:
+            shown = " ".join(said)[:60]
+            raise ProtocolError(f"node {self.name}: SSH_CONNECTION reads {shown!r}, no two addresses") from None
 
     def processes(self, deadline: Deadline) -> Processes:
         """Which guests run here, by their processes: the only proof of where a guest runs."""
@@ -277,6 +296,12 @@ class Node:
             self._ssh.close()
         if self.bmc is not None:
             self.bmc.close()
+
+
+def _address(text: str) -> str:
+    """As everybody writes it: without a zone, and an IPv4 address as one though a socket for both took it."""
+    address = ip_address(text.partition("%")[0])
+    return str(getattr(address, "ipv4_mapped", None) or address)
 
 
 def _lines(output: bytes) -> list[str]:

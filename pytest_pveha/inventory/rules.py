@@ -107,6 +107,7 @@ def known_names(inventory: Inventory) -> Iterator[Finding]:
             yield from _known(("simulator", "guests", index, "node"), played.node, nodes, "node", "nodes")
         for index, special in enumerate(inventory.simulator.nodes):
             yield from _known(("simulator", "nodes", index, "name"), special.name, nodes, "node", "nodes")
+        yield from _known(("simulator", "way_through"), inventory.simulator.way_through, nodes, "node", "nodes")
         for index, bmc in enumerate(inventory.simulator.bmcs):
             yield from _known(("simulator", "bmcs", index, "node"), bmc.node, nodes, "node", "nodes")
         yield from _simulated_affinities(inventory.simulator, nodes, guests)

@@ -65,6 +65,17 @@ class SimulatedGuest(Block):
     """So many of its first starts fail."""
 
 
+class SimulatedCeph(Block):
+    """How the simulated Ceph is set."""
+
+    size: Annotated[int, Field(ge=1, le=7)] = 3
+    """Copies of everything, each on a host of its own."""
+    min_size: Annotated[int, Field(ge=1, le=7)] = 2
+    """Copies without which nothing is served."""
+    mons: Annotated[int, Field(ge=1, le=5)] = 5
+    """On so many nodes stands a mon, at most."""
+
+
 class SimulatedNode(Block):
     """What the simulator plays differently on one node."""
 
@@ -76,6 +87,8 @@ class SimulatedNode(Block):
     """Its watchdog's driver, unless its BMC owns the watchdog; none = as the others'."""
     kernel_panic: Annotated[int, Field(ge=0, le=3600)] | None = None
     """Its kernel.panic; none = as the others'."""
+    clock: Annotated[float, Field(ge=-3600, le=3600)] = 0.0
+    """Seconds by which its clock is ahead."""
 
 
 class SimulatedBmc(Block):
@@ -118,6 +131,14 @@ class Simulator(Block):
     """corosync's token_coefficient in ms: 125 on clusters made with pve-cluster 9.1 or later, 650 on older ones."""
     links: Annotated[int, Field(ge=1, le=8)] = 1
     """corosync links between the nodes, numbered from 0."""
+    two_node: bool = False
+    """true = corosync's two_node mode: of two nodes each is quorate alone."""
+    quorum_device: Literal["ffsplit", "lms"] | None = None
+    """Algorithm of a quorum device that is there though no block `quorum_device` describes it."""
+    way_through: NodeName | None = None
+    """Node by which the run reaches the others: a jump host or a port forwarder."""
+    ceph: SimulatedCeph = SimulatedCeph()
+    """How Ceph is set, where there is a block `ceph`."""
     missing_tools: tuple[Label, ...] = ()
     """Commands that are not installed on any node, such as nft or ipmitool."""
     boot_seconds: Seconds = 210.0
@@ -204,8 +225,10 @@ def simulator_spec(inventory: Inventory) -> dict[str, Any]:
         "epoch_utc": round(simulator.starts_at.timestamp()) if simulator.starts_at else DEFAULT_EPOCH,
         "token_coefficient": simulator.token_coefficient,
         "links": simulator.links,
-        "qdevice": inventory.quorum_device.algorithm if inventory.quorum_device else "",
-        "qdevice_host": inventory.quorum_device.host if inventory.quorum_device else "",
+        "two_node": simulator.two_node,
+        "way_through": simulator.way_through or "",
+        "qdevice": inventory.quorum_device.algorithm if inventory.quorum_device else simulator.quorum_device or "",
+        **({"qdevice_host": inventory.quorum_device.host} if inventory.quorum_device else {}),
         "shutdown_policy": simulator.shutdown_policy,
         "crs": simulator.crs,
         "rules": rules_spec(simulator.rules),
@@ -214,6 +237,9 @@ def simulator_spec(inventory: Inventory) -> dict[str, Any]:
         "token_lacks": list(simulator.token_lacks),
         "defects": list(simulator.defects),
         "ceph": inventory.ceph is not None,
+        "ceph_size": simulator.ceph.size,
+        "ceph_min_size": simulator.ceph.min_size,
+        "ceph_mons": simulator.ceph.mons,
         "nodes": [
             {
                 "name": name,
@@ -235,6 +261,7 @@ def _node(simulator: Simulator, play: SimulatedNode) -> dict[str, Any]:
         "missing_tools": sorted({*simulator.missing_tools, *play.missing_tools}),
         "watchdog": play.watchdog or simulator.watchdog,
         "kernel_panic": simulator.kernel_panic if play.kernel_panic is None else play.kernel_panic,
+        "clock": play.clock,
     }
 
 

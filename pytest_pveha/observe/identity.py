@@ -10,7 +10,6 @@ And who are we? Asked before any fault: the machine that runs the tests must not
 from __future__ import annotations
 
 import re
-import socket
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -176,15 +175,3 @@ def own_marks(sys: Path = Path("/sys/class")) -> frozenset[str]:
         with suppress(OSError):
             found.add(path.read_text().strip().lower())
     return frozenset(mark for mark in found if _usable(mark))
-
-
-def own_addresses(places: Iterable[tuple[str, int]]) -> frozenset[str]:
-    """Our own address on the way to each of these places, as the routes are now. Nothing is sent."""
-    found = set()
-    for host, port in places:
-        with suppress(OSError):
-            for family, kind, proto, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM):
-                with socket.socket(family, kind, proto) as sock:
-                    sock.connect(address)
-                    found.add(str(sock.getsockname()[0]))
-    return frozenset(found)

@@ -83,6 +83,8 @@ class NodeSpec:
     """The driver behind /dev/watchdog, unless the BMC's own watchdog is."""
     kernel_panic: int = 0
     """sysctl kernel.panic: seconds from a panic to a restart, 0 for never."""
+    clock: float = 0.0
+    """Seconds by which its clock is ahead."""
 
     def __post_init__(self) -> None:
         _known(f"node {self.name}: watchdog", self.watchdog, list(WATCHDOGS))
@@ -188,7 +190,14 @@ class SiteSpec:
     """The quorum device's algorithm, ``ffsplit`` or ``lms``; empty for none."""
     qdevice_host: str = "10.99.9.9"
     """The address of the machine that runs qnetd."""
+    two_node: bool = False
+    """corosync's mode in which each of two nodes is quorate alone."""
+    way_through: str = ""
+    """The node by which the requesters come; empty where they come from outside."""
     ceph: bool = False
+    ceph_size: int = 3
+    ceph_min_size: int = 2
+    ceph_mons: int = 5
     shutdown_policy: str = "conditional"
     crs: str = "basic"
     """How nodes are chosen: ``basic`` or ``static``."""
@@ -213,6 +222,10 @@ class SiteSpec:
                 raise ValueError(f"guest {guest.vmid}: kind {guest.kind!r} is neither 'vm' nor 'ct'")
         if not 1 <= self.links <= 8:
             raise ValueError(f"{self.links} corosync links; expected 1 to 8")
+        if self.two_node and (len(names) != 2 or self.qdevice):
+            raise ValueError("two_node is for two nodes without a quorum device")
+        if self.way_through:
+            _known("way_through", self.way_through, names)
         _known("shutdown_policy", self.shutdown_policy, POLICIES)
         _known("crs", self.crs, SCHEDULERS)
         _known("qdevice", self.qdevice, ("", "ffsplit", "lms"))

@@ -10,7 +10,7 @@ import pytest
 from pytest_pveha.clock import Deadline, LiveClock
 from pytest_pveha.errors import ProtocolError
 from pytest_pveha.handles.node import BmcIdentity, Node
-from pytest_pveha.observe.identity import own_addresses, own_bmc, own_marks
+from pytest_pveha.observe.identity import own_bmc, own_marks
 from pytest_pveha.observe.observer import Observer
 
 GUID = "00112233-4455-6677-8899-aabbccddeeff"
@@ -138,12 +138,6 @@ def test_we_know_ourselves_by_cards_and_board(tmp_path: Path) -> None:
         path.write_text(text)
     assert own_marks(tmp_path) == {"02:fc:00:00:00:01", GUID}
     assert own_marks(tmp_path / "nothing") == frozenset()
-
-
-def test_our_address_on_the_way_there() -> None:
-    """It follows from the routes, with nothing sent: to ourselves it is our own."""
-    assert own_addresses([("127.0.0.1", 8006), ("127.0.0.2", 22)]) == {"127.0.0.1"}
-    assert own_addresses([]) == frozenset()
 
 
 def test_an_identity_that_two_nodes_have_is_neithers() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pytest_pveha.errors import PreflightRefused, Unreachable
 from pytest_pveha.faults.fault import Reach
-from pytest_pveha.faults.interlock import CephState, State, interlock, objections
+from pytest_pveha.faults.interlock import CephState, State, interlock, needs, objections
 from pytest_pveha.handles.cluster import GuestRow, RunningTask, Totem
 from pytest_pveha.handles.node import ClockOffset, Votes
 
@@ -49,7 +49,14 @@ HEALTHY = State(
     clocks=dict.fromkeys(("n1", "n2", "n3"), ClockOffset(0.0, 0.01)),
     api_answered=frozenset({"n2"}),
     ssh_answered=frozenset({"n1", "n2", "n3"}),
-    our_addresses=frozenset({"192.0.2.9"}),
+    seen_from=dict.fromkeys(("n1", "n2", "n3"), "192.0.2.9"),
+    addresses={f"n{number}": frozenset({f"192.0.2.{number}"}) for number in (1, 2, 3)},
+    privileges={
+        "/": {"Sys.Audit": True, "Sys.Console": True},
+        "/vms": {"VM.Audit": True},
+        "/vms/101": {"VM.PowerMgmt": False},
+        "/vms/102": {"VM.PowerMgmt": True},
+    },
 )
 ONE = Reach(frozenset({"n1"}))
 CEPH = CephState(
@@ -154,6 +161,7 @@ def test_a_healthy_site_may_lose_one_node() -> None:
             "under way: vm:103 is locked (backup)",
         ),
         (replace(HEALTHY, unsettled={"vm:103": "migrate"}), "under way: vm:103 is in HA state migrate"),
+        (replace(HEALTHY, unsettled={"vm:103": "error"}), "HA: it gave up vm:103 (state error)"),
         (replace(HEALTHY, clocks={}), "that of n1, n2, n3 could not be read"),
         (replace(HEALTHY, clocks={**HEALTHY.clocks, "n2": ClockOffset(5.0, 6.0)}), "of n2 is known to ± 6.0 s only"),
         (
@@ -187,6 +195,23 @@ def test_a_healthy_site_may_lose_one_node() -> None:
         (replace(HEALTHY, controller_guest="vm:900"), "this machine is vm:900"),
         (replace(HEALTHY, api_answered=frozenset({"n1"})), "only n1 answered over API, and nobody outside of n1"),
         (replace(HEALTHY, ssh_answered=frozenset()), "only nobody answered over SSH"),
+        (
+            replace(HEALTHY, seen_from={**HEALTHY.seen_from, "n2": "192.0.2.1"}),
+            "n2 sees us come from 192.0.2.1, which is n1: with n1 our way to n2 is lost",
+        ),
+        (replace(HEALTHY, seen_from={"n2": "192.0.2.9"}), "n3 did not tell from where it sees us come"),
+        (
+            replace(HEALTHY, privileges={**HEALTHY.privileges, "/": {"Sys.Audit": True}}),
+            "has not Sys.Console on / (to have HA bring its services back)",
+        ),
+        (
+            replace(HEALTHY, privileges={**HEALTHY.privileges, "/vms": {"VM.Audit": False}}),
+            "has not VM.Audit on /vms (to see every guest)",
+        ),
+        (
+            replace(HEALTHY, privileges={**HEALTHY.privileges, "/vms/102": {}}),
+            "has not VM.PowerMgmt on /vms/102 (to start a guest again that ran)",
+        ),
     ],
 )
 def test_each_refusal_says_what_and_how_much(state: State, words: str) -> None:
@@ -202,20 +227,31 @@ def test_two_nodes_may_lose_one_with_a_device_or_in_two_node_mode() -> None:
     assert objections(replace(TWO, device_votes=1, qdevice_connected=True, counted=votes), ONE) == []
     alone = all_say(Votes(True, 2, 2, 1, frozenset({"2Node"})), "n1", "n2")
     assert objections(replace(TWO, counted=alone), ONE) == []
-    cut = Reach(frozenset({"n1"}), networks=frozenset({"198.51.100.0/24"}))
+    cut = Reach(frozenset({"n1"}), splits=True)
     (text,) = objections(replace(TWO, counted=alone), cut)
     assert "in two-node mode each half stays quorate by itself" in text
 
 
-def test_our_own_way_is_not_cut() -> None:
-    """A network from which we reach the site is not cut; another may be; an unknown way counts as ours."""
-    ours, other = (
-        Reach(frozenset(), networks=frozenset({"192.0.2.0/24"})),
-        Reach(frozenset(), networks=frozenset({"198.51.100.0/24"})),
+def test_the_way_to_what_is_broken_may_be_any() -> None:
+    """It is the others that must be reached without it; and whoever comes by way of a third one loses nothing."""
+    beside = replace(HEALTHY, seen_from={**HEALTHY.seen_from, "n1": "192.0.2.1", "n2": "192.0.2.3"})
+    assert objections(beside, ONE) == []
+    assert objections(replace(beside, seen_from={**beside.seen_from, "n2": "192.0.2.1"}), Reach(frozenset())) == []
+
+
+def test_a_privilege_that_only_one_fault_needs() -> None:
+    """What a fault asks the API for itself is needed on the path it names, and for nothing else."""
+    reboot = replace(ONE, privileges=frozenset({("/nodes/n1", "Sys.PowerMgmt")}))
+    (text,) = objections(HEALTHY, reboot)
+    assert "has not Sys.PowerMgmt on /nodes/n1 (to have a node go down in good order)" in text
+    assert (
+        objections(replace(HEALTHY, privileges={**HEALTHY.privileges, "/nodes/n1": {"Sys.PowerMgmt": True}}), reboot)
+        == []
     )
-    assert "from 192.0.2.9, within 192.0.2.0/24" in objections(HEALTHY, ours)[0]
-    assert objections(HEALTHY, other) == []
-    assert "cannot be told" in objections(replace(HEALTHY, our_addresses=frozenset()), other)[0]
+    assert needs(HEALTHY.guests, ONE) == {
+        ("/", "Sys.Audit"), ("/", "Sys.Console"), ("/vms", "VM.Audit"),
+        ("/vms/101", "VM.PowerMgmt"), ("/vms/102", "VM.PowerMgmt"),
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -333,6 +369,11 @@ def sites(draw: st.DrawFn) -> tuple[State, Reach]:
         ceph=ceph,
         api_answered=draw(st.sets(st.sampled_from(names)).map(frozenset)) if not draw(rarely) else online,
         ssh_answered=online,
+        seen_from=dict.fromkeys(names, "192.0.2.9"),
+        privileges={
+            **HEALTHY.privileges,
+            **{f"/vms/{sid.partition(':')[2]}": {"VM.PowerMgmt": True} for sid in every},
+        },
     )
     meant = draw(some) if not draw(rarely) else frozenset()
     return state, Reach(reached, guests=meant, about_quorum=not draw(rarely))

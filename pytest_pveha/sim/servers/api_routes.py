@@ -6,7 +6,16 @@ authentication) is https_api's business.
 
 from __future__ import annotations
 
-from pytest_pveha.sim.servers import api_ceph, api_cluster, api_guests, api_ha, api_ha_rules, api_nodes, api_tasks
+from pytest_pveha.sim.servers import (
+    api_access,
+    api_ceph,
+    api_cluster,
+    api_guests,
+    api_ha,
+    api_ha_rules,
+    api_nodes,
+    api_tasks,
+)
 from pytest_pveha.sim.servers.api_registry import ApiError, Call, Listing, Route, find
 
 __all__ = [
@@ -18,4 +27,4 @@ __all__ = [
     "find",
 ]
 
-FAMILIES = (api_cluster, api_ceph, api_ha, api_ha_rules, api_nodes, api_guests, api_tasks)
+FAMILIES = (api_access, api_cluster, api_ceph, api_ha, api_ha_rules, api_nodes, api_guests, api_tasks)

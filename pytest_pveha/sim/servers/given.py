@@ -92,7 +92,9 @@ def _corosync_conf(facts: Facts, *, local: bool = False) -> str:
     return (
         "logging {\n  debug: off\n  to_syslog: yes\n}\n\n"
         f"nodelist {{\n{nodes}}}\n\n"
-        f"quorum {{\n{_device(facts)}  provider: corosync_votequorum\n}}\n\n"
+        f"quorum {{\n{_device(facts)}  provider: corosync_votequorum\n"
+        + ("  two_node: 1\n" if spec.two_node else "")
+        + "}\n\n"
         f"totem {{\n  cluster_name: {spec.cluster}\n  config_version: {len(spec.nodes) - behind}\n"
         + "".join(f"  interface {{\n    linknumber: {link}\n  }}\n" for link in range(spec.links))
         + "  ip_version: ipv4-6\n  link_mode: passive\n  secauth: on\n"

@@ -28,6 +28,8 @@ _FOREVER = 86400.0
 _SHELLS = frozenset({"sh", "bash", "/bin/sh", "/bin/bash", "/usr/bin/sh", "/usr/bin/bash"})
 _SILENT_OPTIONS_OF_SUDO = frozenset({"-n", "-H", "-E", "-S", "--"})
 _DEEPEST = 8
+OUTSIDE = "10.99.200.1"
+"""Where whoever asks stands, as the nodes see it."""
 NOWHERE = "/dev/null"
 STDIN = "/dev/stdin"
 
@@ -96,14 +98,21 @@ Steps = Generator[float | None, str, Result]
 class Process:
     """One shell on one node; to be advanced only while the world stands still."""
 
-    def __init__(self, world: World, node: Node, commands: Mapping[str, Command], stdin: Stdin) -> None:
+    def __init__(
+        self,
+        world: World,
+        node: Node,
+        commands: Mapping[str, Command],
+        stdin: Stdin,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
         self._world = world
         self._node = node
         missing = {*node.spec.missing_tools, *world.mishaps.missing_tools(node)}
         self._commands = {name: command for name, command in commands.items() if name not in missing}
         self._stdin = stdin
         self._umask = 0o022
-        self._env: dict[str, str] = {}
+        self._env = dict(env or {})
 
     def line(self, text: str, depth: int = 0) -> Steps:
         """The commands of a line or script, one after the other."""
@@ -318,7 +327,8 @@ class Shell:
         """What the line left behind; Silence if the node died meanwhile."""
         with self._gate.acting(self._sock) as world:
             self._boot = self._alive(world)
-            steps = Process(world, world.nodes[self._node_name], self._commands, Stdin(None)).line(line)
+            node = world.nodes[self._node_name]
+            steps = Process(world, node, self._commands, Stdin(None), _login(world, node)).line(line)
             asked = _advance(steps, None)
             died = self._died(world)
         while not died and not isinstance(asked, Result):
@@ -360,6 +370,13 @@ class Shell:
     def _still(self, world: World) -> None:
         if self._alive(world) != self._boot:
             raise Silence
+
+
+def _login(world: World, node: Node) -> dict[str, str]:
+    """What sshd tells a session of its connection (ssh(1)), by the addresses that the site has in itself."""
+    through = world.spec.way_through
+    seen_from = world.network.address(world.nodes[through]) if through else OUTSIDE
+    return {"SSH_CONNECTION": f"{seen_from} 50022 {world.network.address(node)} 22"}
 
 
 def _advance(steps: Steps, answer: str | None) -> float | Result | None:

@@ -1,4 +1,4 @@
-"""A thin Ceph on the nodes: two OSDs and a mon each, one pool of size 3 and min_size 2, failure domain host.
+"""A thin Ceph on the nodes: two OSDs and a mon each, one pool (of size 3 and min_size 2 unless said), by hosts.
 
 OSDs of a dead node are called down 20 to 25 s after its death and are up again some time after its boot; nothing is
 re-replicated meanwhile, as with three hosts nothing can be. Shapes: Ceph's documentation (Pacific and later) and PVE's
@@ -16,10 +16,7 @@ if TYPE_CHECKING:
     from pytest_pveha.sim.world.world import World
 
 PER_NODE = 2
-SIZE, MIN_SIZE = 3, 2
 PGS = 129
-MONS = 5
-"""More mons than this stand on no cluster."""
 
 _DOWN_AFTER = 15.0
 """Seconds after the membership's loss: heartbeats are missed for 20 s (osd_heartbeat_grace)."""
@@ -67,7 +64,7 @@ class Ceph:
 
     def mons(self) -> list[Node]:
         """The nodes on which mons stand; each mon is called like its node."""
-        return [self._world.nodes[name] for name in sorted(self._world.nodes)][:MONS]
+        return [self._world.nodes[name] for name in sorted(self._world.nodes)][: self._world.spec.ceph_mons]
 
     def in_quorum(self) -> list[str]:
         """The mons that run, if they are a majority."""
@@ -81,9 +78,9 @@ class Ceph:
             live = sum(osd in up for osd in self._acting(number))
             state = (
                 "active+clean"
-                if live >= min(SIZE, len(self._world.nodes))
+                if live >= min(self._world.spec.ceph_size, len(self._world.nodes))
                 else "active+undersized+degraded"
-                if live >= MIN_SIZE
+                if live >= self._world.spec.ceph_min_size
                 else "undersized+degraded+peered"
             )
             found[state] = found.get(state, 0) + 1
@@ -91,7 +88,7 @@ class Ceph:
 
     def _acting(self, number: int) -> list[int]:
         names = sorted(self._world.nodes)
-        chosen = [names[(number + copy) % len(names)] for copy in range(min(SIZE, len(names)))]
+        chosen = [names[(number + copy) % len(names)] for copy in range(min(self._world.spec.ceph_size, len(names)))]
         return [self.osds(self._world.nodes[name])[number % PER_NODE] for name in chosen]
 
     def inactive(self, up: frozenset[int]) -> int:

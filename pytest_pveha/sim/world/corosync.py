@@ -47,7 +47,9 @@ class Corosync:
             self.token = LARGE_TOKEN
         self.consensus = _CONSENSUS * self.token
         self.expected_votes = count + self.device.votes
-        self.quorum = self.expected_votes // 2 + 1
+        self.quorum = 1 if world.spec.two_node else self.expected_votes // 2 + 1
+        self._alone: set[str] = set()
+        """Nodes that were started and have not met all others: two_node implies wait_for_all (votequorum(5))."""
 
     def total_votes(self, node: Node) -> int:
         """The votes that node counts: one of each member, and the quorum device's."""
@@ -57,6 +59,8 @@ class Corosync:
         """Whether those suffice."""
         if self._world.planted("minority-keeps-quorum"):
             return bool(node.members)
+        if self._world.spec.two_node and node.name in self._alone:
+            return False
         return self.total_votes(node) >= self.quorum
 
     def reachable(self, node: Node) -> list[Node]:
@@ -89,6 +93,7 @@ class Corosync:
     def start(self, node: Node) -> None:
         """The daemon has started: alone at first, with the others two seconds later."""
         node.corosync_up = True
+        self._alone.add(node.name)
         self.device.follow()
         self._say(node, "[MAIN  ] Corosync Cluster Engine 3.1.9 starting up")
         self._install([node], ())
@@ -259,6 +264,8 @@ class Corosync:
         before = {node.name: (node.members, self._world.quorate(node), self.has_quorum(node)) for node in group}
         for node in group:
             node.members, node.ring_id, node.syncing = ids, ring, False
+            if len(ids) == len(self._world.nodes):
+                self._alone.discard(node.name)
         self.device.decided(group)
         for node in group:
             self._record(node, before[node.name][0], before[node.name][2], frozenset(silent))

@@ -42,6 +42,8 @@ class Mishaps:
         """Guests that cannot move while they run."""
         self._called_back: dict[str, int] = {}
         last = list(world.nodes.values())[-1]
+        for node in world.nodes.values():
+            node.clock_offset += node.spec.clock
         if world.planted("clock-off"):
             last.clock_offset += _CLOCK
         if world.planted("expected-votes-lowered"):

@@ -15,7 +15,9 @@ from pytest_pveha.sim.world.model import Node
 def _quorum_text(facts: Facts, *, hexadecimal: bool) -> str:
     view, node = facts.view, facts.node
     nodes, device = len(view.members), bool(facts.world.spec.qdevice)
-    flags = ("Quorate " if view.quorate else "") + ("Qdevice " if device else "")
+    two_node = facts.world.spec.two_node
+    flags = ("2Node " if two_node else "") + ("Quorate " if view.quorate else "")
+    flags += ("WaitForAll " if two_node else "") + ("Qdevice " if device else "")
     blocked = " " if view.quorate else "Activity blocked"
     return (
         "Quorum information\n------------------\n"

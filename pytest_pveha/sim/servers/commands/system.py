@@ -44,6 +44,12 @@ def _hostname(call: Invocation) -> Result:
     return Result(out=f"{call.facts.node.name}\n")
 
 
+@command("printenv")
+def _printenv(call: Invocation) -> Result:
+    found = [call.env[name] for name in call.args if name in call.env]
+    return Result(0 if len(found) == len(call.args) else 1, "".join(f"{value}\n" for value in found))
+
+
 @command("whoami")
 def _whoami(_: Invocation) -> Result:
     return Result(out="root\n")
