@@ -259,9 +259,13 @@ class Campaign:
                 "add site_reset=True to its mark destructive, and have consent.site_reset granted"
             )
         self._reach = reach.nodes
+        interlock(lambda reach: look(self.observer, self.terms, reach), reach)
+
+    @property
+    def terms(self) -> Terms:
+        """What the inventory says that the live site cannot."""
         device = self.declared.model.quorum_device
-        terms = Terms(self.declared.permitted, self.declared.never_touch, device.algorithm if device else None)
-        interlock(lambda reach: look(self.observer, terms, reach), reach)
+        return Terms(self.declared.permitted, self.declared.never_touch, device.algorithm if device else None)
 
     def declare(self, declared: Declared | None) -> None:
         """Until it ends, the present test is held to what it says that it breaks; None: it only looks."""

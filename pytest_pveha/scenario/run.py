@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from pytest_pveha.clock import SECOND
@@ -65,6 +66,24 @@ MILESTONES = (("acknowledged", "fencing: acknowledged - got agent lock for node 
 """What the CRM's journal tells better than the API, by the phase it marks (wording: pve-ha-manager 5.2, Manager.pm)."""
 
 
+@dataclass(slots=True)
+class _Noting:
+    """The campaign's register, and whether this scenario has had anything put on it: else nothing is to put back."""
+
+    register: Register
+    touched: bool = False
+
+    def opened(self) -> None:
+        self.touched = True
+        self.register.opened()
+
+    def closed(self) -> None:
+        self.register.closed()
+
+    def stop_asked(self) -> str | None:
+        return self.register.stop_asked()
+
+
 class Run:
     """One scenario on the site: everything it sees, does and claims goes into the journal."""
 
@@ -92,7 +111,7 @@ class Run:
         self._site = observer.site
         self._clock = observer.site.clock
         self._found = found
-        self._register = register
+        self._register = _Noting(register)
         self._keeping = keeping
         self._settle = settle
         self._sampler = sampler(observer.site.clock, observer.write)
@@ -340,7 +359,7 @@ class Run:
         """
         try:
             with self._clock.shielded():
-                if self._faults:
+                if self._register.touched:  # a refused fault gives no leave to undo what others did meanwhile
                     restore(self._observer, self._found, self._settle)
                     self._register.closed()
                     for one, answer in audit(self._scene()):

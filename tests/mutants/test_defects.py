@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import refusing
 import whole_run
+from refusing import cut, refused
 from whole_run import Outcome
 
 from pytest_pveha.sim.defects import DEFECTS
@@ -35,6 +37,8 @@ class Caught:
     """What the inventory needs to have for it to show."""
     of_the_run: str = ""
     """The run's verdict, where the gate's own is worse."""
+    rule: str = ""
+    """The rule of the interlock that refuses because of it."""
 
 
 CEPH: dict[str, Any] = {"ceph": {}}
@@ -44,7 +48,7 @@ CONTAINERS = {
     ]
 }
 """Started whatever memory is left: theirs is a limit only."""
-REFUSED = r"the interlock refuses to break pve\d: "
+REFUSED = r"the interlock refuses to break pve\d: (?:.*; )?"
 STOPPED = r": healed at once, the campaign ends"
 
 
@@ -105,10 +109,17 @@ CAUGHT = {
         r"power is not touched: the BMC reached is not (pve\d)'s own: MAC address: the BMC says [\d:]+, \1 has [\d:]+",
     ),
     "backup-running": Caught(
-        (OTHER,), "not proven", REFUSED + r"under way: vm:105 is locked \(backup\), vzdump on pve3; wait until that has"
+        (OTHER,),
+        "not proven",
+        REFUSED + r"under way: vm:105 is locked \(backup\), vzdump on pve3; wait until that has",
+        rule="_busy",
     ),
-    "ha-disarmed": Caught((OTHER,), "not proven", REFUSED + "HA is disarmed: .*; type `ha-manager crm-command arm-ha`"),
-    "maintenance-forgotten": Caught((OTHER,), "not proven", "maintenance: pve3 is in it, .*node-maintenance disable"),
+    "ha-disarmed": Caught(
+        (OTHER,), "not proven", REFUSED + "HA is disarmed: .*; type `ha-manager crm-command arm-ha`", rule="_armed"
+    ),
+    "maintenance-forgotten": Caught(
+        (OTHER,), "not proven", "maintenance: pve3 is in it, .*node-maintenance disable", rule="_maintenance"
+    ),
     "clock-off": Caught(
         (OTHER,), "not proven", r"clocks agree with ours: pve3 differs by 5\.\d s", of_the_run="rejected"
     ),
@@ -116,19 +127,25 @@ CAUGHT = {
         (OTHER,),
         "not proven",
         REFUSED + "votes: pve1 expects 2, .*and 3 are configured: somebody typed `pvecm expected`",
+        rule="_override",
     ),
     "corosync-config-differs": Caught(
-        (OTHER,), "not proven", REFUSED + "corosync.conf: that of pve3 is not the cluster's"
+        (OTHER,), "not proven", REFUSED + "corosync.conf: that of pve3 is not the cluster's", rule="_config"
     ),
-    "controller-is-a-guest": Caught((OTHER,), "not proven", REFUSED + "this machine is vm:101, a guest of the cluster"),
-    "guest-paused": Caught((MASTER,), "not proven", REFUSED + "guests: vm:107 paused on pve3: that cannot be put back"),
+    "controller-is-a-guest": Caught(
+        (OTHER,), "not proven", REFUSED + "this machine is vm:101, a guest of the cluster", rule="_controller"
+    ),
+    "guest-paused": Caught(
+        (MASTER,), "not proven", REFUSED + "guests: vm:107 paused on pve3: that cannot be put back", rule="_paused"
+    ),
     "ceph-degraded": Caught(
         (OTHER,),
         "not proven",
         REFUSED + r"Ceph: not all placement groups are active\+clean \(65 active\+undersized\+degraded\)",
         CEPH,
+        rule="_data",
     ),
-    "ceph-flag-forgotten": Caught((OTHER,), "not proven", REFUSED + "Ceph: noout is set", CEPH),
+    "ceph-flag-forgotten": Caught((OTHER,), "not proven", REFUSED + "Ceph: noout is set", CEPH, rule="_flags"),
     "protected-guest-dies": Caught(
         (OTHER,), "rejected", f"vm:107 ran on pve3 and is stopped on pve3, while it was not to be touched{STOPPED}"
     ),
@@ -167,7 +184,12 @@ def test_every_defect_is_in_the_table() -> None:
     assert sorted(told) == sorted(name for name, defect in DEFECTS.items() if defect.caught_by.startswith("suites/"))
 
 
-@pytest.mark.parametrize("name", CAUGHT)
+TOGETHER = [name for name, caught in CAUGHT.items() if caught.rule]
+"""Those that the interlock refuses to add to."""
+ALONE = [name for name in CAUGHT if name not in TOGETHER or name == "ha-disarmed"]
+
+
+@pytest.mark.parametrize("name", ALONE)
 def test_the_defect_is_caught_and_named(name: str, here: whole_run.Place) -> None:
     """With that defect the run fails with the promised verdict, names the cause everywhere, and leaves a whole site."""
     caught = CAUGHT[name]
@@ -181,6 +203,17 @@ def test_the_defect_is_caught_and_named(name: str, here: whole_run.Place) -> Non
         assert re.search(caught.cause, test["reason"]), test["reason"]
         assert_said_everywhere(outcome, test)
     assert_left_whole(outcome, here)
+
+
+def test_what_the_interlock_refuses_is_named(here: whole_run.Place) -> None:
+    """On a site with all of these at once each is named by the rule that is about it, and nothing is broken."""
+    with refusing.campaign(here, CEPH, defects=TOGETHER) as run:
+        answers = [refused(run, f"cut-{node}", cut(node), ("power-cut",)) for node in ("pve2", "pve3")]
+    assert {answer.verdict for answer in answers} == {CAUGHT[name].verdict for name in TOGETHER}
+    for name in TOGETHER:
+        told = [answer for answer in answers if re.search(CAUGHT[name].cause, answer.reason)]
+        assert told, (name, [answer.reason for answer in answers])
+        assert told[0].said[CAUGHT[name].rule] in told[0].reason
 
 
 def chosen(roles: tuple[str, ...]) -> tuple[str, ...]:

@@ -1,0 +1,106 @@
+"""A run in this process, without a pytest around it: for what is refused, which is over before anything happens."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+from unittest import mock
+
+from whole_run import Place
+
+from pytest_pveha.errors import PvehaError
+from pytest_pveha.faults.fault import Reach
+from pytest_pveha.faults.interlock import RULES
+from pytest_pveha.faults.survey import look
+from pytest_pveha.handles.site import Site
+from pytest_pveha.inventory import load
+from pytest_pveha.record.journal import read
+from pytest_pveha.scenario.campaign import Campaign, Plan
+from pytest_pveha.scenario.declared import Declared
+from pytest_pveha.scenario.run import Faults
+
+Wish = Callable[[Faults, Site], AbstractContextManager[None]]
+"""A fault that a test asks for."""
+Meanwhile = Callable[[Site], AbstractContextManager[None]]
+"""What somebody does when the gate has been passed, and takes back again."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How a wish was answered."""
+
+    reason: str
+    verdict: str
+    said: Mapping[str, str]
+    """The interlock's rules that speak against it now, each with its words, asked once more one by one."""
+
+
+def cut(node: str) -> Wish:
+    """That node's power."""
+    return lambda faults, site: faults.power_cut(site.nodes[node])
+
+
+def nothing(site: Site) -> AbstractContextManager[None]:
+    """Nobody does anything."""
+    return nullcontext()
+
+
+@contextmanager
+def campaign(here: Place, blocks: Mapping[str, Any] | None = None, **simulator: Any) -> Iterator[Campaign]:
+    """A run that is open on a site of its own; when it is closed nothing was broken, and all is as it was found."""
+    with mock.patch.dict(os.environ, PVEHA_STATE=str(here.state), PVEHA_RUNTIME=str(here.folder / "run")):
+        run = Campaign(load(here.inventory(blocks, **simulator)), here.reports, lambda waiting_for, saw: None)
+        run.open(Plan("all", []))
+        try:
+            yield run
+        finally:
+            verdict = run.close("finished", [])
+    journal = read(run.folder / "journal.jsonl")
+    assert not any(line.kind.startswith("fault.") for line in journal)
+    left = next(line.data for line in journal if line.kind == "snapshot" and line.data["as"] == "left")
+    assert (left["differences"], left["surroundings"]) == ([], [])
+    assert here.open_runs() == []
+    assert verdict.exit_code == 6
+
+
+def refused(run: Campaign, test: str, wish: Wish, breaks: tuple[str, ...], meanwhile: Meanwhile = nothing) -> Answer:
+    """How the run refuses that wish of a test which says that it breaks this."""
+    error: PvehaError | None = None
+    reaches: list[Reach] = []
+    said: dict[str, str] = {}
+    asked = run.interlock
+
+    def noting(reach: Reach) -> None:
+        reaches.append(reach)
+        asked(reach)
+
+    run.begin(test, test, 0)
+    run.declare(Declared(breaks=breaks, site_reset=True))
+    try:
+        run.refuse_destructive()
+        with mock.patch.object(run, "interlock", noting):
+            scenario = run.run(600, 1)
+        with meanwhile(run.site):
+            try:
+                with wish(Faults(scenario), run.site):
+                    pass
+            except PvehaError as refusal:
+                error = refusal
+            said = {name: text for reach in reaches for name, text in _against(run, reach).items()}
+            scenario.finish()
+    except PvehaError as refusal:
+        error = error or refusal
+    assert error is not None, f"{test}: it was not refused"
+    run.end(test, "failed", type(error).__name__, str(error))
+    row = run.verdict_of(test)
+    assert row is not None
+    assert row["reason"] == str(error)
+    return Answer(str(error), row["verdict"], said)
+
+
+def _against(run: Campaign, reach: Reach) -> dict[str, str]:
+    state = look(run.observer, run.terms, reach)
+    return {rule.__name__: text for rule in RULES if (text := rule(state, reach)) is not None}
