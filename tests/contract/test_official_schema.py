@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from pytest_pveha.faults.interlock import WHAT_FOR
 from pytest_pveha.sim.servers.api_registry import ROUTES
 from pytest_pveha.sim.servers.api_routes import ApiError, Call, Listing, find
 from pytest_pveha.sim.servers.facts import Facts
@@ -147,6 +148,50 @@ def test_a_reply_fits_its_schema(version: str, path: str) -> None:
         return
     found = [text for text in misfits(reply(version, path), known[path], path) if text.partition(":")[0] not in REALLY]
     assert sorted(set(found)) == []
+
+
+ON_OUR_OWN = {
+    ("POST", "/nodes/{node}/status"): ("/nodes/{node}", "Sys.PowerMgmt"),
+    ("PUT", "/cluster/ha/resources/{sid}"): ("/", "Sys.Console"),
+    ("POST", "/cluster/ha/resources/{sid}/migrate"): ("/", "Sys.Console"),
+    ("POST", "/cluster/ha/resources/{sid}/relocate"): ("/", "Sys.Console"),
+    ("POST", "/nodes/{node}/qemu/{vmid}/status/start"): ("/vms/{vmid}", "VM.PowerMgmt"),
+    ("POST", "/nodes/{node}/lxc/{vmid}/status/start"): ("/vms/{vmid}", "VM.PowerMgmt"),
+}
+"""Every call of ours that changes something, and the privilege that the interlock asks for before it may be made."""
+
+
+@pytest.mark.skipif(SHELF is None, reason="the official schema does not lie beside this checkout")
+@pytest.mark.parametrize("version", SCHEMAS)
+def test_our_calls_need_what_the_interlock_asks_for(version: str) -> None:
+    """The schema wants exactly that privilege, and that path; and of these calls there are no others in the code."""
+    assert SHELF is not None
+    entries = json.loads((SHELF / SCHEMAS[version]).read_text(encoding="utf-8"))
+    wanted = {(each["method"], each["path"]): each["info"].get("permissions") for each in entries}
+    for call, (path, privilege) in ON_OUR_OWN.items():
+        assert wanted[call] == {"check": ["perm", path, [privilege]]}, call
+    assert {privilege for _, privilege in ON_OUR_OWN.values()} <= WHAT_FOR.keys()
+    handles = Path(__file__).parents[2] / "pytest_pveha" / "handles"
+    source = "".join(path.read_text(encoding="utf-8") for path in sorted(handles.glob("*.py")))
+    changing = re.findall(r"_api\.(post|put|delete)\(", source)
+    assert sorted(changing) == ["post"] * 4 + ["put"]
+
+
+@pytest.mark.skipif(SHELF is None, reason="the official schema does not lie beside this checkout")
+@pytest.mark.parametrize("version", SCHEMAS)
+def test_the_site_wants_what_the_schema_wants(version: str) -> None:
+    """Of each call that changes something the simulated site wants the schema's privilege, on the schema's path."""
+    assert SHELF is not None
+    entries = json.loads((SHELF / SCHEMAS[version]).read_text(encoding="utf-8"))
+    wanted = {(each["method"], each["path"]): each["info"].get("permissions") or {} for each in entries}
+    for (method, path), permission in wanted.items():
+        try:
+            route, _ = find(method, path.format(**PARTS, upid="U"), version) if method != "GET" else (None, None)
+        except (ApiError, KeyError):
+            continue
+        if route is None or "agent" in path:  # one of several privileges suffices there, by version
+            continue
+        assert permission["check"] == ["perm", route.on, list(route.needs)], path
 
 
 def test_misfits_are_seen() -> None:

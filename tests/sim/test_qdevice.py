@@ -128,6 +128,22 @@ def test_the_last_man_stands_with_lms() -> None:
     assert votes(site)["pve1"] == 3
 
 
+def test_in_two_node_mode_each_goes_on_alone_but_after_a_start() -> None:
+    """Cut from each other both are quorate; one that was started waits until it has met the other (votequorum(5))."""
+    site = Site(guest(101, "pve1"), guest(102, "pve2"), nodes=2, two_node=True)
+    cut(site, "pve2", address(site, "pve1"))
+    site.play(30)
+    assert [members(node) for node in site.world.nodes.values()] == [1, 1]
+    assert quorate(site) == ["pve1", "pve2"]
+    site.world.systemd.daemons.stop(site.world.nodes["pve2"], "corosync")
+    site.world.systemd.daemons.start(site.world.nodes["pve2"], "corosync")
+    site.play(30)
+    assert quorate(site) == ["pve1"]
+    heal(site, "pve2")
+    site.play(30)
+    assert quorate(site) == ["pve1", "pve2"]
+
+
 def test_without_a_device_nothing_is_waited_for() -> None:
     """A cluster that has none counts its nodes' votes."""
     site = Site(guest(101, "pve1"))

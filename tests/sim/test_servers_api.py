@@ -290,6 +290,17 @@ def test_a_token_without_a_privilege(authority: Authority, tmp_path: Path) -> No
     site.close()
 
 
+def test_what_the_token_may(authority: Authority, tmp_path: Path) -> None:
+    """Of the path that was asked for, or of the first ones; what the token lacks is not among it."""
+    site = Site(authority, tmp_path, token_lacks=["Sys.PowerMgmt"])
+    _, _, document = site.ask("/access/permissions?path=/nodes/pve3")
+    (held,) = document["data"].values()
+    assert list(document["data"]) == ["/nodes/pve3"]
+    assert (held["Sys.Audit"], "Sys.PowerMgmt" in held, "VM.GuestAgent.Audit" in held) == (1, False, True)
+    assert {"/", "/vms"} < site.ask("/access/permissions")[2]["data"].keys()
+    site.close()
+
+
 def test_older_versions_say_it_in_the_reason_phrase_alone(authority: Authority, tmp_path: Path) -> None:
     """Before 8.4 the body of a refusal has no message."""
     site = Site(authority, tmp_path, version="8.3.5")

@@ -65,6 +65,13 @@ def test_what_the_shell_and_the_api_say_of_daemons() -> None:
     assert typed("osd", "purge", "0").status == 22
 
 
+def test_a_pool_may_be_set_otherwise() -> None:
+    """With min_size 3 of three hosts none may stop, and only as many mons stand as were made."""
+    ceph = PlayingGate(small_site(ceph=True, ceph_min_size=3, ceph_mons=2)).world.ceph
+    assert ceph.ok_to_stop((0, 1))["num_not_ok_pgs"] == 129
+    assert [node.name for node in ceph.mons()] == ["pve1", "pve2"]
+
+
 def test_a_site_without_ceph_has_none() -> None:
     """Neither the API nor the shell knows of it."""
     world = small_site()

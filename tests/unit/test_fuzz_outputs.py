@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
+from ipaddress import ip_address
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -21,7 +22,7 @@ from pytest_pveha.handles import leftovers
 from pytest_pveha.handles.cluster_lease import UNKNOWN, Holder, lease_holder
 from pytest_pveha.handles.guest import Nodes
 from pytest_pveha.handles.leftovers import Standing
-from pytest_pveha.handles.node import JournalLine, Node, Processes, Votes
+from pytest_pveha.handles.node import JournalLine, Node, Processes, Votes, Way
 from pytest_pveha.handles.site import Site
 from pytest_pveha.wire.ssh import CommandResult, Ssh
 
@@ -136,6 +137,7 @@ READS: dict[str, tuple[bytes, Callable[[bytes], Any]]] = {
     "clock": (b"1795335870.123456789\n", reading(lambda node: node.clock_offset(CLOCK.deadline(5)))),
     "journal": (JOURNAL, reading(lambda node: node.journal(0, ("pve-ha-crm",), CLOCK.deadline(5)))),
     "votes": (PVECM, reading(lambda node: node.votes(CLOCK.deadline(5)))),
+    "way": (b"192.0.2.9 50022 192.0.2.11 22\n", reading(lambda node: node.way(CLOCK.deadline(5)))),
     "pids": (b"    1\n  412\n", reading(lambda node: node.pids(CLOCK.deadline(5)))),
     "unit": (b"active\n", reading(lambda node: node.units.active("corosync", CLOCK.deadline(5)))),
     "main_pid": (b"MainPID=812\n", reading(lambda node: node.units.main_pid("corosync", CLOCK.deadline(5)))),
@@ -161,6 +163,8 @@ def plausible(found: Any) -> bool:
     if isinstance(found, Votes):
         counted = [each for each in (found.expected, found.total, found.quorum, found.nodes) if each is not None]
         return all(0 <= each < 1 << 40 for each in counted) and all(not re.search(r"\s", flag) for flag in found.flags)
+    if isinstance(found, Way):
+        return all(str(ip_address(each)) == each for each in (found.seen_from, found.at))
     if isinstance(found, Holder):
         return 0 <= found.pid <= 1 << 22 and 0 <= found.until < 1 << 63
     if isinstance(found, Standing):

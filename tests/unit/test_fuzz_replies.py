@@ -67,7 +67,7 @@ class Api:
         self.others = others
         self.asked: list[str] = []
 
-    def get(self, path: str, **_: Any) -> Reply:
+    def get(self, path: str, /, **_: Any) -> Reply:
         self.asked.append(path)
         value = self.others.get(path.rpartition("/")[2], self.value)
         return Reply(value, self.endpoint, NOW, NOW)
@@ -126,6 +126,10 @@ READS: dict[str, tuple[Any, Callable[[Any], Any]]] = {
         lambda value: cluster(value).guest_identities(CLOCK.deadline(5), {GUEST.sid: GUEST}),
     ),
     "versions": (RECORDED["nodes_n1_version"], lambda value: cluster(value).versions(CLOCK.deadline(5), "n1")),
+    "privileges": (
+        {"/vms": {"VM.Audit": 1, "VM.PowerMgmt": 0}},
+        lambda value: cluster(value).privileges("/vms", CLOCK.deadline(5)),
+    ),
     "start": (
         "UPID:n1:0:0:0:qmstart:101:root@pam:",
         lambda value: cluster(value).start("vm:101", "n1", CLOCK.deadline(5)),

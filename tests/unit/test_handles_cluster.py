@@ -32,7 +32,7 @@ class Api:
         self._answers = answers
         self._endpoint = endpoint
 
-    def get(self, path: str, **_: Any) -> Reply:
+    def get(self, path: str, /, **_: Any) -> Reply:
         now = LiveClock().now()
         value = self._answers[path]
         if isinstance(value, Exception):
@@ -94,6 +94,14 @@ def test_only_strict_rules_bind() -> None:
 def test_armed_disarmed_or_not_known(rows: list[dict[str, Any]], armed: bool | None) -> None:
     """Where the version should say it and does not, it is not known; older versions are always armed."""
     assert cluster(ha__status__current=rows).armed(soon()) is armed
+
+
+def test_what_our_token_may() -> None:
+    """A privilege that is not passed on is one all the same, and a path with none has none."""
+    api = Api({"/access/permissions": {"/vms/101": {"VM.Audit": 1, "VM.PowerMgmt": 0, "VM.Clone": None}}})
+    found = Cluster(cast("PveApi", api))
+    assert found.privileges("/vms/101", soon()) == {"VM.Audit": True, "VM.PowerMgmt": False}
+    assert found.privileges("/", soon()) == {}
 
 
 def test_who_answers_and_who_is_in_maintenance() -> None:

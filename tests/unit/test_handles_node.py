@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import cast
 
+import pytest
+
 from pytest_pveha.clock import Deadline, LiveClock
-from pytest_pveha.handles.node import JournalLine, Node, Votes
+from pytest_pveha.errors import ProtocolError
+from pytest_pveha.handles.node import JournalLine, Node, Votes, Way
 from pytest_pveha.wire.ssh import CommandResult, Ssh
 
 PS = """\
@@ -74,6 +77,26 @@ def test_a_boot_between_two_lines_of_the_journal_is_no_line() -> None:
         ),
         JournalLine(1795808588.926276, "pve-ha-crm", "status change startup => wait_for_quorum"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("said", "way"),
+    [
+        ("192.0.2.9 50022 192.0.2.11 22\n", Way("192.0.2.9", "192.0.2.11")),
+        ("::ffff:192.0.2.9 50022 ::ffff:192.0.2.11 22\n", Way("192.0.2.9", "192.0.2.11")),
+        ("fe80::9%vmbr0 50022 2001:DB8::B 22\n", Way("fe80::9", "2001:db8::b")),
+    ],
+)
+def test_from_where_a_node_sees_us_come(said: str, way: Way) -> None:
+    """Addresses are told as everybody writes them: no zone, lower case, IPv4 as IPv4."""
+    assert node(said).way(LiveClock().deadline(1)) == way
+
+
+@pytest.mark.parametrize("said", ["", "192.0.2.9 50022 192.0.2.11\n", "here 50022 there 22\n"])
+def test_no_way_is_made_up(said: str) -> None:
+    """What is no pair of addresses is refused by name."""
+    with pytest.raises(ProtocolError, match=r"n2: SSH_CONNECTION reads .*, no two addresses"):
+        node(said).way(LiveClock().deadline(1))
 
 
 def test_votes_of_a_node_that_is_cut_off() -> None:
