@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -15,6 +17,7 @@ from pytest_pveha.errors import PvehaError
 from pytest_pveha.faults.fault import Reach
 from pytest_pveha.faults.interlock import RULES
 from pytest_pveha.faults.survey import look
+from pytest_pveha.handles.guest import Nodes
 from pytest_pveha.handles.site import Site
 from pytest_pveha.inventory import load
 from pytest_pveha.record.journal import read
@@ -36,6 +39,8 @@ class Answer:
     verdict: str
     said: Mapping[str, str]
     """The interlock's rules that speak against it now, each with its words, asked once more one by one."""
+    where: str
+    """The file that refused."""
 
 
 def cut(node: str) -> Wish:
@@ -43,17 +48,53 @@ def cut(node: str) -> Wish:
     return lambda faults, site: faults.power_cut(site.nodes[node])
 
 
+def partition(node: str) -> Wish:
+    """That node, from the others."""
+    return lambda faults, site: faults.partition(Nodes([site.nodes[node]]))
+
+
+def typed(site: Site, node: str, *words: str) -> None:
+    """Somebody types that on the node."""
+    site.nodes[node].act(site.clock.deadline(60), *words)
+
+
+def without_ssh(*nodes: str) -> Meanwhile:
+    """These nodes keep us off for a while, as PVE 9's sshd does with whoever failed to log in several times."""
+
+    @contextmanager
+    def kept_off(site: Site) -> Iterator[None]:
+        for node in nodes:
+            typed(site, node, "systemd-run", "--unit=again", "--on-active=300", "systemctl", "start", "sshd")
+            typed(site, node, "systemctl", "stop", "sshd")
+            site.nodes[node].ssh.close()
+        yield
+        site.clock.sleep(400)
+
+    return kept_off
+
+
 def nothing(site: Site) -> AbstractContextManager[None]:
     """Nobody does anything."""
     return nullcontext()
 
 
+def at_home(here: Place) -> AbstractContextManager[Any]:
+    """Runs that are made now keep there what they keep."""
+    return mock.patch.dict(os.environ, PVEHA_STATE=str(here.state), PVEHA_RUNTIME=str(here.folder / "run"))
+
+
+def opened(here: Place, inventory: Path) -> Campaign:
+    """A run of that inventory, opened."""
+    run = Campaign(load(inventory), here.reports, lambda waiting_for, saw: None)
+    run.open(Plan("all", []))
+    return run
+
+
 @contextmanager
 def campaign(here: Place, blocks: Mapping[str, Any] | None = None, **simulator: Any) -> Iterator[Campaign]:
     """A run that is open on a site of its own; when it is closed nothing was broken, and all is as it was found."""
-    with mock.patch.dict(os.environ, PVEHA_STATE=str(here.state), PVEHA_RUNTIME=str(here.folder / "run")):
-        run = Campaign(load(here.inventory(blocks, **simulator)), here.reports, lambda waiting_for, saw: None)
-        run.open(Plan("all", []))
+    with at_home(here):
+        run = opened(here, here.inventory(blocks, **simulator))
         try:
             yield run
         finally:
@@ -63,7 +104,7 @@ def campaign(here: Place, blocks: Mapping[str, Any] | None = None, **simulator: 
     left = next(line.data for line in journal if line.kind == "snapshot" and line.data["as"] == "left")
     assert (left["differences"], left["surroundings"]) == ([], [])
     assert here.open_runs() == []
-    assert verdict.exit_code == 6
+    assert verdict.exit_code
 
 
 def refused(run: Campaign, test: str, wish: Wish, breaks: tuple[str, ...], meanwhile: Meanwhile = nothing) -> Answer:
@@ -98,7 +139,12 @@ def refused(run: Campaign, test: str, wish: Wish, breaks: tuple[str, ...], meanw
     row = run.verdict_of(test)
     assert row is not None
     assert row["reason"] == str(error)
-    return Answer(str(error), row["verdict"], said)
+    return Answer(str(error), row["verdict"], said, raised_in(error))
+
+
+def raised_in(error: BaseException) -> str:
+    """The file from which it was raised."""
+    return Path(traceback.extract_tb(error.__traceback__)[-1].filename).name
 
 
 def _against(run: Campaign, reach: Reach) -> dict[str, str]:

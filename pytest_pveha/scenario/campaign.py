@@ -88,6 +88,7 @@ class Campaign:
         self._over = ""
         self._cluster: ClusterLease | None = None
         self._kept = False
+        self._clear = False
         self._reach: frozenset[str] = frozenset()
         self._ask_again: Deadline | None = None
         self._renew_again: Deadline | None = None
@@ -294,13 +295,15 @@ class Campaign:
 
     def _hold(self) -> None:
         """The cluster is ours, as every other controller sees, and nothing is left on its nodes by an earlier run."""
-        if self._cluster is not None:
+        if self._cluster is None:
+            cluster = ClusterLease(self.site.nodes, self.clock, self.id, socket.gethostname(), os.getpid())
+            cluster.take()
+            self._cluster = cluster
+            self._renewed()
+        if self._clear:
             return
-        cluster = ClusterLease(self.site.nodes, self.clock, self.id, socket.gethostname(), os.getpid())
-        cluster.take()
-        self._cluster = cluster
-        self._renewed()
         left = sorted(set(remembered(self.site)) - {self.id})
+        self._clear = not left
         if left:
             raise SiteDirty(
                 f"site {self.declared.name}: its nodes remember run {', '.join(left)}, which left something "

@@ -102,6 +102,15 @@ def test_what_a_real_sites_consent_refuses(realish: Realish, project: Shell) -> 
     assert "REFUSED now: 3 of 3; nothing was touched" in done.lines
 
 
+def test_another_cluster_is_not_planned_for(realish: Realish, project: Shell) -> None:
+    """Endpoints of one cluster in the inventory of another: nothing that the plan said would be true."""
+    described = realish.describe()
+    described["cluster"]["name"] = described["consent"]["cluster"] = "another"
+    done = project.pveha("plan", write(described, project.place / "real.yml"))
+    assert done.code == 4, done.out + done.err
+    assert "the inventory is for 'another': wrong endpoint, or wrong inventory" in done.out + done.err
+
+
 def test_a_site_that_does_not_answer(realish: Realish, project: Shell) -> None:
     """It cannot be planned for, and what can be done is said; the inventory alone still gives a plan."""
     described = realish.describe()

@@ -14,10 +14,9 @@ from typing import Any
 import pytest
 import refusing
 import whole_run
-from refusing import Meanwhile, Wish, cut, nothing, refused
+from refusing import Meanwhile, Wish, cut, nothing, partition, refused, typed, without_ssh
 
 from pytest_pveha.faults.interlock import RULES
-from pytest_pveha.handles.guest import Nodes
 from pytest_pveha.handles.site import Site
 from pytest_pveha.record.journal import Line
 from tests.mutants.test_defects import CAUGHT
@@ -59,37 +58,12 @@ def reboot(node: str) -> Wish:
     return lambda faults, site: faults.clean_reboot(site.nodes[node])
 
 
-def partition(node: str) -> Wish:
-    """That node, from the others."""
-    return lambda faults, site: faults.partition(Nodes([site.nodes[node]]))
-
-
 def restart(node: str, unit: str) -> Wish:
     """That daemon."""
     return lambda faults, site: faults.service_restarted(site.nodes[node], unit)
 
 
 # --- what somebody does meanwhile -------------------------------------------------------------------------------------
-
-
-def typed(site: Site, node: str, *words: str) -> None:
-    """Somebody types that on the node."""
-    site.nodes[node].act(site.clock.deadline(60), *words)
-
-
-def without_ssh(*nodes: str) -> Meanwhile:
-    """These nodes keep us off for a while, as PVE 9's sshd does with whoever failed to log in several times."""
-
-    @contextmanager
-    def kept_off(site: Site) -> Iterator[None]:
-        for node in nodes:
-            typed(site, node, "systemd-run", "--unit=again", "--on-active=300", "systemctl", "start", "sshd")
-            typed(site, node, "systemctl", "stop", "sshd")
-            site.nodes[node].ssh.close()
-        yield
-        site.clock.sleep(400)
-
-    return kept_off
 
 
 @contextmanager

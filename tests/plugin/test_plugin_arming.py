@@ -320,6 +320,24 @@ def test_more_than_the_victim_needs_a_leave_of_its_own(house: House, project: Be
     assert house.since(before) == []
 
 
+def test_a_fault_about_quorum_needs_a_word_of_its_own(house: House, bench: Bench) -> None:
+    """What takes the quorum away from all is refused where the mark does not say that more may be reset."""
+    bench.suite(
+        "@pytest.mark.destructive(breaks='partition')\n"
+        "def test_it(nodes, faults, run):\n"
+        '    """Nobody hears anybody."""\n'
+        "    with faults.site_without_quorum(nodes):\n"
+        "        pass\n"
+    )
+    real(house, bench, bystanders="all", faults=["network"], site_reset=True)
+    before = len(house.lines())
+    result = bench.pytest(*ARMED)
+    assert "and the test does not say so; add site_reset=True to its mark destructive" in refused(result, "test_it"), (
+        result.text
+    )
+    assert house.since(before) == []
+
+
 def test_a_guest_never_to_be_touched_keeps_its_node(house: House, project: Bench) -> None:
     """It would go down with its node, so the node's power stays on, although bystanders are permitted."""
     real(house, project, bystanders="all", never_touch={"guests": ["vm:102"]})

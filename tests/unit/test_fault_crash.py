@@ -41,6 +41,11 @@ class Bmc:
     def identity(self, deadline: Deadline) -> dict[str, str]:
         return {"mac": self.mac}
 
+    def from_a_node(self, secret: str, deadline: Deadline) -> Bmc:
+        return self
+
+    reset = ()
+
 
 @dataclass
 class Victim:
@@ -191,6 +196,14 @@ def test_what_does_not_run_is_not_broken() -> None:
         DaemonKilled("n1", "watchdog-mux", 7, "a").preflight(observer(site))
     with pytest.raises(PreflightRefused, match="nothing was stopped"):
         DaemonsFrozen("n1", ("pve-ha-lrm", "corosync"), (990, 7)).preflight(observer(site))
+
+
+def test_a_bmc_without_a_reset_brings_nobody_back() -> None:
+    """A dead-man that could do nothing is none, so nothing is broken."""
+    site = Field()
+    assert site.victim.bmc is not None
+    with pytest.raises(PreflightRefused, match="the BMC of n1 knows no reset, so no other node could bring it back"):
+        CRASH.dead_man(observer(site), "/var/lib/pveha/0a1b2c3d/kernel-crash-1")
 
 
 def resets(fault: Fault, site: Field, seen: Observer, seconds: float) -> list[float]:
