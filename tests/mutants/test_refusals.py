@@ -113,25 +113,34 @@ class Refused:
 
 
 UNFIT = {
-    "memory": Unfit({}, {"node_memory": "16 GiB", "guests": [{"id": "vm:101", "memory": "18 GiB"}]}),
+    # small machines, and guests that are not ours
+    "crowded": Unfit(
+        consent(never_touch={"guests": ["vm:102"]}),
+        {
+            "node_memory": "16 GiB",
+            "guests": [{"id": "vm:101", "memory": "18 GiB"}, {"id": "vm:108", "node": "pve1", "ha": False}],
+        },
+    ),
     # somebody raised it against a shaky network; 650 on 26 nodes comes to as much
     "slow ring": Unfit(many(6), {"token_coefficient": 4000, "guests": []}),
     "two nodes": Unfit(many(2), {"guests": []}),
     # somebody wrote two_node: 1 into corosync.conf, so that one node goes on without the other
     "two-node mode": Unfit(many(2), {"guests": [], "two_node": True}),
-    "guests of others": Unfit(
-        consent(never_touch={"guests": ["vm:102"]}), {"guests": [{"id": "vm:108", "node": "pve1", "ha": False}]}
+    "many hands": Unfit(
+        {"ceph": {}},
+        {
+            # `pvecm qdevice setup` was typed after the inventory had been written
+            "quorum_device": "ffsplit",
+            # min_size was raised to be safe, and two mons were thought to be better than one
+            "ceph": {"min_size": 3, "mons": 2},
+            # each is within a second of ours, and they are not within one of each other
+            "nodes": [{"name": "pve2", "clock": 0.8}, {"name": "pve3", "clock": -0.8}],
+            # the token was made to look
+            "token_lacks": ["Sys.PowerMgmt", "Sys.Console", "VM.PowerMgmt"],
+            # an ssh_config with a ProxyJump, or a port forwarder on a node
+            "way_through": "pve3",
+        },
     ),
-    # `pvecm qdevice setup` was typed after the inventory had been written
-    "quorum device": Unfit({}, {"quorum_device": "ffsplit"}),
-    # min_size was raised to be safe, and two mons were thought to be better than one
-    "ceph by hand": Unfit({"ceph": {}}, {"ceph": {"min_size": 3, "mons": 2}}),
-    # each is within a second of ours, and they are not within one of each other
-    "clocks": Unfit({}, {"nodes": [{"name": "pve2", "clock": 0.8}, {"name": "pve3", "clock": -0.8}]}),
-    # the token was made to look
-    "token": Unfit({}, {"token_lacks": ["Sys.PowerMgmt", "Sys.Console", "VM.PowerMgmt"]}),
-    # an ssh_config with a ProxyJump, or a port forwarder on the first node that was set up
-    "jump host": Unfit({}, {"way_through": "pve3"}),
     "sound": Unfit(
         {},
         {
@@ -147,7 +156,7 @@ UNFIT = {
 REFUSED = {
     # 90 % of 16 GiB less what is used leaves each survivor 11.2 GiB: enough together, and not for the one of 18 GiB
     "memory too small": Refused(
-        "memory",
+        "crowded",
         "_memory",
         cut("pve1"),
         r"memory: the HA guests of pve1 need 22\.0 GiB; largest first, vm:101 \(18\.0 GiB\) fits nowhere any more: "
@@ -173,57 +182,57 @@ REFUSED = {
         "partition",
     ),
     "guest never to be touched": Refused(
-        "guests of others",
+        "crowded",
         "_never_touch",
         cut("pve1"),
         r"never_touch: vm:102 would be reached, and `consent\.never_touch` names it",
     ),
     "guest that nobody named": Refused(
-        "guests of others",
+        "crowded",
         "_bystanders",
         cut("pve1"),
         r"guests: vm:108 on pve1 would go down, and neither `guests:` names it nor does `consent\.bystanders`",
     ),
     "quorum device that nobody described": Refused(
-        "quorum device",
+        "many hands",
         "_override",
         cut("pve2"),
         r"votes: a quorum device votes on this cluster, and the inventory has no `quorum_device`; describe it",
     ),
     "OSDs that may not stop": Refused(
-        "ceph by hand",
+        "many hands",
         "_stoppable",
         cut("pve1"),
         r"Ceph: `ceph osd ok-to-stop 0 1` \(all of pve1\) says no: .*unsafe to stop osd\(s\) \(129 PGs\)",
     ),
     "one mon of two": Refused(
-        "ceph by hand",
+        "many hands",
         "_mons",
         cut("pve1"),
         r"Ceph: 2 mons in quorum − 1 of pve1 = 1, and 2 of 2 are needed: no data would be served",
     ),
     "clocks that differ": Refused(
-        "clocks",
+        "many hands",
         "_clocks",
         cut("pve1"),
         r"clocks: pve2 is ahead of pve3 by 1\.[56] s, more than 1 s; `chronyc tracking`",
     ),
     "a token that may not put it back": Refused(
-        "token",
+        "many hands",
         "_privileges",
         cut("pve2"),
         r"token: our API token has not Sys\.Console on / \(to have HA bring its services back\); VM\.PowerMgmt on "
         r"/vms/103, /vms/104 \(to start a guest again that ran\); `pveum acl modify`",
     ),
     "a token that may not reboot": Refused(
-        "token",
+        "many hands",
         "_privileges",
         reboot("pve2"),
         r"; Sys\.PowerMgmt on /nodes/pve2 \(to have a node go down in good order\); VM\.PowerMgmt",
         "clean-reboot",
     ),
     "the way to the others": Refused(
-        "jump host",
+        "many hands",
         "_way",
         cut("pve3"),
         r"way: pve1 sees us come from 10\.99\.0\.13, which is pve3: with pve3 our way to pve1 is lost",
