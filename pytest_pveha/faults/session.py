@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from typing import Any, Protocol
 
@@ -158,8 +158,11 @@ def _confirm(fault: Fault, name: str, observer: Observer, within: float) -> None
 
 def _answering(observer: Observer) -> tuple[str, ...]:
     """The nodes that can be asked, members or not: who was cut off is none yet. The rest is cleared at the end."""
-    clock = observer.site.clock
-    return tuple(node.name for node in observer.site.nodes if answering(clock, node.addresses))
+    found = []
+    for node in observer.site.nodes:
+        with suppress(SiteError):
+            found += [node.name] * bool(answering(observer.site.clock, node.addresses))
+    return tuple(found)
 
 
 def heal(fault: Fault, name: str, observer: Observer, keeping: Keeping) -> list[str]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import socket
 from typing import Protocol
 
 from pytest_pveha.clock import Deadline, Instant
 from pytest_pveha.wire.bmc import BmcAccess, PowerCommand, SelEntry
+from pytest_pveha.wire.names import ways
 
 __all__ = ["Bmc", "BmcAccess", "PowerCommand", "PowerReading", "SelEntry"]
 
@@ -70,7 +70,6 @@ class Bmc(Protocol):
 def sockets(host: str, port: int) -> frozenset[tuple[str, int]]:
     """Where that name and port lead; two names of one BMC lead to the same. Empty where the name leads nowhere."""
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
-    except (OSError, UnicodeError):
+        return frozenset((str(to[0]), port) for _, to in ways(host, port))
+    except OSError:
         return frozenset()
-    return frozenset((str(to[0]), int(to[1])) for _, _, _, _, to in found)

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pytest_pveha.clock import SECOND, Clock, Task
+from pytest_pveha.handles.knock import knock
 from pytest_pveha.observe.answer import Write
 
 SLOW = SECOND
@@ -134,13 +135,16 @@ class Sampler:
         for probe in probes:
             sent = self._clock.now().mono
             try:
-                sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-                # close with a reset: ten probes a second leave no TIME_WAIT behind
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                code = sock.connect_ex((probe.host, probe.port))
+                knocked = knock(probe.host, probe.port)
             except OSError as error:
                 self._heard(probe, "unknown", f"this machine: {error.strerror}", sent, sent, due)
                 continue
+            if knocked is None:
+                self._heard(probe, "unknown", f"this machine: no address of {probe.host} yet", sent, sent, due)
+                continue
+            sock, code = knocked
+            # close with a reset: ten probes a second leave no TIME_WAIT behind
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             if code == errno.EINPROGRESS:
                 sockets[sock.fileno()] = (probe, sock, sent)
                 continue

@@ -13,6 +13,7 @@ import struct
 
 from pytest_pveha.clock import Clock, Deadline
 from pytest_pveha.errors import ProtocolError, TimedOut, Unreachable
+from pytest_pveha.wire.names import ways
 
 AGAIN = 1.0
 """Seconds after which an unanswered datagram is sent again; decides nothing, the deadline does."""
@@ -34,8 +35,8 @@ def cipher_zero_opens(address: str, port: int, user: str, clock: Clock, deadline
     """
     who = f"BMC {address}:{port}"
     try:
-        family, kind, protocol, _, to = socket.getaddrinfo(address, port, type=socket.SOCK_DGRAM)[0]
-        sock = socket.socket(family, kind, protocol)
+        family, to = ways(address, port, patience=deadline.remaining())[0]
+        sock = socket.socket(family, socket.SOCK_DGRAM)
     except OSError as error:
         raise Unreachable(f"{who}: the address cannot be used ({error.strerror}); check it in the inventory") from None
     with sock:

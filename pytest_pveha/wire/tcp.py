@@ -8,6 +8,8 @@ import socket
 import struct
 import threading
 
+from pytest_pveha.wire.names import ways
+
 BACKSTOP = 3600.0
 """Seconds a library may wait by itself. No result is ever decided by it: the guard's deadline comes long before."""
 
@@ -25,6 +27,7 @@ class Hold:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._sockets: list[socket.socket] = []
+        self._events: list[threading.Event] = []
         self._open = True
         self.severed = False
 
@@ -35,20 +38,30 @@ class Hold:
             if self.severed:
                 break_off(sock)
 
+    def wake(self, event: threading.Event) -> None:
+        """``event`` is set when this call is severed; at once if it is already."""
+        with self._lock:
+            self._events.append(event)
+            if self.severed:
+                event.set()
+
     def sever(self) -> None:
-        """Every socket of the call is broken; nothing if the call has ended."""
+        """Every socket of the call is broken, every wait of it ended; nothing if the call has ended."""
         with self._lock:
             if not self._open:
                 return
             self.severed = True
             for sock in self._sockets:
                 break_off(sock)
+            for event in self._events:
+                event.set()
 
     def let_go(self) -> None:
         """The call has ended: a late ``sever`` does nothing."""
         with self._lock:
             self._open = False
             self._sockets.clear()
+            self._events.clear()
 
 
 def break_off(sock: socket.socket) -> None:
@@ -64,27 +77,20 @@ def break_off(sock: socket.socket) -> None:
 
 
 class Address:
-    """A host and port, and what the name resolved to.
-
-    A name is resolved once and remembered: the name server may be a guest of the very cluster that is being broken.
-    """
+    """A host and port."""
 
     def __init__(self, host: str, port: int) -> None:
         self.host = host
         self.port = port
-        self._resolved: list[tuple[socket.AddressFamily, tuple[str, int]]] = []
 
     def connect(self, hold: Hold) -> socket.socket:
         """A connected socket without Nagle's delay; the first of the host's addresses that takes us.
 
         Raises:
-            OSError: none of them did (or the call was severed).
+            OSError: none of them did, it has none, or the call was severed.
         """
-        if not self._resolved:
-            found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
-            self._resolved = [(family, (str(to[0]), int(to[1]))) for family, _, _, _, to in found]
         refusal: OSError | None = None
-        for family, to in self._resolved:
+        for family, to in ways(self.host, self.port, patience=BACKSTOP, hold=hold.wake):
             sock = socket.socket(family, socket.SOCK_STREAM)
             try:
                 # 44 ms a command otherwise: Nagle waits for the delayed ACK
