@@ -34,6 +34,7 @@ from pytest_pveha.sim.servers.ssh import SshServers
 from pytest_pveha.sim.spec import SiteSpec
 from pytest_pveha.sim.timeline import Timeline
 from pytest_pveha.sim.world.bmcs import BmcLogin
+from pytest_pveha.sim.world.network import API_PORT
 from pytest_pveha.sim.world.world import World
 
 TOKEN_ID = "pveha@pve!run"
@@ -228,6 +229,8 @@ class SimulatedSite:
 
     def _api_state(self, node: str) -> Callable[[], State]:
         def wanted() -> State:
+            if not self.world.network.lets_in(self.world.nodes[node], API_PORT):
+                return State.SILENT
             if self.world.api_reachable(node):
                 return State.OPEN
             # a booting machine refuses until its proxy is up

@@ -66,6 +66,29 @@ def restart(node: str, unit: str) -> Wish:
 # --- what somebody does meanwhile -------------------------------------------------------------------------------------
 
 
+def firewalled(*nodes: str) -> Meanwhile:
+    """Somebody lets the nodes alone reach the API of these."""
+    ruleset = (
+        "table inet office {\n"
+        "    chain in {\n"
+        "        type filter hook input priority 0; policy accept;\n"
+        "        ip saddr { 10.99.200.1 } tcp dport 8006 counter drop\n"
+        "    }\n"
+        "}\n"
+    )
+
+    @contextmanager
+    def filtered(site: Site) -> Iterator[None]:
+        for node in nodes:
+            site.nodes[node].act(site.clock.deadline(10), "nft", "-f", "-", input=ruleset)
+        site.cluster.membership(site.clock.deadline(30))  # somebody looked, and the run knows who answers
+        yield
+        for node in nodes:
+            typed(site, node, "nft", "delete", "table", "inet", "office")
+
+    return filtered
+
+
 @contextmanager
 def moving(site: Site) -> Iterator[None]:
     """Somebody balances the load, and thinks better of it."""
@@ -243,6 +266,13 @@ REFUSED = {
         cut("pve1"),
         r"sight: only pve1 answered over SSH, and nobody outside of pve1: what would happen could be neither seen nor",
         meanwhile=without_ssh("pve2", "pve3"),
+    ),
+    "nobody else lets us ask": Refused(
+        "sound",
+        "_sight",
+        cut("pve1"),
+        r"sight: only pve1 answered over API, and nobody outside of pve1: what would happen could be neither seen nor",
+        meanwhile=firewalled("pve2", "pve3"),
     ),
     "watchdog with clients": Refused(
         "sound",

@@ -136,6 +136,19 @@ def test_a_partition_in_halves_stops_everything() -> None:
     assert gate.world.guests[103].config_node == "pve3"
 
 
+def test_whoever_asks_may_be_kept_out(gate: PlayingGate) -> None:
+    """Requesters come from an address of their own, by which a node can refuse them a port and nobody else."""
+    nodes, network = gate.world.nodes, gate.world.network
+    assert told(gate, "printenv SSH_CONNECTION", "pve3") == "10.99.200.1 50022 10.99.0.13 22\n"
+    rule = "ip saddr { 10.99.200.1 } tcp dport 8006 counter drop"
+    hook = "type filter hook input priority 0; policy accept;"
+    told(gate, "nft -f -", "pve3", given=f"table inet office {{\n    chain in {{ {hook} {rule}; }}\n}}\n")
+    assert not network.lets_in(nodes["pve3"], 8006)
+    assert network.lets_in(nodes["pve3"], 22)
+    assert network.lets_in(nodes["pve2"], 8006)
+    assert network.talks(nodes["pve1"], nodes["pve3"], 8006)
+
+
 def test_other_traffic_is_left_alone(gate: PlayingGate) -> None:
     """Rules for corosync's ports leave the API between nodes; rules without ports cut it too."""
     nodes, network = gate.world.nodes, gate.world.network

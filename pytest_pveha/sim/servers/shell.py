@@ -28,8 +28,6 @@ _FOREVER = 86400.0
 _SHELLS = frozenset({"sh", "bash", "/bin/sh", "/bin/bash", "/usr/bin/sh", "/usr/bin/bash"})
 _SILENT_OPTIONS_OF_SUDO = frozenset({"-n", "-H", "-E", "-S", "--"})
 _DEEPEST = 8
-OUTSIDE = "10.99.200.1"
-"""Where whoever asks stands, as the nodes see it."""
 NOWHERE = "/dev/null"
 STDIN = "/dev/stdin"
 
@@ -374,9 +372,7 @@ class Shell:
 
 def _login(world: World, node: Node) -> dict[str, str]:
     """What sshd tells a session of its connection (ssh(1)), by the addresses that the site has in itself."""
-    through = world.spec.way_through
-    seen_from = world.network.address(world.nodes[through]) if through else OUTSIDE
-    return {"SSH_CONNECTION": f"{seen_from} 50022 {world.network.address(node)} 22"}
+    return {"SSH_CONNECTION": f"{world.network.seen_from} 50022 {world.network.address(node)} 22"}
 
 
 def _advance(steps: Steps, answer: str | None) -> float | Result | None:

@@ -19,6 +19,8 @@ COROSYNC_PORT = 5405
 API_PORT = 8006
 SSH_PORT = 22
 QNETD_PORT = 5403
+OUTSIDE = "10.99.200.1"
+"""Where whoever asks stands, unless a node is on the way."""
 _ANY_PORT = 45678
 """Stands for the port a client is given."""
 _PACKET_BYTES = 108
@@ -200,6 +202,19 @@ class Network:
         going = Packet(mine, host, "tcp", _ANY_PORT, QNETD_PORT)
         coming = Packet(host, mine, "tcp", QNETD_PORT, _ANY_PORT)
         return node.running and not self._dropped(node, OUT, going) and not self._dropped(node, IN, coming)
+
+    @property
+    def seen_from(self) -> str:
+        """The address from which the nodes see requesters come."""
+        through = self._world.spec.way_through
+        return self.address(self._world.nodes[through]) if through else OUTSIDE
+
+    def lets_in(self, node: Node, port: int) -> bool:
+        """Whether that node's filters let requesters through to that port of it, and its answers out."""
+        mine, theirs = self.address(node), self.seen_from
+        coming = Packet(theirs, mine, "tcp", _ANY_PORT, port)
+        going = Packet(mine, theirs, "tcp", port, _ANY_PORT)
+        return not self._dropped(node, IN, coming) and not self._dropped(node, OUT, going)
 
     def talks(self, client: Node, server: Node, port: int) -> bool:
         """Whether a TCP connection from the one node to that port of the other comes about."""
