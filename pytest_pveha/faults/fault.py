@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from enum import IntEnum
+from itertools import product
 from typing import Any, ClassVar, Protocol
 
 from pytest_pveha.handles.shell import ShellLine
@@ -31,6 +33,30 @@ class Reach:
     """Where the cluster itself decides which of several sides is lost: the sides; ``nodes`` are all of them."""
     device: bool = False
     """Whether the quorum device's votes are lost."""
+    emptied: frozenset[str] = frozenset()
+    """Nodes that are members still and take nothing over."""
+
+    def beside(self, others: Iterable[Reach]) -> Reach:
+        """What it takes away together with those others, which are in force already; its own units alone."""
+        whole = self
+        for other in others:
+            sides: tuple[frozenset[str], ...] = ()
+            if whole.sides or other.sides:
+                pairs = product(whole.sides or (whole.nodes,), other.sides or (other.nodes,))
+                sides = tuple(one | another for one, another in pairs)
+            whole = Reach(
+                whole.nodes | other.nodes,
+                costs_membership=whole.costs_membership or other.costs_membership,
+                about_quorum=whole.about_quorum or other.about_quorum,
+                units=whole.units,
+                networks=whole.networks | other.networks,
+                resets=whole.resets | other.resets,
+                guests=whole.guests | other.guests,
+                sides=sides,
+                device=whole.device or other.device,
+                emptied=whole.emptied | other.emptied,
+            )
+        return whole
 
 
 class Danger(IntEnum):

@@ -7,7 +7,7 @@ import os
 import secrets
 import shutil
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from pytest_pveha.errors import PreflightRefused, PvehaError, SiteBusy, SiteDirt
 from pytest_pveha.faults.fault import Fault, Reach
 from pytest_pveha.faults.interlock import interlock
 from pytest_pveha.faults.keeping import STOP, STORE, Keeping, remembered
+from pytest_pveha.faults.session import tell_fired
 from pytest_pveha.faults.survey import Terms, look
 from pytest_pveha.handles.cluster_lease import RUNS_FOR, ClusterLease
 from pytest_pveha.handles.connect import connect
@@ -88,7 +89,6 @@ class Campaign:
         self._over = ""
         self._cluster: ClusterLease | None = None
         self._kept = False
-        self._reach: frozenset[str] = frozenset()
         self._ask_again: Deadline | None = None
         self._renew_again: Deadline | None = None
         self._lease_ends: Deadline | None = None
@@ -251,17 +251,16 @@ class Campaign:
         if refusal:
             raise UnsafeTarget(refusal)
 
-    def interlock(self, reach: Reach) -> None:
-        """Return only if the site, as it is now, survives that loss; else PreflightRefused."""
+    def interlock(self, reach: Reach, standing: Sequence[Reach]) -> None:
+        """Return only if the site, as it is now, survives that loss beside what is lost; else PreflightRefused."""
         if reach.about_quorum and not self.declared.simulated and not (self._declared and self._declared.site_reset):
             raise PreflightRefused(
                 "this fault takes the quorum away, which can reset more than its victim, and the test does not say so; "
                 "add site_reset=True to its mark destructive, and have consent.site_reset granted"
             )
-        self._reach = reach.nodes
         device = self.declared.model.quorum_device
         terms = Terms(self.declared.permitted, self.declared.never_touch, device.algorithm if device else None)
-        interlock(lambda reach: look(self.observer, terms, reach), reach)
+        interlock(lambda whole: look(self.observer, terms, whole), reach, standing)
 
     def declare(self, declared: Declared | None) -> None:
         """Until it ends, the present test is held to what it says that it breaks; None: it only looks."""
@@ -367,8 +366,8 @@ class Campaign:
 
     def closed(self) -> None:
         """Nothing of this run is left to heal, here or on the nodes."""
-        for fault, nodes in self.keeping.clear().items():
-            self._write("fault.fired", {"fault": fault, "nodes": nodes})
+        for fault, fired in self.keeping.clear().items():
+            tell_fired(self._write, fault, fired)
         self._kept = False
         self._runs.remove(self.folder)
 
@@ -387,7 +386,7 @@ class Campaign:
 
     def _asked_on_a_node(self) -> str | None:
         """One node a time is asked, in turn, and none that may be down because of us."""
-        names = [name for name in self.site.nodes.names if name not in self._reach]
+        names = [name for name in self.site.nodes.names if name not in self.site.cluster.shunned]
         if not names or (self._ask_again is not None and not self._ask_again.expired()):
             return None
         self._ask_again = self.clock.deadline(ASK_NODES)
@@ -406,7 +405,7 @@ class Campaign:
             return None
         self._renew_again = self.clock.deadline(ASK_NODES)
         try:
-            self._cluster.renew(self._reach)
+            self._cluster.renew(self.site.cluster.shunned)
         except SiteBusy as lost:
             return str(lost)
         except SiteError as error:  # without quorum nobody can write; ours still runs
