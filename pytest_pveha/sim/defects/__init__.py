@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 _HANG = "suites/nodes/test_hang.py"
 _KERNEL_CRASH = "suites/nodes/test_kernel_crash.py"
+_LEFT = "tests/mutants/test_left_as_found.py"
 _NODE_FILES = "tests/sim/test_node_files.py"
 _NODE_UNITS = "tests/sim/test_node_units.py"
 _POWER_LOSS = "suites/nodes/test_power_loss.py"
@@ -494,6 +495,13 @@ _ALL = (
         "two power cords were exchanged, or the PDU's labels were",
         _MAINS,
         "rejected",
+    ),
+    Defect(
+        "power-cycle-sets-pxe",
+        "a BMC that was told to switch its machine on makes every later boot ask the network first",
+        "a provisioning profile of the firmware, or a management server that installs whatever powers on",
+        _LEFT,
+        "accepted",
     ),
     Defect(
         "fence-tool-missing",
