@@ -12,7 +12,19 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from pytest_pveha.judge.claims import ClaimVerdict, evaluate
-from pytest_pveha.judge.facts import SECOND, Facts, Fault, Fired, TestFacts, dicts, gather, real, strings, text
+from pytest_pveha.judge.facts import (
+    SECOND,
+    Facts,
+    Fault,
+    Fired,
+    TestFacts,
+    dicts,
+    gather,
+    mapping,
+    real,
+    strings,
+    text,
+)
 from pytest_pveha.judge.phases import Phase, phases
 from pytest_pveha.judge.spent import Spent, spent
 from pytest_pveha.record.journal import Line
@@ -106,6 +118,20 @@ class Left:
 
 
 @dataclass(frozen=True, slots=True)
+class Approval:
+    """The second signature that armed the run, as it was checked then."""
+
+    approved_by: str
+    key: str
+    """The key's fingerprint."""
+    plan_digest: str
+
+    def to_json(self) -> dict[str, str]:
+        """The approval as verdict.json has it."""
+        return {"approved_by": self.approved_by, "key": self.key, "plan_digest": self.plan_digest}
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """What a run proved."""
 
@@ -122,6 +148,7 @@ class Verdict:
     tests: tuple[TestVerdict, ...]
     left: Left
     spent: Spent | None = None
+    approval: Approval | None = None
 
     def to_json(self) -> dict[str, Any]:
         """verdict.json, schema 1."""
@@ -139,6 +166,7 @@ class Verdict:
             "tests": [test.to_json() for test in self.tests],
             "left": self.left.to_json(),
             "time": None if self.spent is None else self.spent.to_json(),
+            "approval": None if self.approval is None else self.approval.to_json(),
         }
 
     @property
@@ -192,7 +220,14 @@ def judge(lines: Sequence[Line]) -> Verdict:
         tests=tuple(tests),
         left=_left(facts.left),
         spent=spent(facts),
+        approval=_approval(opened.get("approval")),
     )
+
+
+def _approval(said: Any) -> Approval | None:
+    """What the opening line says of it; half of it is none."""
+    found = [text(mapping(said).get(key)) for key in ("approved_by", "key", "plan_digest")]
+    return Approval(*found) if all(found) else None
 
 
 def _left(data: dict[str, Any] | None) -> Left:

@@ -7,7 +7,7 @@ import os
 import secrets
 import shutil
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -96,8 +96,11 @@ class Campaign:
 
     # --- opening -----------------------------------------------------------------------------------------------
 
-    def open(self, plan: Plan) -> None:
+    def open(self, plan: Plan, approval: Mapping[str, str] | None = None) -> None:
         """The site is ours, seen whole, and on record as it was found.
+
+        Args:
+            approval: who signed the plan as a second person, with which key: it goes on record as it is.
 
         Raises:
             SiteBusy, SiteDirty: another run is on it, or left it unhealed.
@@ -108,7 +111,7 @@ class Campaign:
             self._refuse_dirty()
             self.clock, bound = self._enter()
             self.site: Site = connect(bound, self.clock)
-            self._begin(plan)
+            self._begin(plan, approval)
         except BaseException:
             self._leave(stop_site=True)
             self._withdraw()
@@ -137,7 +140,7 @@ class Campaign:
         self._embedded = start_or_attach(self.declared)
         return self._embedded.clock(), self._embedded.inventory
 
-    def _begin(self, plan: Plan) -> None:
+    def _begin(self, plan: Plan, approval: Mapping[str, str] | None) -> None:
         real = LiveClock().now()
         self.id = secrets.token_hex(4)
         stamp = real.iso()[:19].replace("-", "").replace(":", "")
@@ -174,6 +177,7 @@ class Campaign:
                 "not_applicable": plan.not_applicable,
                 "waived": plan.waived,
                 "objectives": as_json(self.declared),
+                "approval": approval,
             },
         )
         for kind, data in self._early:
