@@ -77,6 +77,13 @@ _ALL = (
         "rejected",
     ),
     Defect(
+        "another-is-fenced-too",
+        "when a node is fenced, the CRM fences another one in the same breath, which is back before anybody misses it",
+        "its LRM lost its lock on a slow cluster file system, and got it back just before its watchdog fired",
+        _POWER_LOSS,
+        "rejected",
+    ),
+    Defect(
         "recovers-before-death",
         "the manager recovers guests seconds after the membership loss, without waiting for the dead node's lock",
         "somebody shortened the lock's lifetime, or added a script that 'helps' the recovery",
