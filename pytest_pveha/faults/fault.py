@@ -83,6 +83,8 @@ class Undo:
     """Whether the fault does; then this must, too."""
     secret: str = field(default="", repr=False)
     """Written beside the script, for root alone, where the script finds it."""
+    more: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    """Further secrets: the ending of the file that each lies in, and what is in it."""
     check: tuple[tuple[str, ...], ...] = ()
     """Commands that only read; one must succeed there, where there are any: otherwise this node could not do it."""
 

@@ -145,8 +145,9 @@ class Keeping:
     def _arm(self, fault: str, undo: Undo, seconds: float) -> None:
         node, kept, tag = self._site.nodes[undo.node], self.kept(fault), self.tag(fault)
         deadline = self._deadline()
-        if undo.secret:
-            node.disk.write(f"{kept}.secret", undo.secret, deadline)
+        for ending, secret in (("secret", undo.secret), *undo.more):
+            if secret:
+                node.disk.write(f"{kept}.{ending}", secret, deadline)
         fired = into(quote(*UPTIME), f"{kept}.fired")
         lines = ("#!/bin/sh", fired, *undo.script, quote("sync", f"{kept}.fired"), "")
         node.disk.write(f"{kept}.sh", "\n".join(lines), deadline)

@@ -46,6 +46,16 @@ def test_power_cut(victim, guests, faults, run):
         run.hold("1 min")
 
 
+@pytest.mark.destructive(blast="one node", expected="10 min", breaks=["mains-cut"])
+@pytest.mark.needs(pdu=True)
+@pytest.mark.roles("other")
+def test_mains_cut(victim, guests, faults, run):
+    """A node's outlets are off for a minute."""
+    run.watch(guests)
+    with faults.mains_cut(victim):
+        run.hold("1 min")
+
+
 @pytest.mark.destructive(blast="nothing", expected="1 min", breaks=["service-stopped"])
 @pytest.mark.roles("other")
 def test_never_the_watchdog(victim, faults, run):

@@ -125,6 +125,14 @@ def test_a_dead_man_that_cannot_be_relied_on_refuses_the_fault(here: Place) -> N
     assert [event for event in run.truth if event["kind"] == "bmc_command"] == []
 
 
+def test_a_dead_man_that_does_not_reach_the_pdu_refuses_the_mains_cut(here: Place) -> None:
+    """Where the inventory says how nodes switch outlets on and none can, the outlets stay on."""
+    run = played(here, here.inventory(pdus=True, missing_tools=["curl"]), "test_mains_cut")
+    assert (run.exit_code, run.verdict["verdict"]) == (6, "not proven"), run.output
+    assert "no dead-man would undo mains-cut-1 if we died" in reason(run, "test_mains_cut")
+    assert [event for event in run.truth if event["kind"] == "mains"] == []
+
+
 def test_a_fault_may_not_last_longer_than_declared(here: Place) -> None:
     """The sentinel ends it before the dead-man does, and the campaign with it."""
     run = played(here, here.inventory(), "longer_than_declared")
