@@ -35,7 +35,7 @@ HEAL_PATIENCE = 900.0
 """Seconds until an undo is given up: a node that reset itself may take ten minutes until its own can be looked at."""
 
 
-CHASE = 15.0
+CHASE = 60.0
 """Seconds between two tries to reach a node that was out of reach when its fault was over."""
 
 
