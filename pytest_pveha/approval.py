@@ -15,14 +15,10 @@ from typing import Any
 
 from pytest_pveha.errors import BadSignature, EvidenceError, PvehaError, UnsafeTarget, UsageError
 from pytest_pveha.evidence import sshsig
+from pytest_pveha.evidence.approved import NAMESPACE, PLAN, SUFFIX
 from pytest_pveha.evidence.manifest import write_durably
 from pytest_pveha.inventory import Site as Inventory
 from pytest_pveha.scenario.planning import Document, digest, parse
-
-NAMESPACE = "pveha-approval"
-SUFFIX = ".approval"
-COPY = "approved-plan.json"
-"""What the approved plan is called in a run folder; its signature lies beside it, with SUFFIX."""
 
 _AGREED = ("role", "blast", "breaks", "families", "expected_seconds", "site_reset")
 """What of a test is approved. Who plays its role is decided when it begins, within the consent's targets."""
@@ -39,18 +35,12 @@ class Approved:
 
     def store(self, folder: Path) -> None:
         """Both are in the run folder, as they were checked."""
-        write_durably(folder / COPY, self.plan.decode())
-        write_durably(folder / f"{COPY}{SUFFIX}", self.signature)
+        write_durably(folder / PLAN, self.plan.decode())
+        write_durably(folder / f"{PLAN}{SUFFIX}", self.signature)
 
     def to_json(self) -> dict[str, str]:
-        """As environment.json names it."""
-        return {
-            "plan": COPY,
-            "plan_digest": digest(self.plan),
-            "signature": f"{COPY}{SUFFIX}",
-            "approved_by": self.identity,
-            "key": self.fingerprint,
-        }
+        """As the line that opens the run, and its verdict, name it."""
+        return {"approved_by": self.identity, "key": self.fingerprint, "plan_digest": digest(self.plan)}
 
 
 def approve(plan: Path, key: Path, identity: str) -> tuple[Path, str]:

@@ -83,6 +83,11 @@ class Papers:
             self._config.pluginmanager.unregister(plugin)
             self._withdrawn.append((name, plugin))
 
+    @property
+    def approval(self) -> dict[str, str] | None:
+        """That second signature as it goes on record."""
+        return None if self.approved is None else self.approved.to_json()
+
     def restore(self) -> None:
         """They are there again for their own farewell."""
         for name, plugin in self._withdrawn:
@@ -126,7 +131,7 @@ class Papers:
             "operator": evidence.operator,
             "approver": evidence.approver,
             "signer": evidence.signer,
-            "approval": self.approved.to_json() if self.approved is not None else None,
+            "approval": self.approval,
             "written": finished,
             "command": " ".join(["pytest", *map(str, self._config.invocation_params.args)]),
         }

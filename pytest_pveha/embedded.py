@@ -172,7 +172,14 @@ def _pdu(node: str, runtime: Path) -> dict[str, Any]:
     """The commands that switch the outlets of that node."""
     package = str(Path(__file__).resolve().parents[1])
     words = ["env", f"PYTHONPATH={package}", sys.executable, "-m", "pytest_pveha.sim.pdu", str(runtime / "baton"), node]
-    return {verb: [*words, verb] for verb in ("off", "on", "status")}
+    asked = ["curl", "--silent", "--show-error", "--fail", "--max-time", "10", "--config", "{secret}"]
+    outlets = f"http://pdu.pveha.invalid/outlets/{node}"
+    from_nodes = {
+        "on": [*asked, "--request", "PUT", "--data", "on", outlets],
+        "status": [*asked, outlets],
+        "secret": f"file:{runtime / 'pdu-curl'}",
+    }
+    return {**{verb: [*words, verb] for verb in ("off", "on", "status")}, "from_nodes": from_nodes}
 
 
 def _has_bmc(inventory: Inventory, node: str) -> bool:

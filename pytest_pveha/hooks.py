@@ -246,7 +246,7 @@ class Hooks:
         self._catch_signals()
         try:
             self._papers.approved = foresight.approval(asked, mine)
-            campaign.open(asked)
+            campaign.open(asked, self._papers.approval)
         except SiteError as error:
             pytest.exit(f"not proven: {error}", returncode=6)
         except PvehaError as error:

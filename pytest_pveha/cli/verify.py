@@ -13,7 +13,7 @@ HOLDS, DOES_NOT_HOLD = 0, 1
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """``pveha verify RUN [--allowed-signers FILE] [--identity ID] [--signed]``."""
+    """``pveha verify RUN [--allowed-signers FILE] [--identity ID] [--approvers FILE] [--signed]``."""
     parser = commands.add_parser(
         "verify",
         help="check a run's seal, and judge it again",
@@ -29,6 +29,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="who may sign, in ssh-keygen's form, got by another way than with the run",
     )
     parser.add_argument("--identity", metavar="ID", help="who must have signed; without it, any of the allowed signers")
+    parser.add_argument(
+        "--approvers",
+        metavar="FILE",
+        type=Path,
+        help="who may approve, in the same form and got as well; then a run that nobody approved does not hold",
+    )
     parser.add_argument("--signed", action="store_true", help="exit code 1 too when the run is not signed at all")
     parser.set_defaults(run=run)
 
@@ -41,13 +47,15 @@ def run(options: argparse.Namespace) -> int:
     given: Path = options.run_folder
     # a folder that has lost its journal is a finding, not a wrong word
     folder = given if given.is_dir() else folder_of(given)
-    if options.allowed_signers is not None and not options.allowed_signers.is_file():
-        raise UsageError(f"--allowed-signers {options.allowed_signers}: there is no such file")
+    for option, path in (("--allowed-signers", options.allowed_signers), ("--approvers", options.approvers)):
+        if path is not None and not path.is_file():
+            raise UsageError(f"{option} {path}: there is no such file")
     try:
         report = verify_run(
             folder,
             allowed_signers=options.allowed_signers,
             identity=options.identity,
+            approvers=options.approvers,
             rejudge=lambda each: dump(judged(each)),
         )
     except EvidenceError as error:

@@ -32,7 +32,7 @@ SIMULATED_TEXT = (
 _LINE = re.compile(r"([0-9a-f]{64})  ([^\x00-\x1f\x7f\\]+)")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\\\ud800-\udfff]")
 
-Kind = Literal["missing", "changed", "extra", "refused", "malformed", "signature", "verdict", "unsigned"]
+Kind = Literal["missing", "changed", "extra", "refused", "malformed", "signature", "verdict", "unsigned", "approval"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,6 +97,17 @@ def signers(
     return found
 
 
+def intact(data: bytes, armored: str, *, namespace: str = NAMESPACE) -> Signature:
+    """The signature, which is one of exactly this by the key that it names, whosever that is.
+
+    Raises:
+        BadSignature: it is not.
+    """
+    signature = parse(armored)
+    _check(signature, data, namespace)
+    return signature
+
+
 def allowed_signers(identity: str, key_path: Path, *, namespace: str = NAMESPACE) -> str:
     """The allowed_signers line that lets this key sign in that namespace, and nothing else, as ``identity``.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pytest_pveha.errors import BadSignature, EvidenceError
 from pytest_pveha.evidence import sshsig
+from pytest_pveha.evidence.approved import check_approval
 from pytest_pveha.evidence.manifest import (
     ALLOWED_SIGNERS,
     MANIFEST,
@@ -51,6 +52,7 @@ def verify_run(
     *,
     allowed_signers: Path | None = None,
     identity: str | None = None,
+    approvers: Path | None = None,
     rejudge: Callable[[Path], bytes],
 ) -> VerifyReport:
     """A report on manifest, signature and verdict; never raises for what is wrong with the folder.
@@ -58,10 +60,11 @@ def verify_run(
     Args:
         allowed_signers: who may sign, as the reader got it by another way than with the run.
         identity: who must have signed; anybody in ``allowed_signers`` when not given.
+        approvers: who may approve; then an approval is expected.
         rejudge: the bytes of verdict.json as the folder's journal gives them.
 
     Raises:
-        EvidenceError: ``run_dir`` is no folder, or ``allowed_signers`` cannot be read.
+        EvidenceError: ``run_dir`` is no folder, or ``allowed_signers`` or ``approvers`` cannot be read.
     """
     if not run_dir.is_dir():
         raise EvidenceError(f"{run_dir}: is not a folder; name a run folder, as in reports/latest")
@@ -69,7 +72,8 @@ def verify_run(
     seal = _check_seal(run_dir, allowed_signers, identity)
     in_verdict = _check_verdict(run_dir, rejudge)
     simulated, in_marker = _check_simulated(run_dir)
-    findings = (*in_manifest, *seal.findings, *in_verdict, *in_marker)
+    approval, in_approval = check_approval(run_dir, _given(approvers, "approvers"))
+    findings = (*in_manifest, *seal.findings, *in_verdict, *in_marker, *in_approval)
     lines = ["SIMULATED: this run was made against a simulated site, not a real cluster"] if simulated else []
     lines += [f"NOT AS SEALED  {finding}" for finding in findings]
     if not in_manifest:
@@ -77,6 +81,7 @@ def verify_run(
     lines.append(f"signature  {seal.line}")
     if not in_verdict:
         lines.append("verdict    the journal, judged again, gives verdict.json byte for byte")
+    lines += approval
     lines.append(_conclusion(findings, seal, allowed_signers))
     lines = [_printable(line) for line in lines]
     return VerifyReport(not findings, findings, seal.signer, simulated, seal.signed, lines)
@@ -98,10 +103,7 @@ def _conclusion(findings: tuple[Finding, ...], seal: _Seal, allowed_signers: Pat
 
 
 def _check_seal(run_dir: Path, given: Path | None, identity: str | None) -> _Seal:
-    try:
-        allowed_text = _read_text(given) if given is not None else None
-    except (OSError, UnicodeDecodeError) as error:
-        raise EvidenceError(f"allowed signers {given}: cannot be read ({error})") from error
+    allowed_text = _given(given, "allowed signers")
     signature, own = run_dir / SIGNATURE, run_dir / ALLOWED_SIGNERS
     if not is_plain_file(signature):
         if allowed_text is not None or identity is not None or own.exists() or signature.is_symlink():
@@ -152,6 +154,14 @@ def _check_simulated(run_dir: Path) -> tuple[bool, list[Finding]]:
         text = f"is {'there' if marked else 'not there'}, and the run says it was {'' if said else 'not '}simulated"
         return True, [Finding("verdict", SIMULATED, text)]
     return said, []
+
+
+def _given(path: Path | None, what: str) -> str | None:
+    """The text of a file that the reader has from elsewhere."""
+    try:
+        return _read_text(path) if path is not None else None
+    except (OSError, UnicodeDecodeError) as error:
+        raise EvidenceError(f"{what} {path}: cannot be read ({error})") from error
 
 
 def _read_text(path: Path) -> str:

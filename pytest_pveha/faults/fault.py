@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from enum import IntEnum
+from itertools import product
 from typing import Any, ClassVar, Protocol
 
 from pytest_pveha.handles.shell import ShellLine
@@ -33,6 +35,34 @@ class Reach:
     """Where the cluster itself decides which of several sides is lost: the sides; ``nodes`` are all of them."""
     device: bool = False
     """Whether the quorum device's votes are lost."""
+    emptied: frozenset[str] = frozenset()
+    """Nodes that are members still and take nothing over."""
+
+    def beside(self, others: Iterable[Reach]) -> Reach:
+        """What it takes away together with those others, which are in force already.
+
+        Units and privileges are its own alone.
+        """
+        whole = self
+        for other in others:
+            sides: tuple[frozenset[str], ...] = ()
+            if whole.sides or other.sides:
+                pairs = product(whole.sides or (whole.nodes,), other.sides or (other.nodes,))
+                sides = tuple(one | another for one, another in pairs)
+            whole = Reach(
+                whole.nodes | other.nodes,
+                costs_membership=whole.costs_membership or other.costs_membership,
+                about_quorum=whole.about_quorum or other.about_quorum,
+                units=whole.units,
+                splits=whole.splits or other.splits,
+                privileges=whole.privileges,
+                resets=whole.resets | other.resets,
+                guests=whole.guests | other.guests,
+                sides=sides,
+                device=whole.device or other.device,
+                emptied=whole.emptied | other.emptied,
+            )
+        return whole
 
 
 class Danger(IntEnum):
@@ -59,6 +89,8 @@ class Undo:
     """Whether the fault does; then this must, too."""
     secret: str = field(default="", repr=False)
     """Written beside the script, for root alone, where the script finds it."""
+    more: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    """Further secrets: the ending of the file that each lies in, and what is in it."""
     check: tuple[tuple[str, ...], ...] = ()
     """Commands that only read; one must succeed there, where there are any: otherwise this node could not do it."""
 

@@ -7,7 +7,7 @@ itself is in ``survey``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from pytest_pveha.errors import PreflightRefused, SiteError
@@ -255,7 +255,8 @@ def _armed(state: State, reach: Reach) -> str | None:
 
 
 def _maintenance(state: State, reach: Reach) -> str | None:
-    standing = state.maintenance - reach.nodes  # one that is itself what falls was emptied for that
+    # one that is itself what falls was emptied for that; one that we emptied is known to take nothing
+    standing = state.maintenance - reach.nodes - reach.emptied
     if not standing:
         return None
     return (
@@ -269,7 +270,7 @@ def _maintenance(state: State, reach: Reach) -> str | None:
 
 def _memory(state: State, reach: Reach) -> str | None:
     """Largest first, each where most room is left: what that cannot place nobody should have to."""
-    room = {node: state.free_memory.get(node, 0) for node in sorted(state.online - reach.nodes)}
+    room = {node: state.free_memory.get(node, 0) for node in sorted(state.online - reach.nodes - reach.emptied)}
     if not room and reach.about_quorum:
         return None  # everything goes, nothing is taken over, and each node starts its own again
     moving = [guest for guest in hit(state.guests, reach) if guest.sid in state.moving]
@@ -482,34 +483,51 @@ def _gib(size: int) -> str:
     return f"{size / 2**30:.1f} GiB"
 
 
-RULES: tuple[Callable[[State, Reach], str | None], ...] = (
-    _votes, _two_halves, _override, _config, _membership_time, _armed, _maintenance, _memory, _never_touch,
-    _bystanders, _paused, _busy, _given_up, _clocks, _data, _flags, _stoppable, _mons, _controller, _sight, _way,
-    _privileges, _watchdog,
+Rule = Callable[[State, Reach], str | None]
+
+LEFT: tuple[Rule, ...] = (
+    _votes, _two_halves, _membership_time, _maintenance, _memory, _stoppable, _mons, _sight,
 )  # fmt: skip
+"""What must hold of all that is left, by whatever is broken already, too."""
+
+NOW: tuple[Rule, ...] = (
+    _override, _config, _armed, _never_touch, _bystanders, _paused, _busy, _given_up, _clocks, _data, _flags,
+    _controller, _way, _privileges, _watchdog,
+)  # fmt: skip
+
+RULES = LEFT + NOW
 """Each says why not, or None. Each has a whole run that shows its words (tests/mutants/test_refusals.py)."""
 
 
-def objections(state: State, reach: Reach) -> list[str]:
-    """Why this fault may not be injected into this site now; none means it may."""
-    lost = [replace(reach, nodes=side, sides=()) for side in reach.sides] or [reach]
-    found = [text for one in lost for rule in RULES if (text := rule(state, one)) is not None]
+def objections(state: State, reach: Reach, standing: Sequence[Reach] = ()) -> list[str]:
+    """Why this fault may not be injected into this site now; none means it may.
+
+    Args:
+        standing: what faults that are in force already take away: what is left is left by all together.
+    """
+    found = [
+        text
+        for rules, whole in ((LEFT, reach.beside(standing)), (NOW, reach))
+        for one in [replace(whole, nodes=side, sides=()) for side in whole.sides] or [whole]
+        for rule in rules
+        if (text := rule(state, one)) is not None
+    ]
     return list(dict.fromkeys(found))
 
 
-def interlock(look: Callable[[Reach], State], reach: Reach) -> State:
-    """Return only if the site survives the fault as it is now.
+def interlock(look: Callable[[Reach], State], reach: Reach, standing: Sequence[Reach] = ()) -> State:
+    """Return only if the site survives the fault as it is now, with what is broken already.
 
     Raises:
         PreflightRefused: it would not, or that cannot be told; nothing was touched.
     """
     try:
-        state = look(reach)
+        state = look(reach.beside(standing))
     except SiteError as error:
         raise PreflightRefused(
             f"whether the site survives this cannot be told, so nothing was broken: {error}"
         ) from error
-    found = objections(state, reach)
+    found = objections(state, reach, standing)
     if found:
         raise PreflightRefused(f"the interlock refuses to break {_list(reach.nodes)}: {'; '.join(found)}")
     return state

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pytest_pveha.clock import Deadline
-from pytest_pveha.errors import HealFailed, PreflightRefused, SiteError
+from pytest_pveha.clock import SECOND, Deadline
+from pytest_pveha.errors import HealFailed, PreflightRefused, ProtocolError, SiteError
 from pytest_pveha.faults.fault import DeadMan, Undo
-from pytest_pveha.handles.node import Node
+from pytest_pveha.handles.node import UPTIME, Node, uptime_of
 from pytest_pveha.handles.shell import into, quote
 from pytest_pveha.handles.site import Site
 
@@ -35,6 +35,13 @@ GRACE = 60.0
 """Seconds after a fault's longest time at which its dead-man acts."""
 
 
+UPTIME_STEP = 0.02
+"""Seconds that two readings of an uptime may err by: each is cut off to hundredths (proc(5))."""
+
+CLOCK_RATE = 0.001
+"""By how much of itself a time may differ between two machines: a clock is slewed by 500 ppm at most (adjtimex(2))."""
+
+
 @dataclass(frozen=True, slots=True)
 class Armed:
     """Where a fault's dead-men are, and in how many seconds they act."""
@@ -44,6 +51,23 @@ class Armed:
     outlives_reboot: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Fired:
+    """A dead-man that has acted: where, and between which moments (mono ns). None: that cannot be told."""
+
+    node: str
+    low: int | None = None
+    high: int | None = None
+
+    def after(self, moment: int) -> bool:
+        """Whether it is known to have acted later than that."""
+        return self.low is not None and self.low > moment
+
+    def to_json(self, fault: str) -> dict[str, Any]:
+        """The data of its line in the journal."""
+        return {"fault": fault, "nodes": [self.node], "low": self.low, "high": self.high}
+
+
 class Keeping:
     """One run's things on the nodes."""
 
@@ -51,6 +75,7 @@ class Keeping:
         self._site = site
         self.run = run
         self._root = f"{STORE}/{run}"
+        self._astray: dict[str, set[str]] = {}
 
     def tag(self, fault: str) -> str:
         """The name that everything of this fault carries: units, tables, chains."""
@@ -120,10 +145,12 @@ class Keeping:
     def _arm(self, fault: str, undo: Undo, seconds: float) -> None:
         node, kept, tag = self._site.nodes[undo.node], self.kept(fault), self.tag(fault)
         deadline = self._deadline()
-        if undo.secret:
-            node.disk.write(f"{kept}.secret", undo.secret, deadline)
-        fired = into(quote("date", "+%s"), f"{kept}.fired")
-        node.disk.write(f"{kept}.sh", "\n".join(("#!/bin/sh", fired, *undo.script, "")), deadline)
+        for ending, secret in (("secret", undo.secret), *undo.more):
+            if secret:
+                node.disk.write(f"{kept}.{ending}", secret, deadline)
+        fired = into(quote(*UPTIME), f"{kept}.fired")
+        lines = ("#!/bin/sh", fired, *undo.script, quote("sync", f"{kept}.fired"), "")
+        node.disk.write(f"{kept}.sh", "\n".join(lines), deadline)
         if undo.check:
             self._check(node, undo)
         (node.units.arm_for_good if undo.outlives_reboot else node.units.arm)(tag, seconds, f"{kept}.sh", deadline)
@@ -141,44 +168,83 @@ class Keeping:
             return
         node.act(self._deadline(), *last)
 
-    def disarm(self, fault: str, nodes: tuple[str, ...] | None = None) -> list[str]:
+    def disarm(self, fault: str, nodes: tuple[str, ...] | None = None) -> list[Fired]:
         """The fault's dead-men are disarmed wherever a node answers; those that had acted already.
 
-        One on a node that does not answer is found by ``clear``, at the latest.
+        One on a node that does not answer is found by ``chase``, and by ``clear`` at the latest.
         """
-        fired = []
+        fired, astray = [], set()
         for node in self._site.nodes:
-            if nodes is not None and node.name not in nodes:
-                continue
             try:
-                fired += self._disarm(node, fault)
+                if nodes is not None and node.name not in nodes:
+                    astray.add(node.name)
+                else:
+                    fired += self._disarm(node, fault)
             except SiteError:
-                continue
+                astray.add(node.name)
+        if astray:
+            self._astray[fault] = astray
+        else:
+            self._astray.pop(fault, None)
         return fired
 
-    def _disarm(self, node: Node, fault: str) -> list[str]:
+    @property
+    def astray(self) -> frozenset[str]:
+        """Nodes that could not be asked when a fault was over, and may still undo it."""
+        return frozenset().union(*self._astray.values())
+
+    def chase(self, nodes: Iterable[str]) -> dict[str, list[Fired]]:
+        """What those nodes still keep of faults that are over is gone; for each fault the dead-men that had acted."""
+        found: dict[str, list[Fired]] = {}
+        for name in self.astray.intersection(nodes):
+            for fault in [fault for fault, names in self._astray.items() if name in names]:
+                try:
+                    found.setdefault(fault, []).extend(self._disarm(self._site.nodes[name], fault))
+                except SiteError:
+                    break
+                self._astray[fault].discard(name)
+                if not self._astray[fault]:
+                    del self._astray[fault]
+        return {fault: fired for fault, fired in found.items() if fired}
+
+    def _disarm(self, node: Node, fault: str) -> list[Fired]:
         deadline = self._deadline()
         names = node.disk.names(self._root, deadline)
         node.units.disarm(self.tag(fault), deadline)
         mine = [name for name in names if name.rpartition(".")[0] == fault]
+        fired = [self._fired(node, fault)] if f"{fault}.fired" in mine else []
         if mine:
             node.disk.remove(deadline, *(f"{self._root}/{name}" for name in mine))
-        return [node.name] if f"{fault}.fired" in mine else []
+        return fired
+
+    def _fired(self, node: Node, fault: str) -> Fired:
+        """When it acted, by the clock of the node's kernel, which nobody sets: not to be told once that has ended."""
+        try:
+            then = uptime_of(node.disk.read(f"{self.kept(fault)}.fired", self._deadline()))
+            now, asked, answered = node.uptime(self._deadline())
+        except ProtocolError:  # it answers, and cannot say
+            return Fired(node.name)
+        if then is None or then.boot_id != now.boot_id or now.seconds < then.seconds:
+            return Fired(node.name)
+        ago = now.seconds - then.seconds
+        error = UPTIME_STEP + ago * CLOCK_RATE
+        low, high = asked.mono - round((ago + error) * SECOND), answered.mono - round((ago - error) * SECOND)
+        return Fired(node.name, max(0, low), max(0, high))
 
     # --- the end -----------------------------------------------------------------------------------------------------
 
-    def clear(self) -> dict[str, list[str]]:
-        """Nothing of this run is left on any node; for each dead-man that had acted unseen, where.
+    def clear(self) -> dict[str, list[Fired]]:
+        """Nothing of this run is left on any node; for each fault the dead-men that had acted unseen.
 
         Raises:
             HealFailed: something is; the message says what and what to type.
         """
-        fired: dict[str, list[str]] = {}
+        fired: dict[str, list[Fired]] = {}
         left = []
         for node in self._site.nodes:
             try:
-                for fault in self._clear(node):
-                    fired.setdefault(fault, []).append(node.name)
+                for fault, one in self._clear(node):
+                    fired.setdefault(fault, []).append(one)
             except SiteError as error:
                 left.append(str(error))
         if left:
@@ -187,17 +253,20 @@ class Keeping:
                 f"there: systemctl stop 'pveha-{self.run}-*'; rm -rf {self._root} "
                 f"/etc/systemd/system/pveha-{self.run}-*; then `pveha heal`."
             )
+        self._astray.clear()
         return fired
 
-    def _clear(self, node: Node) -> list[str]:
+    def _clear(self, node: Node) -> list[tuple[str, Fired]]:
         deadline = self._deadline()
         names = node.disk.names(self._root, deadline)
         units = node.units.listed(f"pveha-{self.run}-*", deadline)
         for tag in sorted({unit.rpartition(".")[0] for unit in units}):
             node.units.disarm(tag, deadline)
+        acted = [name.removesuffix(".fired") for name in names if name.endswith(".fired")]
+        fired = [(fault, self._fired(node, fault)) for fault in acted]
         if names:
             node.disk.remove(deadline, self._root)
-        return [name.removesuffix(".fired") for name in names if name.endswith(".fired")]
+        return fired
 
     def _deadline(self) -> Deadline:
         return self._site.clock.deadline(ACT)

@@ -6,12 +6,16 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from pytest_pveha.errors import PreflightRefused, SiteError
-from pytest_pveha.faults.fault import Danger, DeadMan, Reach
-from pytest_pveha.faults.power import BMC
+from pytest_pveha.faults.fault import Danger, DeadMan, Reach, Undo
+from pytest_pveha.faults.power import BMC, TRIES, rescuers
 from pytest_pveha.handles.pdu import Pdu
+from pytest_pveha.handles.shell import one_of, quote
 from pytest_pveha.observe.answer import Answer, cant_tell, no, yes
 from pytest_pveha.observe.observer import Observer
 from pytest_pveha.observe.reachable import answering
+
+BMC_BOOTS = 180.0
+"""Seconds a BMC may take from its power to its first answer (typical one to two minutes)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +49,32 @@ class MainsCut:
             raise PreflightRefused(f"{self.node} is without power already; nothing to cut")
 
     def dead_man(self, observer: Observer, kept: str) -> DeadMan:
-        """None: no node can switch a PDU. The supervisor is all there is, and whoever the inventory names."""
-        return DeadMan.on_every()
+        """Two other nodes switch the outlets on, and the node by its BMC if it stays off, where the inventory says how.
+
+        Without that there is none: the supervisor is all there is, and whoever the inventory names.
+        """
+        site, node = observer.site, observer.site.nodes[self.node]
+        way = self._pdu(observer).from_nodes
+        if way is None:
+            return DeadMan.on_every()
+        on, status = way.at(f"{kept}.outlets")
+        script, secret = [one_of(*[quote(*on)] * TRIES)], ""
+        if node.bmc is not None:
+            command = node.bmc.from_a_node(f"{kept}.secret", site.clock.deadline(BMC))
+            script += [quote("sleep", f"{BMC_BOOTS:.0f}"), one_of(*[quote(*words) for words in command.on] * TRIES)]
+            secret = command.secret
+        undos = tuple(
+            Undo(
+                name,
+                tuple(script),
+                outlives_reboot=True,
+                secret=secret,
+                more=(("outlets", way.secret()),),
+                check=(status,),
+            )
+            for name in rescuers(site, self.node)
+        )
+        return DeadMan(undos, min(2, len(undos)))
 
     def inject(self, observer: Observer) -> None:
         self._pdu(observer).switch("off")

@@ -31,7 +31,8 @@ class Maintenance:
 
     @property
     def reach(self) -> Reach:
-        return Reach(frozenset(), costs_membership=False, guests=frozenset(self.guests))
+        emptied = frozenset({self.node})
+        return Reach(frozenset(), costs_membership=False, guests=frozenset(self.guests), emptied=emptied)
 
     def preflight(self, observer: Observer) -> None:
         view = observer.look()

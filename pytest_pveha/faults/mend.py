@@ -10,7 +10,7 @@ from pytest_pveha.faults.catalogue import FAULTS, from_plan
 from pytest_pveha.faults.fault import Danger
 from pytest_pveha.faults.keeping import Keeping
 from pytest_pveha.faults.restore import restore
-from pytest_pveha.faults.session import heal
+from pytest_pveha.faults.session import heal, tell_fired
 from pytest_pveha.handles.site import Site
 from pytest_pveha.observe.observer import Observer
 from pytest_pveha.observe.snapshot import Snapshot
@@ -47,8 +47,8 @@ def mend(run_dir: Path, site: Site, runs: OpenRuns, *, by: str, within: float, t
         if found is None:
             raise HealFailed(f"{run_dir}: its journal has no snapshot of the site as found; compare by hand")
         restore(observer, found, within)
-        for name, nodes in keeping.clear().items():
-            journal.write("fault.fired", {"fault": name, "nodes": nodes}, test)
+        for name, fired in keeping.clear().items():
+            tell_fired(observer.write, name, fired)
         journal.write("note", {"text": "the site is as it was found again"})
     finally:
         journal.close()
@@ -62,9 +62,11 @@ def run_id(run_dir: Path, lines: list[Line]) -> str:
 
 
 def by_danger(faults: list[OpenFault]) -> list[OpenFault]:
-    """The faults in the order in which they are undone: the more one can cost meanwhile, the earlier."""
+    """The faults in the order in which they are undone: the more one can cost meanwhile, the earlier; of equals the
+    inner one before that in which it was made."""
     kinds = {fault.type: FAULTS.get(fault.type) for fault in faults}
-    return sorted(faults, key=lambda fault: kind.danger if (kind := kinds[fault.type]) is not None else Danger.FILES)
+    danger = {name: Danger.FILES if kind is None else kind.danger for name, kind in kinds.items()}
+    return sorted(reversed(faults), key=lambda fault: danger[fault.type])
 
 
 def _once(tell: Callable[[str], None]) -> Callable[[str, str], None]:

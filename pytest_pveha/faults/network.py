@@ -95,7 +95,7 @@ class Partition:
             if told.nodes > size:
                 return no(f"{name} still counts {told.nodes} nodes, and its side has {size}")
         if self.halves:  # from now on the side that goes on is asked
-            observer.site.cluster.shun(frozenset(name for name, told in votes.items() if not told.quorate))
+            observer.site.cluster.shun(self.tag, frozenset(name for name, told in votes.items() if not told.quorate))
         observer.look()
         return yes(f"{', '.join(self.cut_off)} and {', '.join(self.rest)} no longer count each other")
 
@@ -112,6 +112,7 @@ class Partition:
         return self.cut_off if name in self.cut_off else self.rest
 
     def heal(self, observer: Observer) -> None:
+        observer.site.cluster.shun(self.tag, frozenset())
         _take_back(observer, self.tag, self._lasting, self._may_reset)
 
     def healed(self, observer: Observer) -> Answer:

@@ -10,29 +10,33 @@ from pytest_pveha.observe.news import Expected, expected
 
 @dataclass(frozen=True, slots=True)
 class Makes:
-    """The headlines a fault makes, on its victims and on every node."""
+    """The headlines a fault makes: on its victims, on every node, and on every node but about its victims alone."""
 
     on_victims: tuple[str, ...] = ()
     anywhere: tuple[str, ...] = ()
+    about_victims: tuple[str, ...] = ()
 
 
-_NODE_LOST = ("fenced", "member-lost", "token-late", "link-down")
+_NODE_LOST = ("member-lost", "token-late", "link-down")
+_FENCED = ("fenced",)
 _BOOTS = ("quorum-lost",)
 """Until it hears the others a node that boots is alone."""
 _CUT_OFF = ("watchdog-expired", "watchdog-near-miss", "watchdog-not-fed", "lock-lost", "quorum-lost", "write-refused")
 
 MAKES: Mapping[str, Makes] = {
-    "power-cut": Makes(on_victims=_BOOTS, anywhere=_NODE_LOST),
-    "power-cut-by-peer": Makes(on_victims=_BOOTS, anywhere=_NODE_LOST),
-    "mains-cut": Makes(on_victims=_BOOTS, anywhere=_NODE_LOST),
-    "kernel-crash": Makes(on_victims=("crashed", *_BOOTS), anywhere=_NODE_LOST),
-    "daemon-killed": Makes(on_victims=(*_CUT_OFF, "daemon-failed"), anywhere=_NODE_LOST),
-    "daemons-frozen": Makes(on_victims=(*_CUT_OFF, "daemon-failed", "held-up"), anywhere=_NODE_LOST),
-    "partition": Makes(on_victims=_CUT_OFF, anywhere=_NODE_LOST),
+    "power-cut": Makes(on_victims=_BOOTS, anywhere=_NODE_LOST, about_victims=_FENCED),
+    "power-cut-by-peer": Makes(on_victims=_BOOTS, anywhere=_NODE_LOST, about_victims=_FENCED),
+    "mains-cut": Makes(on_victims=_BOOTS, anywhere=_NODE_LOST, about_victims=_FENCED),
+    "kernel-crash": Makes(on_victims=("crashed", *_BOOTS), anywhere=_NODE_LOST, about_victims=_FENCED),
+    "daemon-killed": Makes(on_victims=(*_CUT_OFF, "daemon-failed"), anywhere=_NODE_LOST, about_victims=_FENCED),
+    "daemons-frozen": Makes(
+        on_victims=(*_CUT_OFF, "daemon-failed", "held-up"), anywhere=_NODE_LOST, about_victims=_FENCED
+    ),
+    "partition": Makes(on_victims=_CUT_OFF, anywhere=_NODE_LOST, about_victims=_FENCED),
     "link-loss": Makes(anywhere=("token-late", "link-down")),
     "clean-reboot": Makes(on_victims=_BOOTS, anywhere=("token-late", "link-down")),
-    "clean-power-off": Makes(on_victims=_BOOTS, anywhere=_NODE_LOST),
-    "service-stopped": Makes(on_victims=(*_CUT_OFF, "daemon-failed"), anywhere=_NODE_LOST),
+    "clean-power-off": Makes(on_victims=_BOOTS, anywhere=_NODE_LOST, about_victims=_FENCED),
+    "service-stopped": Makes(on_victims=(*_CUT_OFF, "daemon-failed"), anywhere=_NODE_LOST, about_victims=_FENCED),
 }
 """By the fault's kind; one that is not here makes no bad news."""
 
@@ -40,4 +44,9 @@ MAKES: Mapping[str, Makes] = {
 def made_by(kind: str, victims: Iterable[str], *, majority: bool) -> list[Expected]:
     """What to expect of that fault on these victims; if they leave no majority, the others are its victims, too."""
     makes = MAKES.get(kind, Makes())
-    return [*expected(makes.on_victims, victims if majority else ()), *expected(makes.anywhere)]
+    whom = tuple(victims) if majority else ()
+    return [
+        *expected(makes.on_victims, whom),
+        *expected(makes.anywhere),
+        *expected(makes.about_victims, about=whom),
+    ]

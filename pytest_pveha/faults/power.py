@@ -10,6 +10,7 @@ from pytest_pveha.faults.fault import Danger, DeadMan, Reach, Undo
 from pytest_pveha.handles.bmc import Bmc, PowerReading
 from pytest_pveha.handles.node import Node
 from pytest_pveha.handles.shell import one_of, quote
+from pytest_pveha.handles.site import Site
 from pytest_pveha.observe.answer import Answer, cant_tell, no, yes
 from pytest_pveha.observe.identity import own_bmc
 from pytest_pveha.observe.observer import Observer
@@ -69,12 +70,6 @@ class PowerCut:
         """Two other nodes, in other failure domains where there are any, can switch the victim on again."""
         site = observer.site
         command = _bmc(site.nodes[self.node]).from_a_node(f"{kept}.secret", site.clock.deadline(BMC))
-        own = site.nodes[self.node].room
-        rooms: dict[str, int] = {}
-        others = []
-        for node in site.nodes - {site.nodes[self.node]}:
-            turn = rooms[node.room] = rooms.get(node.room, -1) + 1
-            others.append((turn, node.room == own, node.name))
         undos = tuple(
             Undo(
                 name,
@@ -83,7 +78,7 @@ class PowerCut:
                 secret=command.secret,
                 check=command.status,
             )
-            for _, _, name in sorted(others)
+            for name in rescuers(site, self.node)
         )
         return DeadMan(undos, min(2, len(undos)))
 
@@ -127,6 +122,17 @@ class PowerCut:
             if not reading.on:
                 return no(f"the BMC of {self.node} says off")
         return yes(f"the BMC of {self.node} says on, twice")
+
+
+def rescuers(site: Site, victim: str) -> list[str]:
+    """The other nodes, in the order in which they are asked to bring that one back: other failure domains first."""
+    own = site.nodes[victim].room
+    rooms: dict[str, int] = {}
+    others = []
+    for node in site.nodes - {site.nodes[victim]}:
+        turn = rooms[node.room] = rooms.get(node.room, -1) + 1
+        others.append((turn, node.room == own, node.name))
+    return [name for _, _, name in sorted(others)]
 
 
 def _note_chassis(observer: Observer, node: str, reading: PowerReading) -> None:

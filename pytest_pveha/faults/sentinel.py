@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import product
 
 from pytest_pveha.clock import SECOND
 from pytest_pveha.errors import HarmSeen, SiteError, StopAsked
 from pytest_pveha.faults.fault import Reach
-from pytest_pveha.handles.cluster import GuestRow
+from pytest_pveha.handles.cluster import GuestRow, Membership
 from pytest_pveha.handles.site import Site
-from pytest_pveha.observe.observer import READ, Observer, View
+from pytest_pveha.observe.observer import READ, View
 
 GUESTS_EVERY = 10 * SECOND
 """Nodes tell the cluster of their guests every ten seconds (pvestatd); asking more often shows nothing new."""
@@ -23,31 +24,92 @@ PGS_PATIENCE = 30 * SECOND
 A_READ = 0.5
 """Seconds of nothing after each reading of its own: with the two of each look the API has two a second at most."""
 
+LATE = 60 * SECOND
+"""How much later than its fault's end a node may still be lost to it: so long a watchdog takes to bite."""
+
 _ENDS = "healed at once, the campaign ends"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
+class Standing:
+    """A fault in force; or one that was undone inside another, as long as what it took is not back."""
+
+    name: str
+    reach: Reach
+    until: int
+    """The moment (mono ns) at which it has been in force for longer than was declared."""
+    undone: int | None = None
+    """When (mono ns) it was."""
+    away: bool = True
+    """Whether its nodes are, or may be, lost."""
+    fallen: set[str] = field(default_factory=set)
+    """Once it is undone: the guests that it may have felled and that were not seen running since."""
+
+    def fells(self, sid: str, home: str) -> bool:
+        """Whether that guest, which ran there, may be down because of it."""
+        return sid in self.fallen if self.undone is not None else home in self.reach.nodes or sid in self.reach.guests
+
+
 class Sentinel:
-    """Looks at every view while a fault is in force.
+    """Looks at every view while faults are in force, one inside another as they come.
 
     Args:
-        online: the nodes that were members before it.
         stop_asked: why somebody wants the campaign to end, or None.
-        running: the guests that ran before it, wherever.
-        in_error: the HA services that were in error before it.
-        until: the moment (mono ns) at which the fault has been in force for longer than was declared.
     """
 
-    reach: Reach
-    online: frozenset[str]
-    stop_asked: Callable[[], str | None]
-    site: Site
-    running: dict[str, GuestRow] = field(default_factory=dict)
-    in_error: frozenset[str] = frozenset()
-    until: int | None = None
-    _guests_at: int = field(default=0, init=False)
-    _pgs_at: int = field(default=0, init=False)
-    _inactive_since: int | None = field(default=None, init=False)
+    def __init__(self, site: Site, stop_asked: Callable[[], str | None]) -> None:
+        self.site = site
+        self._stop_asked = stop_asked
+        self._standing: list[Standing] = []
+        self._forget()
+
+    def _forget(self) -> None:
+        self._online: set[str] = set()
+        """The nodes that were members before."""
+        self._running: dict[str, GuestRow] = {}
+        """The guests that ran before, wherever."""
+        self._in_error: set[str] = set()
+        """The HA services that were in error before."""
+        self._guests_at = 0
+        self._pgs_at = 0
+        self._inactive_since: int | None = None
+
+    # --- what is in force ----------------------------------------------------------------------------------------
+
+    def learn(self, view: View, guests: Mapping[str, GuestRow]) -> None:
+        """The site as it is before the next fault is how it is to stay, and how it was before those in force."""
+        if not self._standing:
+            self._forget()
+        if view.membership is not None:
+            self._online |= {name for name, online in view.membership.online.items() if online}
+        if view.manager is not None:
+            self._in_error |= {sid for sid, row in view.manager.services.items() if row.state == "error"}
+        self._running |= {sid: guest for sid, guest in guests.items() if guest.status == "running"}
+
+    def begin(self, name: str, reach: Reach, at_most: float) -> None:
+        """That is in force from now on, for so many seconds at most."""
+        self._standing.append(Standing(name, reach, self.site.clock.now().mono + round(at_most * SECOND)))
+
+    def end(self, name: str) -> None:
+        """That was undone. What it took may still be on its way back, as long as anything else is in force."""
+        for each in self._standing:
+            if each.name == name and each.undone is None:
+                each.fallen = {sid for sid, was in self._running.items() if each.fells(sid, was.node)}
+                each.undone = self.site.clock.now().mono
+        if all(each.undone is not None for each in self._standing):
+            self._standing.clear()
+
+    @property
+    def standing(self) -> tuple[Reach, ...]:
+        """What is, or may be, taken away now."""
+        return tuple(each.reach for each in self._standing if each.away)
+
+    @property
+    def lost(self) -> frozenset[str]:
+        """The nodes that are, or may be, lost now, where it is known which."""
+        return frozenset().union(*(reach.nodes for reach in self.standing if not reach.sides))
+
+    # --- looking -------------------------------------------------------------------------------------------------
 
     def __call__(self, view: View) -> None:
         """Return if all is as predicted. A part of the site that does not answer is no reason to stop: it may be meant.
@@ -57,13 +119,14 @@ class Sentinel:
                 not served.
             StopAsked: a person or the consent's window ends the campaign, or it takes longer than was declared.
         """
-        if (why := self.stop_asked()) is not None:
+        if (why := self._stop_asked()) is not None:
             raise StopAsked(f"stopped: {why}; what was broken is healed first")
         now = self.site.clock.now().mono
-        if self.until is not None and now >= self.until:
-            raise StopAsked(
-                f"stopped: {_names(self.reach)} has been broken for longer than was declared; it is healed at once"
-            )
+        for each in self._standing:
+            if each.undone is None and now >= each.until:
+                what = _names([each.reach])
+                raise StopAsked(f"stopped: {what} has been broken for longer than was declared; it is healed at once")
+        self._returned(view, now)
         self._membership(view)
         self._services(view)
         if now - self._guests_at >= GUESTS_EVERY:
@@ -73,16 +136,30 @@ class Sentinel:
             self._pgs_at = now
             self._data(now)
 
+    def _returned(self, view: View, now: int) -> None:
+        """What was undone is no longer excused once its nodes are members again, and the cluster is quorate."""
+        if view.membership is None or not view.membership.quorate:
+            return
+        gone = self._gone(view.membership)
+        for each in self._standing:
+            if each.undone is not None and now - each.undone >= LATE and not gone & each.reach.nodes:
+                each.away = False
+
+    def _gone(self, membership: Membership) -> set[str]:
+        return {name for name in self._online if membership.online.get(name) is False}
+
     def _membership(self, view: View) -> None:
         if view.membership is None:
             return
-        gone = {name for name in self.online if view.membership.online.get(name) is False}
-        lost = min((sorted(gone - side) for side in self.reach.sides or (self.reach.nodes,)), key=len)
+        gone, reaches = self._gone(view.membership), self.standing
+        ways = product(*(reach.sides or (reach.nodes,) for reach in reaches))
+        lost = min((sorted(gone - frozenset().union(*way)) for way in ways), key=len)
         # with sides, whoever answers may be of the one that is lost
-        quorum = not view.membership.quorate and not self.reach.about_quorum and not self.reach.sides
+        meant = any(reach.about_quorum or reach.sides for reach in reaches)
+        quorum = not view.membership.quorate and not meant
         if lost:
             raise HarmSeen(
-                f"{', '.join(lost)} was lost too, while only {_names(self.reach)} was to be"
+                f"{', '.join(lost)} was lost too, while only {_names(reaches)} was to be"
                 f"{', and with it quorum' if quorum else ''}: {_ENDS}"
             )
         if quorum:
@@ -92,7 +169,7 @@ class Sentinel:
         if view.manager is None:
             return
         given_up = sorted(sid for sid, row in view.manager.services.items() if row.state == "error")
-        ours = [sid for sid in given_up if sid in self.site.guests.sids and sid not in self.in_error]
+        ours = [sid for sid in given_up if sid in self.site.guests.sids and sid not in self._in_error]
         if ours:
             raise HarmSeen(f"HA gave up {', '.join(ours)} (state error): {_ENDS}")
 
@@ -103,8 +180,9 @@ class Sentinel:
         except SiteError:
             return
         self.site.clock.sleep(A_READ)
-        for sid, was in sorted(self.running.items()):
-            if was.node in self.reach.nodes or sid in self.reach.guests:
+        self._recovered(guests)
+        for sid, was in sorted(self._running.items()):
+            if any(each.fells(sid, was.node) for each in self._standing):
                 continue
             there = guests.get(sid)
             if there is None:
@@ -113,6 +191,20 @@ class Sentinel:
                 raise HarmSeen(
                     f"{sid} ran on {was.node} and is stopped on {there.node}, while it was not to be touched: {_ENDS}"
                 )
+
+    def _recovered(self, guests: Mapping[str, GuestRow]) -> None:
+        """A guest that fell is no longer excused once its process was seen: the list may be of before it fell."""
+        for each in self._standing:
+            if each.away or not each.fallen:
+                continue
+            listed = {sid: row for sid in each.fallen if (row := guests.get(sid)) and row.status == "running"}
+            for name in {row.node for row in listed.values()} & {*self.site.nodes.names}:
+                try:
+                    seen = self.site.nodes[name].processes(self.site.clock.deadline(READ)).ages
+                except SiteError:
+                    continue
+                each.fallen -= {sid for sid, row in listed.items() if row.node == name and sid in seen}
+                self._running |= {sid: row for sid, row in listed.items() if row.node == name and sid in seen}
 
     def _is_down(self, sid: str, node: str) -> bool:
         """Whether its node, asked itself, says so: one that has just come there is not told of yet."""
@@ -140,24 +232,6 @@ class Sentinel:
             )
 
 
-def posted(
-    observer: Observer, reach: Reach, stop_asked: Callable[[], str | None], until: int | None = None
-) -> Sentinel:
-    """A sentinel that knows the site as it is now, before the fault."""
-    view = observer.look()
-    members = view.membership.online.items() if view.membership is not None else ()
-    services = view.manager.services.items() if view.manager is not None else ()
-    guests = observer.site.cluster.guests(observer.site.clock.deadline(READ))
-    return Sentinel(
-        reach,
-        frozenset(member for member, online in members if online),
-        stop_asked,
-        observer.site,
-        {sid: guest for sid, guest in guests.items() if guest.status == "running"},
-        frozenset(sid for sid, row in services if row.state == "error"),
-        until,
-    )
-
-
-def _names(reach: Reach) -> str:
-    return ", ".join(sorted(reach.nodes | reach.guests)) or "nobody"
+def _names(reaches: Iterable[Reach]) -> str:
+    names: set[str] = set()
+    return ", ".join(sorted(names.union(*(reach.nodes | reach.guests for reach in reaches)))) or "nobody"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from typing import Any, Protocol
 
-from pytest_pveha.clock import SECOND
+from pytest_pveha.clock import SECOND, Deadline
 from pytest_pveha.errors import (
     CantTell,
     DeadManFired,
@@ -18,11 +18,11 @@ from pytest_pveha.errors import (
     SiteError,
     WaitTimeout,
 )
-from pytest_pveha.faults.fault import Fault, params
-from pytest_pveha.faults.keeping import GRACE, Armed, Keeping
-from pytest_pveha.faults.sentinel import posted
-from pytest_pveha.observe.answer import Condition, cant_tell, wait_until
-from pytest_pveha.observe.observer import Observer, View
+from pytest_pveha.faults.fault import Fault, Reach, params
+from pytest_pveha.faults.keeping import GRACE, Armed, Fired, Keeping
+from pytest_pveha.faults.sentinel import Sentinel
+from pytest_pveha.observe.answer import Condition, Write, cant_tell, wait_until
+from pytest_pveha.observe.observer import READ, Observer, View
 from pytest_pveha.observe.reachable import answering
 
 BITE = 60.0
@@ -33,6 +33,10 @@ HEAL_WITHIN = 60.0
 
 HEAL_PATIENCE = 900.0
 """Seconds until an undo is given up: a node that reset itself may take ten minutes until its own can be looked at."""
+
+
+CHASE = 60.0
+"""Seconds between two tries to reach a node that was out of reach when its fault was over."""
 
 
 class Register(Protocol):
@@ -48,77 +52,110 @@ class Register(Protocol):
         """Why the campaign is to end now; None while it may go on."""
 
 
-@contextmanager
-def injected(
-    fault: Fault,
-    name: str,
-    observer: Observer,
-    register: Register,
-    keeping: Keeping,
-    *,
-    at_most: float,
-    grace: float = GRACE,
-    trial: bool = False,
-) -> Iterator[None]:
-    """While open the fault is in force; afterwards it is undone, whatever happened in between.
+class Session:
+    """One test's faults, each in force while its ``with`` is open, one inside another as the test has them."""
 
-    Args:
-        at_most: seconds it may be in force; the nodes themselves undo it ``grace`` seconds later.
-        trial: it is made for a moment, before the fault that the test is about.
+    def __init__(self, observer: Observer, register: Register, keeping: Keeping) -> None:
+        self._observer = observer
+        self._register = register
+        self._keeping = keeping
+        self._sentinel = Sentinel(observer.site, register.stop_asked)
+        self._next: Deadline | None = None
 
-    Raises:
-        PreflightRefused: nothing was touched.
-        NoEffect: it was injected and did not bite.
-        HarmSeen, StopAsked: from any look at the site while it is open: more is being lost than was meant, or somebody
-            wants it to end.
-        DeadManFired: a node undid it while it was wanted.
-        HealFailed: the undo could not be seen; the site is dirty. While another error is under way it is a note on it.
-    """
-    fault.preflight(observer)
-    sentinel = posted(observer, fault.reach, register.stop_asked)
-    register.opened()
-    observer.since = observer.site.clock.now().utc / SECOND
-    plan = {
-        "fault": name,
-        "type": type(fault).__name__,
-        "params": params(fault),
-        "undo": {"by_hand": fault.undo},
-        "trial": trial,
-    }
-    observer.write("fault.plan", plan)
-    body: BaseException | None = None
-    armed: Armed | None = None
-    fired: list[str] = []
-    outer = observer.sentinel
-    try:
-        armed = _arm(fault, name, plan, observer, keeping, at_most + grace)
-        observer.write("fault.arm", {"fault": name, **asdict(armed)})
-        observer.site.cluster.shun(fault.reach.nodes)
-        sentinel.until = observer.site.clock.deadline(at_most).mono
-        observer.sentinel = sentinel
-        _inject(fault, name, observer)
-        _confirm(fault, name, observer, min(BITE, at_most))
-        yield
-    except BaseException as error:  # pytest.fail and Ctrl-C are no Exceptions
-        body = error
-        raise
-    finally:
-        observer.sentinel = _nobody
+    @property
+    def standing(self) -> tuple[Reach, ...]:
+        """What the faults in force take away, and what those just undone inside of them have not given back yet."""
+        return self._sentinel.standing
+
+    @contextmanager
+    def injected(
+        self, fault: Fault, name: str, *, at_most: float, grace: float = GRACE, trial: bool = False
+    ) -> Iterator[None]:
+        """While open the fault is in force; afterwards it is undone, whatever happened in between.
+
+        Args:
+            at_most: seconds it may be in force; the nodes themselves undo it ``grace`` seconds later.
+            trial: it is made for a moment, before the fault that the test is about.
+
+        Raises:
+            PreflightRefused: nothing was touched.
+            NoEffect: it was injected and did not bite.
+            HarmSeen, StopAsked: from any look at the site while it is open: more is being lost than was meant, or
+                somebody wants it to end.
+            DeadManFired: a node undid it while it was wanted, or when, cannot be told.
+            HealFailed: the undo could not be seen; the site is dirty. While another error is under way it is a note
+                on it.
+        """
+        observer, keeping = self._observer, self._keeping
+        fault.preflight(observer)
+        guests = observer.site.cluster.guests(observer.site.clock.deadline(READ))
+        self._sentinel.learn(observer.look(), guests)
+        self._register.opened()
+        outer = (observer.since, observer.broken_at)
+        observer.since = observer.site.clock.now().utc / SECOND
+        plan = {
+            "fault": name,
+            "type": type(fault).__name__,
+            "params": params(fault),
+            "undo": {"by_hand": fault.undo},
+            "trial": trial,
+        }
+        observer.write("fault.plan", plan)
+        body: BaseException | None = None
+        armed: Armed | None = None
+        fired: list[Fired] = []
         try:
-            if armed is not None:
-                fired = heal(fault, name, observer, keeping)
-        except (HealFailed, EvidenceError) as dirty:
-            if body is None:
-                raise
-            body.add_note(str(dirty))
+            self._chase(observer.site.nodes.names)  # what an earlier one left might undo this one
+            armed = _arm(fault, name, plan, observer, keeping, at_most + grace)
+            observer.write("fault.arm", {"fault": name, **asdict(armed)})
+            self._sentinel.begin(name, fault.reach, at_most)
+            self._watch()
+            _inject(fault, name, observer)
+            _confirm(fault, name, observer, min(BITE, at_most))
+            yield
+        except BaseException as error:  # pytest.fail and Ctrl-C are no Exceptions
+            body = error
+            raise
         finally:
-            observer.site.cluster.shun(frozenset())
-            observer.sentinel = outer
-    if fired:
-        raise DeadManFired(
-            f"{', '.join(fired)} undid {name} without being asked, while it was still wanted: what was measured proves "
-            f"nothing. Was the run held up, or a node's clock changed?"
-        )
+            observer.sentinel = _nobody
+            try:
+                if armed is not None:
+                    fired = heal(fault, name, observer, keeping)
+            except (HealFailed, EvidenceError) as dirty:
+                if body is None:
+                    raise
+                body.add_note(str(dirty))
+            finally:
+                self._sentinel.end(name)
+                self._watch()
+                if self._sentinel.standing:  # what is asked from now on is about the fault that is still in force
+                    observer.since, observer.broken_at = outer
+        if fired:
+            nodes = ", ".join(one.node for one in fired)
+            raise DeadManFired(
+                f"{nodes} undid {name} without being asked, while it was still wanted: what was measured proves "
+                f"nothing. Was the run held up, or a node's clock changed?"
+            )
+
+    def _watch(self) -> None:
+        """While anything is in force, or may still be undone by a node, each view is looked at; who is lost is not
+        asked."""
+        needed = self._sentinel.standing or self._keeping.astray
+        self._observer.sentinel = self._look if needed else _nobody
+        self._observer.site.cluster.shun("broken", self._sentinel.lost)
+
+    def _look(self, view: View) -> None:
+        if self._sentinel.standing:
+            self._sentinel(view)
+            self._observer.site.cluster.shun("broken", self._sentinel.lost)
+        if self._keeping.astray and view.membership is not None and (self._next is None or self._next.expired()):
+            self._next = self._observer.site.clock.deadline(CHASE)
+            self._chase(name for name, online in view.membership.online.items() if online)
+
+    def _chase(self, nodes: Iterable[str]) -> None:
+        """Dead-men of faults that are over, on nodes that are back, are gone; what had acted is on record."""
+        for name, fired in self._keeping.chase(nodes).items():
+            tell_fired(self._observer.write, name, fired)
 
 
 def _nobody(view: View) -> None:
@@ -165,8 +202,15 @@ def _answering(observer: Observer) -> tuple[str, ...]:
     return tuple(found)
 
 
-def heal(fault: Fault, name: str, observer: Observer, keeping: Keeping) -> list[str]:
-    """The fault is undone and its undo was seen; signals are kept back meanwhile. The dead-men that had acted before.
+def tell_fired(write: Write, name: str, fired: Iterable[Fired]) -> None:
+    """Each dead-man that had acted is on record; what that means the judge says."""
+    for one in fired:
+        write("fault.fired", one.to_json(name))
+
+
+def heal(fault: Fault, name: str, observer: Observer, keeping: Keeping) -> list[Fired]:
+    """The fault is undone and its undo was seen; signals are kept back meanwhile. The dead-men that had acted before
+    that, as far as can be told.
 
     Raises:
         HealFailed: it could not be seen after several tries; the message says what to type.
@@ -190,11 +234,11 @@ def heal(fault: Fault, name: str, observer: Observer, keeping: Keeping) -> list[
                     break
                 continue
             observer.write("fault.healed", {"fault": name, "answer": "yes", "saw": met.saw})
+            healed = clock.now().mono
             fired = keeping.disarm(name, _answering(observer))
-            if fired:
-                observer.write("fault.fired", {"fault": name, "nodes": fired})
+            tell_fired(observer.write, name, fired)
             observer.write("fault.close", {"fault": name, "outcome": "healed"})
-            return fired
+            return [one for one in fired if not one.after(healed)]
         answer = cant_tell(last)
         observer.write("fault.healed", {"fault": name, "answer": answer.verdict, "saw": last})
         observer.write("fault.close", {"fault": name, "outcome": "not_healed"})

@@ -42,7 +42,9 @@ def look(observer: Observer, terms: Terms, reach: Reach) -> State:
     online = frozenset(name for name, there in membership.online.items() if there)
     here = [node for node in site.nodes if node.name in online]
     counted = _asked(here, lambda node: node.votes(deadline(READ)))
-    identities = site.cluster.guest_identities(deadline(READ), guests)
+    # those on a node that is lost already were looked at before it was
+    reached = {sid: guest for sid, guest in guests.items() if guest.node in online}
+    identities = site.cluster.guest_identities(deadline(READ), reached)
     rings = site.cluster.ring_addresses(deadline(READ))
     ways = _asked(here, lambda node: node.way(deadline(READ)))
     return State(

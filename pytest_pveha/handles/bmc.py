@@ -60,6 +60,9 @@ class Bmc(Protocol):
     def access(self, deadline: Deadline) -> BmcAccess:
         """What our user may do there, and who else may log in."""
 
+    def boot_override(self, deadline: Deadline) -> str | None:
+        """What the BMC will make the next boot do, in words, ``none`` for nothing; None: it does not say."""
+
     def from_a_node(self, secret: str, deadline: Deadline) -> NodeCommands:
         """The commands for a node's own shell; ``secret`` is the file there, for root alone, that they read it from."""
 

@@ -160,9 +160,15 @@ class Cluster:
         """What ``at`` may name: nodes, and addresses that are not known to be one node's."""
         return tuple(endpoint.name for endpoint in self._api.endpoints)
 
-    def shun(self, nodes: frozenset[str]) -> None:
-        """These nodes' endpoints are not asked unless named: they are down, or see another cluster than the rest."""
-        self._api.shunned = nodes
+    def shun(self, because: str, nodes: frozenset[str]) -> None:
+        """For that reason, and until it says otherwise, these nodes' endpoints are not asked unless named: they are
+        down, or see another cluster than the rest."""
+        self._api.shun(because, nodes)
+
+    @property
+    def shunned(self) -> frozenset[str]:
+        """The nodes that are not asked unless named, for whatever reason."""
+        return self._api.shunned
 
     def membership(self, deadline: Deadline, at: str | None = None) -> Membership:
         """Quorum and members as the endpoint ``at`` (or whichever answers) sees them.

@@ -11,11 +11,12 @@ from pytest_pveha.handles.ceph import Ceph
 from pytest_pveha.handles.cluster import Cluster
 from pytest_pveha.handles.guest import Guest, Guests, Nodes, TcpProbe
 from pytest_pveha.handles.node import BmcIdentity, Node
-from pytest_pveha.handles.pdu import Pdu
+from pytest_pveha.handles.pdu import FromNodes, Pdu
 from pytest_pveha.handles.site import Site
 from pytest_pveha.inventory import Site as Inventory
 from pytest_pveha.inventory.hardware import Bmc as BmcBlock
 from pytest_pveha.inventory.hardware import Node as NodeBlock
+from pytest_pveha.inventory.hardware import Pdu as PduBlock
 from pytest_pveha.wire.ipmi import IpmiBmc
 from pytest_pveha.wire.pve_api import Endpoint, PveApi, Trust
 from pytest_pveha.wire.ssh import Ssh, SshTarget
@@ -94,8 +95,17 @@ def _node(inventory: Inventory, name: str, block: NodeBlock, clock: Clock, endpo
     system = (block.bmc.system if block.bmc else None) or ""
     node = Node(name, ssh, bmc, clock, tuple(ports), identity, block.room or "", at, system)
     if (pdu := block.pdu) is not None:
-        node.pdu = Pdu(name, pdu.off, pdu.on, pdu.status, pdu.timeout, clock)
+        node.pdu = Pdu(name, pdu.off, pdu.on, pdu.status, pdu.timeout, clock, _from_nodes(inventory, pdu))
     return node
+
+
+def _from_nodes(inventory: Inventory, block: PduBlock) -> FromNodes | None:
+    """How another node switches the outlets on, where the inventory says it."""
+    way = block.from_nodes
+    if way is None:
+        return None
+    secret = way.secret
+    return FromNodes(way.on, way.status, lambda: "" if secret is None else secret.resolve_text(inventory.base))
 
 
 def _ssh(inventory: Inventory, name: str, block: NodeBlock, clock: Clock) -> Ssh | None:

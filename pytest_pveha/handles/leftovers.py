@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from pytest_pveha.clock import Deadline
 from pytest_pveha.errors import ProtocolError, SiteError
 from pytest_pveha.handles.node import Node
+from pytest_pveha.wire.bmc import boot_flags
 
 TAG = "pveha"
 """What we put on a node has this in its name or its comment."""
 
-_BOOT_DATA = re.compile(r"^Boot parameter data: ([0-9A-Fa-f]{2})([0-9A-Fa-f]*)\s*$", re.MULTILINE)
-_VALID = 0x80
-"""Bit of the first byte that makes an override count (IPMI 2.0 §28.13, boot flags)."""
+_BOOT_DATA = re.compile(r"^Boot parameter data: ((?:[0-9A-Fa-f]{2}){2,8})\s*$", re.MULTILINE)
 
 UNIT, TABLE, RULE = "unit ", "nft table ", "iptables "
 
@@ -35,12 +34,10 @@ class Standing:
     """Others' nft tables: family and name."""
     policies: frozenset[str] | None
     """iptables' policies, ``INPUT ACCEPT``."""
-    boot_override: str | None
-    """What the BMC will make the next boot do, as hexadecimal data; ``none`` if nothing."""
 
 
 def read(node: Node, deadline: Deadline) -> Standing:
-    """What stands there now: four commands, all within one deadline. What cannot be read is None."""
+    """What stands there now: three commands, all within one deadline. What cannot be read is None."""
     tables = _lines(node, deadline, "nft", "list", "tables")
     rules = _lines(node, deadline, "iptables", "-S")
     running = _lines(node, deadline, "systemctl", "list-units", "--all", "--plain", "--no-legend", f"{TAG}*")
@@ -50,7 +47,6 @@ def read(node: Node, deadline: Deadline) -> Standing:
         {kind: _ours(kind, seen) for kind, seen in ((TABLE, named), (RULE, rules), (UNIT, units))},
         None if named is None else frozenset(name for name in named if not _tagged(name)),
         None if rules is None else frozenset(rule.removeprefix("-P ") for rule in rules if rule.startswith("-P ")),
-        _boot_override(node, deadline),
     )
 
 
@@ -100,9 +96,16 @@ def _lines(node: Node, deadline: Deadline, *words: str) -> list[str] | None:
         return None
 
 
-def _boot_override(node: Node, deadline: Deadline) -> str | None:
-    """By the node's own ``ipmitool``, where there is one (IPMI 2.0 §28.13, Get System Boot Options, parameter 5)."""
+def boot_override(node: Node, deadline: Deadline) -> str | None:
+    """What the node's BMC will make its next boot do, ``none`` for nothing; None: it could not be asked.
+
+    By the protocol of the inventory, or by the node's own ``ipmitool`` where the inventory has no BMC of it.
+    """
+    if node.bmc is not None:
+        try:
+            return node.bmc.boot_override(deadline)
+        except SiteError:
+            return None
     text = "\n".join(_lines(node, deadline, "ipmitool", "chassis", "bootparam", "get", "5") or ())
-    if (found := _BOOT_DATA.search(text)) is None:
-        return None
-    return f"{found[1]}{found[2]}" if int(found[1], 16) & _VALID else "none"
+    found = _BOOT_DATA.search(text)
+    return None if found is None else boot_flags(bytes.fromhex(found[1]))

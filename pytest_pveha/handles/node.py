@@ -41,6 +41,9 @@ _NEEDED = {"Quorate", "Expected votes", "Total votes"}
 _PID = re.compile(r"[0-9]{1,10}")
 _JOURNAL = re.compile(r"^(?P<at>[0-9]{1,11}\.[0-9]{1,9}) \S+ (?P<unit>[^\s\[:]+)(?:\[(?P<pid>\d+)\])?: (?P<text>.*)$")
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
+_UPTIME = re.compile(
+    rf"(?P<boot_id>{_UUID.pattern})\n(?P<seconds>[0-9]{{1,12}}\.[0-9]{{2}}) [0-9]{{1,15}}\.[0-9]{{2}}\n?"
+)
 _EPOCH = re.compile(rb"-?[0-9]{1,11}(?:\.[0-9]{1,9})?\n?")
 
 
@@ -67,6 +70,24 @@ class Way:
 
     seen_from: str
     at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Uptime:
+    """Which kernel runs, and for how many seconds by its own clock, which nobody sets (proc(5), uptime)."""
+
+    boot_id: str
+    seconds: float
+
+
+UPTIME = ("cat", "/proc/sys/kernel/random/boot_id", "/proc/uptime")
+"""What prints it."""
+
+
+def uptime_of(text: str) -> Uptime | None:
+    """What that command printed; None where it is something else, or half of it."""
+    found = _UPTIME.fullmatch(text)
+    return None if found is None else Uptime(found["boot_id"], float(found["seconds"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +216,14 @@ class Node:
         if not told or not all(_PID.fullmatch(word) for word in told):
             raise ProtocolError(f"node {self.name}: `ps` lists no processes: {' '.join(told)[:60]!r}")
         return frozenset(map(int, told))
+
+    def uptime(self, deadline: Deadline) -> tuple[Uptime, Instant, Instant]:
+        """For how long its kernel has been running, and between which moments of ours it said so."""
+        result = self._run(deadline, *UPTIME)
+        found = uptime_of(result.stdout.decode(errors="replace"))
+        if found is None:
+            raise ProtocolError(f"node {self.name}: its uptime reads {result.stdout[:80]!r}, which is none")
+        return found, result.asked_at, result.answered_at
 
     def clock_offset(self, deadline: Deadline) -> ClockOffset:
         """The node's clock against ours; the error is half of how long the question took."""

@@ -3,11 +3,29 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from pytest_pveha.clock import Clock
 from pytest_pveha.errors import ProtocolError, TimedOut, Unreachable
+
+SECRET = "{secret}"
+"""Stands, in a word of those commands, for the path of the secret's file."""
+
+
+@dataclass(frozen=True, slots=True)
+class FromNodes:
+    """How another node switches the outlets on, and what it needs for that."""
+
+    on: tuple[str, ...]
+    status: tuple[str, ...]
+    secret: Callable[[], str]
+
+    def at(self, path: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The commands to switch on and to look, with the secret's file at that path."""
+        on, status = (tuple(word.replace(SECRET, path) for word in words) for words in (self.on, self.status))
+        return on, status
 
 
 class Pdu:
@@ -21,7 +39,9 @@ class Pdu:
         status: Sequence[str] | None,
         timeout: float,
         clock: Clock,
+        from_nodes: FromNodes | None = None,
     ) -> None:
+        self.from_nodes = from_nodes
         self._node = node
         self._words = {"off": off, "on": on, "status": status}
         self._timeout = timeout

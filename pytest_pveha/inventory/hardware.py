@@ -90,6 +90,17 @@ class Bmc(Block):
 Argv = Annotated[tuple[Word, ...], Field(min_length=1)]
 
 
+class PduFromNodes(Block):
+    """Commands by which another node switches the outlets on when nobody comes; each a list of words, no shell."""
+
+    on: Argv
+    """Switches them on. `{secret}` in a word becomes the path of the secret's file there."""
+    status: Argv
+    """Only reads, and ends well: it is tried on that node before anything is broken."""
+    secret: SecretRef | None = None
+    """The text of that file, for root alone, such as curl's `user = "NAME:PASSWORD"`."""
+
+
 class Pdu(Block):
     """Commands that the controller runs to switch the node's outlets; each a list of words, no shell."""
 
@@ -101,6 +112,8 @@ class Pdu(Block):
     """Prints "on" or "off"; without it the PDU's own view stays unknown."""
     timeout: PositiveDuration = 30.0
     """Longest time one command may take."""
+    from_nodes: PduFromNodes | None = None
+    """How another node does it; without it the outlets stay off when nobody is left to switch them on."""
 
 
 class Operator(Block):

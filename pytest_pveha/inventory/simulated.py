@@ -114,6 +114,8 @@ class SimulatedBmc(Block):
     """Whose MAC address and UUID it shows."""
     owns_watchdog: bool = False
     """true = the watchdog that resets the node is the BMC's own, and its resets stand in the BMC's log."""
+    boot_options: bool = True
+    """false = it knows no boot options, so that it cannot be told what the next boot will do."""
 
 
 class Simulator(Block):

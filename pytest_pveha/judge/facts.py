@@ -60,6 +60,15 @@ class Path:
     may_saw: str
 
 
+@dataclass(frozen=True, slots=True)
+class Fired:
+    """Nodes that undid a fault by themselves, between those moments (mono ns). None: that could not be told."""
+
+    nodes: tuple[str, ...]
+    low: int | None
+    high: int | None
+
+
 @dataclass(slots=True)
 class Fault:
     """Everything the journal says of one fault."""
@@ -80,8 +89,10 @@ class Fault:
     heal_at: int | None = None
     trial: bool = False
     """Made for a moment, before the fault that the test is about."""
-    fired: list[str] = field(default_factory=list)
-    """Nodes that undid it by themselves."""
+    healed_at: int | None = None
+    """When the undo had been seen (mono ns)."""
+    fired: list[Fired] = field(default_factory=list)
+    """Dead-men that undid it by themselves."""
     kinds: set[str] = field(default_factory=set)
 
     @property
@@ -219,8 +230,11 @@ def _fault(facts: Facts, by_name: dict[str, Fault], line: Line) -> None:
         fault.heal_at = line.mono if fault.heal_at is None else fault.heal_at
     elif line.kind == "fault.healed":
         fault.healed, fault.healed_saw = text(data.get("answer")), text(data.get("saw"))
+        if fault.healed == "yes" and fault.healed_at is None:
+            fault.healed_at = line.mono
     elif line.kind == "fault.fired":
-        fault.fired += strings(data.get("nodes")) or ["?"]
+        bounds = integer(data.get("low")), integer(data.get("high"))
+        fault.fired.append(Fired(tuple(strings(data.get("nodes")) or ["?"]), *bounds))
     elif line.kind == "fault.close":
         fault.outcome = text(data.get("outcome"))
 

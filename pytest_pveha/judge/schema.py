@@ -41,6 +41,10 @@ def verdict_schema() -> dict[str, Any]:
                 "tests": {"type": "array", "items": _test()},
                 "left": _object({"compared": {"type": "boolean"}, "differences": _TEXTS, "surroundings": _TEXTS}),
                 "time": _time(),
+                "approval": {
+                    **_object({"approved_by": _TEXT, "key": _TEXT, "plan_digest": _TEXT}),
+                    "type": ["object", "null"],
+                },
             },
             closed=False,
         ),

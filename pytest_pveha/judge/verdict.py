@@ -12,7 +12,19 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from pytest_pveha.judge.claims import ClaimVerdict, evaluate
-from pytest_pveha.judge.facts import Facts, Fault, TestFacts, dicts, gather, real, strings, text
+from pytest_pveha.judge.facts import (
+    SECOND,
+    Facts,
+    Fault,
+    Fired,
+    TestFacts,
+    dicts,
+    gather,
+    mapping,
+    real,
+    strings,
+    text,
+)
 from pytest_pveha.judge.phases import Phase, phases
 from pytest_pveha.judge.spent import Spent, spent
 from pytest_pveha.record.journal import Line
@@ -52,6 +64,9 @@ _BY_ERROR: Final = {
 
 _SCOPE: Final = "not applicable: "
 """How a skip begins whose test is out of the site's scope, as is seen only on the live site."""
+
+_ACTS: Final = 300 * SECOND
+"""How long what a node does by itself may take (ns): it asks a BMC three times, each of which may be patient."""
 
 _NOT_RUN: Final = ("Skipped", "Interrupted", "KeyboardInterrupt")
 
@@ -103,6 +118,20 @@ class Left:
 
 
 @dataclass(frozen=True, slots=True)
+class Approval:
+    """The second signature that armed the run, as it was checked then."""
+
+    approved_by: str
+    key: str
+    """The key's fingerprint."""
+    plan_digest: str
+
+    def to_json(self) -> dict[str, str]:
+        """The approval as verdict.json has it."""
+        return {"approved_by": self.approved_by, "key": self.key, "plan_digest": self.plan_digest}
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """What a run proved."""
 
@@ -119,6 +148,7 @@ class Verdict:
     tests: tuple[TestVerdict, ...]
     left: Left
     spent: Spent | None = None
+    approval: Approval | None = None
 
     def to_json(self) -> dict[str, Any]:
         """verdict.json, schema 1."""
@@ -136,6 +166,7 @@ class Verdict:
             "tests": [test.to_json() for test in self.tests],
             "left": self.left.to_json(),
             "time": None if self.spent is None else self.spent.to_json(),
+            "approval": None if self.approval is None else self.approval.to_json(),
         }
 
     @property
@@ -189,7 +220,14 @@ def judge(lines: Sequence[Line]) -> Verdict:
         tests=tuple(tests),
         left=_left(facts.left),
         spent=spent(facts),
+        approval=_approval(opened.get("approval")),
     )
+
+
+def _approval(said: Any) -> Approval | None:
+    """What the opening line says of it; half of it is none."""
+    found = [text(mapping(said).get(key)) for key in ("approved_by", "key", "plan_digest")]
+    return Approval(*found) if all(found) else None
 
 
 def _left(data: dict[str, Any] | None) -> Left:
@@ -301,8 +339,8 @@ def _judged(test: TestFacts) -> TestVerdict:
         *((claim.verdict, claim.reason) for claim in claims if claim.verdict != "accepted"),
         *(("inconclusive", f"the journal's {each}; what it should say is not known") for each in test.spoilt),
     ]
-    if any(fault.fired for fault in test.faults):  # what was not met was not put to the test for as long as it should
-        harm = [*_audit_findings(test), *_fired_findings(test)]
+    if fired := _fired_findings(test):  # what was not met was not put to the test for as long as it should
+        harm = [*_audit_findings(test), *fired]
         findings = [each for each in findings if each[0] == "dirty"] + harm
     if _never_came_to_it(test):
         findings = [each for each in findings if each[0] not in ("inconclusive", "invalid")]
@@ -389,10 +427,31 @@ def _heal_findings(fault: Fault) -> list[Finding]:
 
 def _fired_findings(test: TestFacts) -> list[Finding]:
     return [
-        ("invalid", f"{', '.join(fault.fired)} undid {fault.fault} unasked while it was wanted: nothing is proven")
+        (
+            "invalid",
+            f"{', '.join(fired.nodes)} undid {fault.fault} unasked, and not known to be after it was over and while "
+            "nothing else was broken: nothing is proven",
+        )
         for fault in test.faults
-        if fault.fired
+        for fired in fault.fired
+        if not _too_late_to_matter(test, fault, fired)
     ]
+
+
+def _too_late_to_matter(test: TestFacts, fault: Fault, fired: Fired) -> bool:
+    """Whether the node is known to have acted when its fault had been undone, and no other fault was in force.
+
+    What it does it may go on doing for a while; a later fault that came within that while could be undone by it, too.
+    """
+    low, high = fired.low, fired.high
+    if low is None or high is None or low > high or fault.healed_at is None or low <= fault.healed_at:
+        return False
+    others = [other for other in test.faults if other is not fault and "fault.inject" in other.kinds]
+    return all(
+        (other.healed_at is not None and other.healed_at < low)
+        or (other.before is not None and other.before > high + _ACTS)
+        for other in others
+    )
 
 
 def _bite_findings(test: TestFacts, fault: Fault) -> list[Finding]:

@@ -170,20 +170,22 @@ def online(node: Node) -> Condition:
     return Condition(f"node {node.name} is back", ask)
 
 
-def quorum_whole() -> Condition:
-    """Every node, asked itself, says that the cluster is quorate and that all nodes are members."""
+def quorum_whole(but: frozenset[str] = frozenset()) -> Condition:
+    """Every node, asked itself, says that the cluster is quorate and that all nodes are members; ``but`` those."""
 
     def ask(observer: Observer) -> Answer:
         site = observer.site
-        for node in site.nodes:
+        others = [node for node in site.nodes if node.name not in but]
+        for node in others:
             if node.name not in site.cluster.endpoints:  # the inventory names two endpoints at least, not all
                 votes = node.votes(site.clock.deadline(READ))
-                if not votes.quorate or votes.total < votes.expected:
+                few = (votes.nodes or 0) < len(others) if but else votes.total < votes.expected
+                if not votes.quorate or few:
                     return no(f"{node.name} says: quorate {votes.quorate}, {votes.total} of {votes.expected} votes")
                 continue
             membership = site.cluster.membership(site.clock.deadline(READ), at=node.name)
             listed = {**dict.fromkeys(site.nodes.names, False), **membership.online}
-            missing = sorted(name for name, there in listed.items() if not there)
+            missing = sorted(name for name, there in listed.items() if not there and name not in but)
             if not membership.quorate or missing:
                 return no(f"{node.name} says: quorate {membership.quorate}, missing {', '.join(missing) or 'nobody'}")
         return yes("quorate from every node's view")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from pytest_pveha.clock import SECOND
@@ -35,10 +35,17 @@ class Headline:
     """A regular expression."""
     at_least: int = 1
     """How many lines make it news: some come one at a time on a healthy cluster."""
+    about: str = ""
+    """A regular expression whose group is the node that a line is about, where lines are about one."""
 
     def told_by(self, line: JournalLine) -> bool:
         """Whether the line is of this kind."""
         return line.unit in self.units and re.search(self.words, line.text) is not None
+
+    def subject(self, line: JournalLine) -> str | None:
+        """The node that the line is about, if it names one."""
+        found = re.search(self.about, line.text) if self.about else None
+        return None if found is None else found[1]
 
 
 HEADLINES = {
@@ -62,7 +69,7 @@ HEADLINES = {
         ),
         Headline(
             "fenced", "a node was fenced, or guests waited for that", ("pve-ha-crm",),
-            r"(=>|to) 'fence'|fencing: |node needs to be fenced",
+            r"(=>|to) 'fence'|fencing: |node needs to be fenced", about=r"\bnode '([^']+)'",
         ),
         Headline(
             "service-error", "HA gave a guest up", ("pve-ha-crm", "pve-ha-lrm"),
@@ -128,18 +135,30 @@ class Expected:
 
     headline: str
     nodes: frozenset[str] = frozenset()
+    about: frozenset[str] = frozenset()
+    """The nodes that it may be about, whoever says it (none named: any)."""
 
-    def covers(self, headline: Headline, node: str) -> bool:
-        """Whether such a line on that node was to come."""
-        return self.headline == headline.name and (not self.nodes or node in self.nodes)
+    def covers(self, headline: Headline, node: str, about: str | None, named: frozenset[str]) -> bool:
+        """Whether such a line on that node was to come.
+
+        Args:
+            about: the node that it is about. A line that names none, such as of a guest that waits for a fence, follows
+                from the lines that do.
+            named: the nodes that any such line is about.
+        """
+        if self.headline != headline.name or (self.nodes and node not in self.nodes):
+            return False
+        if not self.about or not headline.about:
+            return True
+        return bool(self.about & (named if about is None else {about}))
 
 
-def expected(headlines: Iterable[str], nodes: Iterable[str] = ()) -> list[Expected]:
-    """Those kinds of news, declared for these nodes. UsageError for a kind there is not."""
+def expected(headlines: Iterable[str], nodes: Iterable[str] = (), about: Iterable[str] = ()) -> list[Expected]:
+    """Those kinds of news, declared for these nodes, and about those. UsageError for a kind there is not."""
     names = list(headlines)
     if unknown := [name for name in names if name not in HEADLINES]:
         raise UsageError(f"no news is called {', '.join(unknown)}; known are {', '.join(HEADLINES)}")
-    return [Expected(name, frozenset(nodes)) for name in names]
+    return [Expected(name, frozenset(nodes), frozenset(about)) for name in names]
 
 
 def scan(observer: Observer, since: float, declared: Iterable[Expected]) -> Answer:
@@ -149,17 +168,16 @@ def scan(observer: Observer, since: float, declared: Iterable[Expected]) -> Answ
         since: when the scenario began, in epoch seconds of our clock; each node is asked by its own.
     """
     declared = list(declared)
-    bad: list[str] = []
     trouble: list[str] = []
-    lines = 0
+    read: dict[str, list[JournalLine]] = {}
     for node in observer.site.nodes:
         try:
-            read = _journal(observer, node, since)
+            read[node.name] = _journal(observer, node, since)
         except SiteError as error:
             trouble.append(str(error))
-            continue
-        lines += len(read)
-        bad += unexpected(node.name, read, declared)
+    lines = sum(map(len, read.values()))
+    named = _named(line for told in read.values() for line in told)
+    bad = [text for name, told in read.items() for text in unexpected(name, told, declared, named)]
     if bad:
         more = f"; and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
         return no("; ".join(bad[:SHOWN]) + more)
@@ -168,20 +186,46 @@ def scan(observer: Observer, since: float, declared: Iterable[Expected]) -> Answ
     return yes(f"no bad news but what was declared in {lines} lines of {len(observer.site.nodes)} journals")
 
 
-def unexpected(node: str, lines: Iterable[JournalLine], declared: Iterable[Expected]) -> list[str]:
-    """Each kind of bad news in these lines that was not declared for the node, in words."""
+def unexpected(
+    node: str,
+    lines: Iterable[JournalLine],
+    declared: Iterable[Expected],
+    named: Mapping[str, frozenset[str]] | None = None,
+) -> list[str]:
+    """Each kind of bad news in these lines that was not declared for the node, in words.
+
+    Args:
+        named: for each kind the nodes that its lines in any journal are about; of these lines alone if not given.
+    """
     declared, lines = list(declared), list(lines)
+    named = _named(lines) if named is None else named
     found = []
     for headline in HEADLINES.values():
-        if any(each.covers(headline, node) for each in declared):
-            continue
-        told = [line for line in lines if headline.told_by(line)]
-        if len(told) >= headline.at_least:
+        others = named.get(headline.name, frozenset())
+        told = [
+            line
+            for line in lines
+            if headline.told_by(line)
+            and not any(each.covers(headline, node, headline.subject(line), others) for each in declared)
+        ]
+        if told and len(told) >= headline.at_least:
             times = f" ({len(told)} such lines)" if len(told) > 1 else ""
             found.append(
                 f"{node}: {headline.meaning}: {told[0].unit}: {' '.join(told[0].text.split())[:QUOTED]}{times}"
             )
     return found
+
+
+def _named(lines: Iterable[JournalLine]) -> dict[str, frozenset[str]]:
+    """For each kind whose lines are about nodes, those."""
+    lines = list(lines)
+    return {
+        headline.name: frozenset(
+            about for line in lines if headline.told_by(line) and (about := headline.subject(line)) is not None
+        )
+        for headline in HEADLINES.values()
+        if headline.about
+    }
 
 
 def _journal(observer: Observer, node: Node, since: float) -> list[JournalLine]:

@@ -64,7 +64,8 @@ def on_the_nodes(observer: Observer, names: Iterable[str]) -> tuple[dict[str, st
             ours[ours_on(node.name, kind)] = UNKNOWN if items is None else _list(items, BETWEEN)
         others[f"nft tables of {node.name}"] = UNKNOWN if standing.tables is None else _list(standing.tables)
         others[f"iptables policies of {node.name}"] = UNKNOWN if standing.policies is None else _list(standing.policies)
-        others[f"boot override of {node.name}"] = standing.boot_override or UNKNOWN
+        boots = leftovers.boot_override(node, observer.site.clock.deadline(NODE))
+        others[f"boot override of {node.name}"] = boots or UNKNOWN
     return ours, others
 
 

@@ -100,5 +100,9 @@ def differences(found: Snapshot, now: Snapshot) -> list[str]:
 
 
 def surroundings(found: Snapshot, now: Snapshot) -> list[str]:
-    """What else is not as it was found, and need not be our doing: to be told."""
-    return settings.changed(found.surroundings, now.surroundings) if found.surroundings and now.surroundings else []
+    """What else is not as it was found, and need not be our doing, and what could not be compared: to be told."""
+    if not found.surroundings or not now.surroundings:
+        return []
+    unread = sorted(key for key, value in found.surroundings.items() if value == settings.UNKNOWN)
+    told = [f"not compared, since it could not be read at first: {', '.join(unread)}"] if unread else []
+    return [*settings.changed(found.surroundings, now.surroundings), *told]

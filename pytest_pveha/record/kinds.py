@@ -29,7 +29,7 @@ FIELDS: Final[Mapping[str, frozenset[str]]] = {
     "fault.effect": frozenset({"fault", "answer", "saw", "low", "high"}),
     "fault.heal": frozenset({"fault"}),
     "fault.healed": frozenset({"fault", "answer", "saw"}),
-    "fault.fired": frozenset({"fault", "nodes"}),
+    "fault.fired": frozenset({"fault", "nodes", "low", "high"}),
     "fault.close": frozenset({"fault", "outcome"}),
     "expect": frozenset({"condition", "within", "outcome", "saw", "low", "high"}),
     "path": frozenset({

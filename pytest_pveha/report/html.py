@@ -149,6 +149,7 @@ class _Page:
             ("Run", verdict["run"]),
             ("Operator", known.get("operator")),
             ("Approver", known.get("approver")),
+            ("Second signature", _second(verdict.get("approval"))),
             ("Signed as", known.get("signer") or "not signed"),
             ("Made by", f"pytest-pveha {known['pveha']}" if known.get("pveha") else "pytest-pveha"),
         ]
@@ -346,6 +347,13 @@ def _phases_chart(ident: str, test: Mapping[str, Any]) -> Markup | None:
     ]
     described = "; ".join(f"{phase['name']} at {words.seconds(phase['start'])}" for phase in phases)
     return svg.steps(f"{ident}-phases", f"Phases of recovery: {test['title']}", described + " after the fault.", rows)
+
+
+def _second(approval: Mapping[str, Any] | None) -> str | None:
+    """Who else signed, with which key, under which plan."""
+    if not approval:
+        return None
+    return f"{approval['approved_by']}, key {approval['key']}, under the plan {approval['plan_digest']}"
 
 
 def _answer(answer: str) -> _Badge:

@@ -7,7 +7,7 @@ import os
 import secrets
 import shutil
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from pytest_pveha.errors import PreflightRefused, PvehaError, SiteBusy, SiteDirt
 from pytest_pveha.faults.fault import Fault, Reach
 from pytest_pveha.faults.interlock import interlock
 from pytest_pveha.faults.keeping import STOP, STORE, Keeping, remembered
+from pytest_pveha.faults.session import tell_fired
 from pytest_pveha.faults.survey import Terms, look
 from pytest_pveha.handles.cluster_lease import RUNS_FOR, ClusterLease
 from pytest_pveha.handles.connect import connect
@@ -89,7 +90,6 @@ class Campaign:
         self._cluster: ClusterLease | None = None
         self._kept = False
         self._clear = False
-        self._reach: frozenset[str] = frozenset()
         self._ask_again: Deadline | None = None
         self._renew_again: Deadline | None = None
         self._lease_ends: Deadline | None = None
@@ -97,8 +97,11 @@ class Campaign:
 
     # --- opening -----------------------------------------------------------------------------------------------
 
-    def open(self, plan: Plan) -> None:
+    def open(self, plan: Plan, approval: Mapping[str, str] | None = None) -> None:
         """The site is ours, seen whole, and on record as it was found.
+
+        Args:
+            approval: who signed the plan as a second person, with which key: it goes on record as it is.
 
         Raises:
             SiteBusy, SiteDirty: another run is on it, or left it unhealed.
@@ -109,7 +112,7 @@ class Campaign:
             self._refuse_dirty()
             self.clock, bound = self._enter()
             self.site: Site = connect(bound, self.clock)
-            self._begin(plan)
+            self._begin(plan, approval)
         except BaseException:
             self._leave(stop_site=True)
             self._withdraw()
@@ -138,7 +141,7 @@ class Campaign:
         self._embedded = start_or_attach(self.declared)
         return self._embedded.clock(), self._embedded.inventory
 
-    def _begin(self, plan: Plan) -> None:
+    def _begin(self, plan: Plan, approval: Mapping[str, str] | None) -> None:
         real = LiveClock().now()
         self.id = secrets.token_hex(4)
         stamp = real.iso()[:19].replace("-", "").replace(":", "")
@@ -175,6 +178,7 @@ class Campaign:
                 "not_applicable": plan.not_applicable,
                 "waived": plan.waived,
                 "objectives": as_json(self.declared),
+                "approval": approval,
             },
         )
         for kind, data in self._early:
@@ -252,15 +256,14 @@ class Campaign:
         if refusal:
             raise UnsafeTarget(refusal)
 
-    def interlock(self, reach: Reach) -> None:
-        """Return only if the site, as it is now, survives that loss; else PreflightRefused."""
+    def interlock(self, reach: Reach, standing: Sequence[Reach]) -> None:
+        """Return only if the site, as it is now, survives that loss beside what is lost; else PreflightRefused."""
         if reach.about_quorum and not self.declared.simulated and not (self._declared and self._declared.site_reset):
             raise PreflightRefused(
                 "this fault takes the quorum away, which can reset more than its victim, and the test does not say so; "
                 "add site_reset=True to its mark destructive, and have consent.site_reset granted"
             )
-        self._reach = reach.nodes
-        interlock(lambda reach: look(self.observer, self.terms, reach), reach)
+        interlock(lambda whole: look(self.observer, self.terms, whole), reach, standing)
 
     @property
     def terms(self) -> Terms:
@@ -374,8 +377,8 @@ class Campaign:
 
     def closed(self) -> None:
         """Nothing of this run is left to heal, here or on the nodes."""
-        for fault, nodes in self.keeping.clear().items():
-            self._write("fault.fired", {"fault": fault, "nodes": nodes})
+        for fault, fired in self.keeping.clear().items():
+            tell_fired(self._write, fault, fired)
         self._kept = False
         self._runs.remove(self.folder)
 
@@ -394,7 +397,7 @@ class Campaign:
 
     def _asked_on_a_node(self) -> str | None:
         """One node a time is asked, in turn, and none that may be down because of us."""
-        names = [name for name in self.site.nodes.names if name not in self._reach]
+        names = [name for name in self.site.nodes.names if name not in self.site.cluster.shunned]
         if not names or (self._ask_again is not None and not self._ask_again.expired()):
             return None
         self._ask_again = self.clock.deadline(ASK_NODES)
@@ -413,7 +416,7 @@ class Campaign:
             return None
         self._renew_again = self.clock.deadline(ASK_NODES)
         try:
-            self._cluster.renew(self._reach)
+            self._cluster.renew(self.site.cluster.shunned)
         except SiteBusy as lost:
             return str(lost)
         except SiteError as error:  # without quorum nobody can write; ours still runs

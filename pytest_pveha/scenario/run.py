@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +21,7 @@ from pytest_pveha.faults.peer import PowerCutByPeer
 from pytest_pveha.faults.power import PowerCut
 from pytest_pveha.faults.process import ServiceRestarted, ServiceStopped
 from pytest_pveha.faults.restore import restore
-from pytest_pveha.faults.session import Register, injected
+from pytest_pveha.faults.session import Register, Session
 from pytest_pveha.faults.shutdown import CleanPowerOff, CleanReboot
 from pytest_pveha.handles import corosync, guest_process
 from pytest_pveha.handles.guest import Guest, Guests, Nodes
@@ -96,12 +96,12 @@ class Run:
         register: Register,
         keeping: Keeping,
         allow: Callable[[Fault, str], None],
-        interlock: Callable[[Reach], object],
+        interlock: Callable[[Reach, Sequence[Reach]], object],
         settle: float,
         seed: int,
     ) -> None:
-        """``allow(fault, target)`` raises UnsafeTarget where consent does not reach that far, ``interlock(reach)``
-        PreflightRefused where the site would not survive it."""
+        """``allow(fault, target)`` raises UnsafeTarget where consent does not reach that far, ``interlock(reach,
+        standing)`` PreflightRefused where the site would not survive it beside what is broken already."""
         self.seed = seed
         self.before = before
         """The site when this test began."""
@@ -113,6 +113,7 @@ class Run:
         self._found = found
         self._register = _Noting(register)
         self._keeping = keeping
+        self._session = Session(observer, register, keeping)
         self._settle = settle
         self._sampler = sampler(observer.site.clock, observer.write)
         self._faults = 0
@@ -273,11 +274,12 @@ class Run:
         fault = make(self._keeping.tag(name))
         for victim in victims:
             self._allow(fault, victim)
-        self._interlock(fault.reach)
+        self._interlock(fault.reach, self._session.standing)
+        whole = fault.reach.beside(self._session.standing)
         outermost = self._open == 0
         self._sampler.fast()
         self._victims.update(victims if dies else ())
-        majority = 2 * len(fault.reach.nodes) < len(self._site.nodes)
+        majority = 2 * len(whole.nodes) < len(self._site.nodes)
         self._declared_news += made_by(kind, victims, majority=majority)
         self._open += 1
         try:
@@ -285,7 +287,7 @@ class Run:
                 self._clock.sleep(BEFORE_FAULT)
             if fault.family in CUTS and len(fault.reach.nodes) > 1:
                 self._try_first(trial or make, f"{name}-trial", fault.reach)
-            with injected(fault, name, self._observer, self._register, self._keeping, at_most=at_most, grace=grace):
+            with self._session.injected(fault, name, at_most=at_most, grace=grace):
                 yield
                 self._milestones(victims)
         finally:
@@ -301,21 +303,13 @@ class Run:
         """
         fault = make(self._keeping.tag(name))
         begin = self._clock.now().mono
-        with injected(
-            fault,
-            name,
-            self._observer,
-            self._register,
-            self._keeping,
-            at_most=TRIAL_LIMIT,
-            grace=TRIAL_GRACE,
-            trial=True,
-        ):
+        gone = frozenset().union(*(one.nodes for one in self._session.standing))
+        with self._session.injected(fault, name, at_most=TRIAL_LIMIT, grace=TRIAL_GRACE, trial=True):
             while self._clock.now().mono < begin + TRIAL * SECOND:
                 self._observer.look()
                 self._clock.sleep(1)
         try:
-            wait_until(quorum_whole(), REJOIN, self._observer)
+            wait_until(quorum_whole(but=gone), REJOIN, self._observer)
         except (NotMet, CantTell) as error:
             raise HarmSeen(
                 f"a cut of {TRIAL:g} s was undone, and the cluster is not whole again: {error.last_seen}; the longer "

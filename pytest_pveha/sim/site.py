@@ -106,7 +106,6 @@ class SimulatedSite:
         self._controllers: list[NodeBmc] = []
         self.world = World(spec, timeline, self._happened, run=run_program)
         self._unplugged = False
-        self._outlets: dict[str, bool] = {}
         self._watched: dict[int, _Watched] = {}
         self._bmcs: list[BmcServer | RedfishServer] = []
         self.baton = Baton(
@@ -166,6 +165,8 @@ class SimulatedSite:
         self._write_secret("ca.pem", authority.pem)
         self._write_secret("token", self._token.encode())
         self._write_secret("bmc-password", self._bmc_password.encode())
+        self.world.pdu_login = f"{BMC_USER}:{secrets.token_hex(8)}"
+        self._write_secret("pdu-curl", f'user = "{self.world.pdu_login}"\n'.encode())
         self._write_secret("id_ed25519", _openssh(login))
         self._described = {
             "pid": os.getpid(),
@@ -275,8 +276,7 @@ class SimulatedSite:
         """What the PDU's outlet of that node is now; switched first unless only asked for."""
         if on is not None:
             self.world.mains(node, on)
-            self._outlets[node] = on
-        return self._outlets.get(node, True)
+        return self.world.outlets.get(node, True)
 
     def _buried(self) -> None:
         for bmc in self._bmcs:

@@ -52,6 +52,8 @@ class BmcSpec:
     """Whose MAC address and UUID it shows."""
     owns_watchdog: bool = False
     """Whether the watchdog that resets the node is the BMC's own, and so stands in its log."""
+    boot_options: bool = True
+    """Whether it says what the next boot will do."""
 
     def __post_init__(self) -> None:
         for key, known in (

@@ -64,3 +64,30 @@ class BmcAccess:
     """Whether that suffices for power commands; None: it does not say."""
     others: tuple[str, ...] | None
     """Other users that may log in, by name, an empty name included; None: it does not tell this user."""
+
+
+NO_OVERRIDE = "none"
+"""The word for a BMC that leaves the order of booting to the firmware."""
+
+_VALID, _LASTING, _EFI = 0x80, 0x40, 0x20
+_DEVICES = {
+    0b0000: "no device", 0b0001: "pxe", 0b0010: "disk", 0b0011: "disk, safe mode", 0b0100: "diagnostics", 0b0101: "cd",
+    0b0110: "bios setup", 0b0111: "remote floppy", 0b1000: "remote cd", 0b1001: "remote media", 0b1011: "remote disk",
+    0b1111: "floppy",
+}  # fmt: skip
+
+
+def boot_flags(flags: bytes) -> str:
+    """What an IPMI BMC will make the next boot do, in words with the bytes behind them.
+
+    Source: IPMI 2.0 §28.13, table 28-14, parameter 5, boot flags.
+    """
+    if len(flags) < 2 or not flags[0] & _VALID:
+        return NO_OVERRIDE
+    device = _DEVICES.get(flags[1] >> 2 & 0x0F, "a reserved device")
+    return override(device, lasting=bool(flags[0] & _LASTING), more=f"IPMI {flags.hex()}")
+
+
+def override(target: str, *, lasting: bool, more: str) -> str:
+    """An override in words."""
+    return f"{target} at {'every' if lasting else 'the next'} boot ({more})"

@@ -26,7 +26,7 @@ from uuid import UUID
 
 from pytest_pveha.clock import SECOND, Clock, Deadline, Instant
 from pytest_pveha.errors import AuthRefused, ProtocolError, SiteError, TimedOut, Unreachable
-from pytest_pveha.wire.bmc import BmcAccess, NodeCommands, PowerCommand, PowerReading, SelEntry
+from pytest_pveha.wire.bmc import BmcAccess, NodeCommands, PowerCommand, PowerReading, SelEntry, boot_flags
 from pytest_pveha.wire.ipmi_cipher import cipher_zero_opens
 from pytest_pveha.wire.ipmi_sel import FIRST, LAST, MOST_ENTRIES, RECORD_LENGTH, decoded
 from pytest_pveha.wire.redaction import Hidden
@@ -45,6 +45,7 @@ FAREWELL_SECONDS = 5.0
 _CONTROL: dict[PowerCommand, int] = {"off": 0, "on": 1, "cycle": 2, "reset": 3, "soft": 5}
 _PRIVILEGES = {"USER": 2, "OPERATOR": 3, "ADMINISTRATOR": 4}
 _CHASSIS, _APPLICATION, _STORAGE, _TRANSPORT = 0x00, 0x06, 0x0A, 0x0C
+_BOOT_FLAGS = 5
 _NOT_PRESENT, _LACKING = 0xCB, 0xD4
 _DISABLED, _NO_ACCESS, _MESSAGING = 2, 0x0F, 0x10
 _Ask = Callable[..., list[int]]
@@ -327,6 +328,10 @@ class IpmiBmc:
     def access(self, deadline: Deadline) -> BmcAccess:
         """What our user may do here, and who else may log in."""
         return self._commands(deadline, lambda ask: _access(ask, self._user, self._privilege))
+
+    def boot_override(self, deadline: Deadline) -> str | None:
+        """What the BMC will make the next boot do, ``none`` for nothing; None where it does not tell our user."""
+        return self._commands(deadline, _boot_override)
 
     def cipher_zero(self, deadline: Deadline) -> bool:
         """Whether anybody who knows our user's name can log in without a password, by cipher suite 0."""
@@ -652,6 +657,14 @@ def _optional(ask: _Ask, netfn: int, command: int, *data: int) -> list[int]:
         if refusal.kind != "completion":
             raise
         return []
+
+
+def _boot_override(ask: _Ask) -> str | None:
+    """Get System Boot Options, parameter 5 (IPMI 2.0 §28.13): version, parameter with its top bit if invalid, flags."""
+    told = _optional(ask, _CHASSIS, 0x09, _BOOT_FLAGS, 0, 0)
+    if len(told) < 4 or told[1] != _BOOT_FLAGS:
+        return None
+    return boot_flags(bytes(told[2:]))
 
 
 def _event_log(ask: _Ask) -> tuple[SelEntry, ...]:

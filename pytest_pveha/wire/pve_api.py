@@ -112,8 +112,7 @@ class PveApi:
         self._token = _Token(token_id, secret)
         self._doors = [_Door(each, trust if isinstance(trust, Trust) else trust[each.name]) for each in endpoints]
         self._current = 0
-        self.shunned: frozenset[str] = frozenset()
-        """Endpoints that are not asked unless named, as long as there are others."""
+        self._shunned: dict[str, frozenset[str]] = {}
         self._lock = threading.Lock()
         self._lines: dict[threading.Thread, list[_Line]] = {}
 
@@ -167,6 +166,15 @@ class PveApi:
         """Whom it asks, in their order."""
         return tuple(door.endpoint for door in self._doors)
 
+    def shun(self, because: str, names: frozenset[str]) -> None:
+        """For that reason these endpoints are not asked unless named, as long as there are others; none ends it."""
+        self._shunned[because] = names
+
+    @property
+    def shunned(self) -> frozenset[str]:
+        """The endpoints that are not asked unless named, for whatever reason."""
+        return frozenset().union(*self._shunned.values())
+
     def close(self) -> None:
         """No connection is left open. The next call opens one again."""
         with self._lock:
@@ -178,7 +186,8 @@ class PveApi:
         count = len(self._doors)
         if at is None:
             turns = [(self._current + step) % count for step in range(count)]
-            return [index for index in turns if self._doors[index].endpoint.name not in self.shunned] or turns
+            shunned = self.shunned
+            return [index for index in turns if self._doors[index].endpoint.name not in shunned] or turns
         named = [index for index, door in enumerate(self._doors) if door.endpoint.name == at]
         if not named:
             known = ", ".join(door.endpoint.name for door in self._doors)

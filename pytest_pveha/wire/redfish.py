@@ -26,7 +26,16 @@ from sushy.connector import Connector
 from pytest_pveha.clock import Clock, Deadline
 from pytest_pveha.errors import AuthRefused, ProtocolError, PvehaError, SiteError, TimedOut, Unreachable, UsageError
 from pytest_pveha.wire import redaction
-from pytest_pveha.wire.bmc import BmcAccess, Event, NodeCommands, PowerCommand, PowerReading, SelEntry
+from pytest_pveha.wire.bmc import (
+    NO_OVERRIDE,
+    BmcAccess,
+    Event,
+    NodeCommands,
+    PowerCommand,
+    PowerReading,
+    SelEntry,
+    override,
+)
 from pytest_pveha.wire.https import Adapter, Line, bracketed, protocol_error, root
 from pytest_pveha.wire.tcp import BACKSTOP, Address, reason
 from pytest_pveha.wire.tls import Trust, public_key_pin
@@ -169,6 +178,10 @@ class RedfishBmc:
     def access(self, deadline: Deadline) -> BmcAccess:
         """What our user may do here, and who else may log in."""
         return self._call(deadline, lambda service: service.access())
+
+    def boot_override(self, deadline: Deadline) -> str | None:
+        """What the BMC will make the next boot do, ``none`` for nothing; None where it does not tell."""
+        return self._call(deadline, lambda service: service.boot_override())
 
     def close(self) -> None:
         """Nothing is open between two calls."""
@@ -467,6 +480,19 @@ class _Service:
         sensor, text = self._text(entry, "SensorType") or "", self._text(entry, "Message") or ""
         created = self._text(entry, "EventTimestamp") or self._text(entry, "Created")
         return SelEntry(self._text(entry, "Id") or "", _moment(created), _event(sensor, text), sensor, text)
+
+    # --- what it will boot -----------------------------------------------------------------------------------------
+
+    def boot_override(self) -> str | None:
+        """See RedfishBmc.boot_override. Source: DSP0268, ComputerSystem, Boot."""
+        boot = self._part(self._system(fresh=False), "Boot")
+        enabled, target = (self._text(boot, f"BootSourceOverride{key}") for key in ("Enabled", "Target"))
+        if enabled == "Disabled" or target == "None":
+            return NO_OVERRIDE
+        if enabled not in ("Once", "Continuous") or target is None:
+            return None
+        mode = self._text(boot, "BootSourceOverrideMode") or "in no mode that it names"
+        return override(target.lower(), lasting=enabled == "Continuous", more=f"Redfish {enabled}, {mode}")
 
     # --- who may ---------------------------------------------------------------------------------------------------
 

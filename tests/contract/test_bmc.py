@@ -174,6 +174,32 @@ def test_what_our_user_may(kind: str, privilege: str, may: bool) -> None:
         assert pair.machine.commands == (["off"] if may else [])
 
 
+@pytest.mark.parametrize(
+    ("flags", "ipmi", "redfish"),
+    [
+        ("0004000000", "none", "none"),
+        ("8004000000", "pxe at the next boot (IPMI 8004000000)", "pxe at the next boot (Redfish Once, UEFI)"),
+        ("e008000000", "disk at every boot (IPMI e008000000)", "hdd at every boot (Redfish Continuous, UEFI)"),
+        ("a028000000", "a reserved device at the next boot (IPMI a028000000)", "none"),
+    ],
+)
+def test_what_it_will_boot_is_told(pair: Pair, flags: str, ipmi: str, redfish: str) -> None:
+    """An override, once or for ever, in the words of whoever told it; one that is not valid is none."""
+    pair.machine.boot = bytes.fromhex(flags)
+    told = pair.client().boot_override(LiveClock().deadline(AMPLE))
+    assert told == (ipmi if pair.kind == "ipmi" else redfish)
+    assert pair.machine.commands == []
+
+
+def test_a_bmc_without_boot_options_says_nothing(pair: Pair) -> None:
+    """That is no error, and not "none" either; nor is one that does not let our user ask."""
+    pair.machine.boot = None
+    assert pair.client().boot_override(LiveClock().deadline(AMPLE)) is None
+    pair.machine.boot = bytes.fromhex("8004000000")
+    if pair.kind == "ipmi":
+        assert pair.client(privilege="USER").boot_override(LiveClock().deadline(AMPLE)) is None
+
+
 def test_silence_ends_at_the_deadline(pair: Pair) -> None:
     """A BMC that takes what is sent and never answers is Unreachable at the deadline, and works again afterwards."""
     clock, client = LiveClock(), pair.client()

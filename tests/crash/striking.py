@@ -2,6 +2,7 @@
 
     STRIKE="after fault.inject" STRIKE_BY=kill pytest -p striking …
 
+With STRIKE_FAULT=power-cut-2 it is that fault's line, else the first fault's.
 What it does then: ``kill`` (SIGKILL), ``kill-both`` and ``abandoned`` (its supervisor never was, either), ``sigterm``,
 ``ctrl-c`` (twice), ``disk-full`` (no line can be written any more), ``exception`` (a bug in the test), ``unplugged``
 (the controller has no network any more; who plugs it in again is the one who watches).
@@ -22,6 +23,7 @@ from pytest_pveha.simclock import unplug_controller
 
 WHEN, KIND = os.environ["STRIKE"].split()
 BY = os.environ["STRIKE_BY"]
+FAULT = os.environ.get("STRIKE_FAULT", "")
 STRUCK = Path(os.environ["STRUCK"])
 """Is there once it has struck, and says at which moment of the site's time."""
 
@@ -63,10 +65,11 @@ _write = Journal.write
 
 
 def _striking(self: Journal, kind: str, data: Mapping[str, Any], test: str | None = None) -> Line:
-    if (kind == KIND and WHEN == "before") or (BY == "disk-full" and STRUCK.exists()):
+    here = kind == KIND and FAULT in ("", data.get("fault"))
+    if (here and WHEN == "before") or (BY == "disk-full" and STRUCK.exists()):
         strike(self)
     line = _write(self, kind, data, test)
-    if kind == KIND and WHEN == "after":
+    if here and WHEN == "after":
         strike(self)
     return line
 

@@ -82,7 +82,39 @@ def test_a_dead_man_that_acts_makes_the_test_invalid(here: Place) -> None:
     run = played(here, here.inventory(), "held_too_long")
     assert (run.exit_code, run.verdict["verdict"]) == (6, "invalid"), run.output
     assert "undid partition-1" in reason(run, "held_too_long")
-    assert kinds(run)[-2:] == ["fault.fired", "fault.close"]
+    assert kinds(run)[-4:-2] == ["fault.healed", "fault.fired"]
+    assert kinds(run)[-1] == "fault.close"
+
+
+def acts(run: Outcome) -> list[tuple[int, int]]:
+    """Between which moments dead-men acted, by the record."""
+    return [(line.data["low"], line.data["high"]) for line in run.journal if line.kind == "fault.fired"]
+
+
+def test_a_dead_man_that_acts_after_the_heal_harms_nothing(here: Place) -> None:
+    """Out of reach when its fault was healed, and acting on an undone fault: on record, and no reason to doubt."""
+    run = played(here, here.inventory(), "act_too_late")
+    assert reason(run, "act_too_late") == "it makes no claim, so there is nothing that it proves", run.output
+    (healed,) = [line.mono for line in run.journal if line.kind == "fault.healed"]
+    (armed,) = [line for line in run.journal if line.kind == "fault.arm"]
+    due = armed.mono + round(armed.data["seconds"] * SECOND)
+    assert len(acts(run)) == len(armed.data["nodes"]) == 2
+    assert all(healed < low <= due + SECOND and due - 5 * SECOND <= high for low, high in acts(run))
+
+
+def test_a_dead_man_found_late_that_acted_in_time_makes_the_test_invalid(here: Place) -> None:
+    """Nobody could ask when it was healed; found later, the time at which it acted is what counts."""
+    run = played(here, here.inventory(), "act_in_time")
+    assert (run.exit_code, run.verdict["verdict"]) == (6, "invalid"), run.output
+    assert "undid power-cut-1 unasked" in reason(run, "act_in_time")
+    assert kinds(run)[-1] == "fault.fired"
+
+
+def test_a_dead_man_out_of_reach_is_found_as_soon_as_its_node_is_back(here: Place) -> None:
+    """It is disarmed then, before it would have acted."""
+    run = played(here, here.inventory(), "found_in_time")
+    assert reason(run, "found_in_time") == "it makes no claim, so there is nothing that it proves", run.output
+    assert "fault.fired" not in kinds(run)
 
 
 def test_a_dead_man_that_cannot_be_relied_on_refuses_the_fault(here: Place) -> None:
@@ -91,6 +123,14 @@ def test_a_dead_man_that_cannot_be_relied_on_refuses_the_fault(here: Place) -> N
     assert (run.exit_code, run.verdict["verdict"]) == (6, "not proven"), run.output
     assert "no dead-man would undo power-cut-1 if we died" in reason(run, "test_power_cut")
     assert [event for event in run.truth if event["kind"] == "bmc_command"] == []
+
+
+def test_a_dead_man_that_does_not_reach_the_pdu_refuses_the_mains_cut(here: Place) -> None:
+    """Where the inventory says how nodes switch outlets on and none can, the outlets stay on."""
+    run = played(here, here.inventory(pdus=True, missing_tools=["curl"]), "test_mains_cut")
+    assert (run.exit_code, run.verdict["verdict"]) == (6, "not proven"), run.output
+    assert "no dead-man would undo mains-cut-1 if we died" in reason(run, "test_mains_cut")
+    assert [event for event in run.truth if event["kind"] == "mains"] == []
 
 
 def test_a_fault_may_not_last_longer_than_declared(here: Place) -> None:

@@ -76,6 +76,11 @@ CAUGHT = {
         r"(pve\d) was lost too, while only pve\d was to be(, and with it quorum)?: .*although not meant to be: \1",
     ),
     # two ways to it: the old master hurries, or a slave seizes the dead master's lock
+    "another-is-fenced-too": Caught(
+        (MASTER, OTHER),
+        "rejected",
+        r"audit bad_news found harm: pve\d: a node was fenced.*node 'pve\d': state changed from 'unknown' => 'fence'",
+    ),
     "recovers-before-death": Caught(
         (MASTER, OTHER),
         "rejected",

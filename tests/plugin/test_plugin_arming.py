@@ -19,7 +19,10 @@ from plugin_kit import CALM, INI, ROOT, SITE, Bench, Result
 
 from pytest_pveha.embedded import Embedded, start
 from pytest_pveha.evidence import sshsig
+from pytest_pveha.evidence.verify import verify_run
 from pytest_pveha.inventory import load
+from pytest_pveha.judge.verdict import dump, judge
+from pytest_pveha.record.journal import read
 
 Described = dict[str, Any]
 
@@ -501,6 +504,10 @@ def test_what_was_approved_and_selected_is_all_that_is_broken(house: House, proj
     assert "approved-plan.json.approval\n" in manifest
     environment = json.loads((result.folder / "environment.json").read_text())
     assert environment["approval"]["approved_by"] == "boss@example.org"
+    assert result.verdict["approval"] == environment["approval"]
+    told = verify_run(result.folder, rejudge=lambda each: dump(judge(read(each / "journal.jsonl"))))
+    assert told.ok, told.lines
+    assert any("approved by boss@example.org" in line for line in told.lines)
     plan = json.loads((result.folder / "plan.json").read_text())
     assert [test["id"] for test in plan["tests"]] == ["suites/test_it.py::test_cut"]
     assert project.register == []

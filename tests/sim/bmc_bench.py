@@ -40,6 +40,8 @@ class Machine:
         self.when_silent: Callable[[], None] = lambda: None
         self.going = ""
         """What the BMC believes to be under way: on, off or nothing."""
+        self.boot: bytes | None = bytes(5)
+        """Its boot flags; None: it knows no boot options."""
         self.paused: list[float] = []
         self.when_paused: Callable[[], None] = lambda: None
         self.log: list[SelEntry] = [
@@ -77,6 +79,9 @@ class Machine:
     def pause(self, seconds: float) -> None:
         self.paused.append(seconds)
         self.when_paused()
+
+    def boot_flags(self) -> bytes | None:
+        return self.boot
 
     def now(self) -> float:
         return self.time

@@ -84,6 +84,52 @@ def test_a_healthy_site_may_lose_one_node() -> None:
     assert objections(replace(HEALTHY, ceph=CEPH), ONE) == []
 
 
+def test_what_is_broken_already_counts_with_it() -> None:
+    """Votes and memory are those that both leave: a node that is still there and is to fall is as good as lost."""
+    five = replace(
+        HEALTHY,
+        votes=dict.fromkeys(NODES, 1),
+        counted=all_say(Votes(True, 5, 5, 3), *NODES),
+        online=frozenset(NODES),
+        configs=dict.fromkeys(NODES, "config_version: 3"),
+        clocks=dict.fromkeys(NODES, ClockOffset(0.0, 0.01)),
+        free_memory=dict.fromkeys(NODES, 30 * GIB),
+        ssh_answered=frozenset(NODES),
+        seen_from=dict.fromkeys(NODES, "192.0.2.9"),
+        api_answered=frozenset({"n5"}),
+    )
+    others = [Reach(frozenset({"n2"})), Reach(frozenset({"n3"}))]
+    assert objections(five, ONE, others[:1]) == []
+    (told,) = objections(five, ONE, others)
+    assert "5 present − 3 of n1, n2, n3 = 2, and 3 of 5 are needed" in told
+    gone = replace(five, online=frozenset({"n1", "n3", "n4", "n5"}))
+    assert objections(gone, ONE, others[:1]) == []  # its vote is not taken away twice
+    tight = replace(gone, free_memory={"n3": 9 * GIB, "n4": 1 * GIB, "n5": 2 * GIB})
+    assert objections(tight, ONE) == []
+    (told,) = objections(tight, ONE, others[:1])  # the lost one's guest is still to be placed
+    assert "the HA guests of n1, n2 need 12.0 GiB" in told
+
+
+def test_a_node_that_we_emptied_takes_nothing_over_and_refuses_nothing() -> None:
+    """Maintenance of our own is meant; what it leaves must hold the victim's guests."""
+    emptied = Reach(frozenset(), costs_membership=False, emptied=frozenset({"n3"}))
+    state = replace(HEALTHY, maintenance=frozenset({"n3"}))
+    assert objections(state, ONE, [emptied]) == []
+    (told,) = objections(replace(state, free_memory={"n2": 7 * GIB, "n3": 30 * GIB}), ONE, [emptied])
+    assert "fits nowhere any more: n2" in told
+    (told,) = objections(state, ONE)
+    assert "n3 is in it" in told
+
+
+def test_with_sides_every_way_it_may_go_is_asked() -> None:
+    """Where the cluster decides, what is lost is each side with what is lost already."""
+    whole = Reach(frozenset({"n1", "n2"}), sides=(frozenset({"n1"}), frozenset({"n2"}))).beside(
+        [Reach(frozenset({"n3"}))]
+    )
+    assert whole.sides == (frozenset({"n1", "n3"}), frozenset({"n2", "n3"}))
+    assert whole.nodes == frozenset({"n1", "n2", "n3"})
+
+
 @pytest.mark.parametrize(
     ("state", "words"),
     [

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from journal_builder import (
     TEST,
     Entry,
+    S,
     accepted_run,
     chained,
     changed,
@@ -461,6 +462,53 @@ def test_a_fault_in_the_run_outside_any_test_counts() -> None:
     stray = Entry("fault.plan", {"fault": "x", "type": "PowerCut", "params": {}, "undo": {}})
     assert judged([*accepted_run()[:-1], stray, accepted_run()[-1]]).verdict == "dirty"
     assert fault("heal").test == TEST
+
+
+def with_fired(low: float | None, high: float | None, *others: Entry) -> list[Entry]:
+    """The accepted run, in which pve3 undid the fault so many seconds after it had been healed."""
+    entries = accepted_run()
+    place = next(number for number, entry in enumerate(entries) if entry.kind == "fault.close") + 1
+    healed = (place - 2) * S  # lines are a second apart
+    when = [None if each is None else healed + round(each * S) for each in (low, high)]
+    fired = fault("fired", nodes=["pve3"], low=when[0], high=when[1])
+    return [*entries[:place], fired, *others, *entries[place:]]
+
+
+def another(before: int, healed: bool = True) -> list[Entry]:
+    """A second fault, injected at that moment and healed a few lines later."""
+    data: dict[str, dict[str, Any]] = {
+        "plan": {"type": "PowerCut", "params": {"node": "pve1"}, "undo": {}},
+        "inject": {"before": before, "after": before + 1},
+        "effect": {"answer": "yes", "saw": "", "low": before, "high": before + 1},
+        **({"healed": {"answer": "yes", "saw": ""}} if healed else {}),
+        "close": {"outcome": "healed"},
+    }
+    return [Entry(f"fault.{kind}", {"fault": "power-cut-2", **more}, TEST) for kind, more in data.items()]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [(0.5, 0.7, "accepted"), (-1, 0.5, "invalid"), (-30, -29, "invalid"), (0, 1, "invalid"), (None, None, "invalid")],
+)
+def test_a_dead_man_counts_by_when_it_acted(low: float | None, high: float | None, verdict: str) -> None:
+    """Known to have acted after the heal it harmed nothing; before it, around it, or nobody knows when: invalid."""
+    assert the_test(judged(with_fired(low, high)))[0] == verdict
+
+
+def test_a_line_that_does_not_say_when_it_acted_is_invalid() -> None:
+    """As an older journal has it."""
+    entries = replaced(with_fired(5, 6), "fault.fired", lambda entry: fault("fired", nodes=["pve3"]))
+    assert the_test(judged(entries))[0] == "invalid"
+
+
+def test_a_late_dead_man_may_undo_a_later_fault() -> None:
+    """Acting while another one of the test is in force, or shortly before, it may have undone that one."""
+    healed = next(line.mono for line in chained(accepted_run()) if line.kind == "fault.healed")
+    for before, acted, verdict in ((1, 4, "invalid"), (30, 4, "invalid"), (900, 4, "accepted"), (1, 400, "accepted")):
+        entries = with_fired(acted, acted + 0.5, *another(healed + before * S))
+        assert the_test(judged(entries))[0] == verdict, (before, acted)
+    open_still = with_fired(400, 401, *another(healed + S, healed=False))
+    assert the_test(judged(open_still))[0] == "dirty"
 
 
 def test_how_the_site_was_left_is_in_the_verdict() -> None:

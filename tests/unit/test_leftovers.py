@@ -27,6 +27,7 @@ class Shell:
     """A node that answers what it was given, and remembers what it was told to do."""
 
     name = "pve1"
+    bmc: Controller | None = None
 
     def __init__(self, **answers: str) -> None:
         self._answers = answers
@@ -53,7 +54,7 @@ def remove(shell: Shell, *items: str) -> list[str]:
 
 def test_ours_is_told_from_others() -> None:
     """What carries our tag is listed by kind, the rest apart."""
-    found = read(Shell(nft=NFT, iptables=IPTABLES, systemctl=UNITS, ipmitool=BOOT.format("8004000000")))
+    found = read(Shell(nft=NFT, iptables=IPTABLES, systemctl=UNITS))
     assert found.ours == {
         "nft table ": {"nft table inet pveha_cut_1"},
         "iptables ": {
@@ -64,16 +65,42 @@ def test_ours_is_told_from_others() -> None:
     }
     assert found.tables == {"inet filter"}
     assert found.policies == {"INPUT ACCEPT", "FORWARD DROP"}
-    assert found.boot_override == "8004000000"
 
 
 def test_what_cannot_be_read_is_not_nothing() -> None:
     """A tool that is missing leaves its part unknown, and the others known."""
     found = read(Shell(nft=NFT))
     assert found.ours == {"nft table ": {"nft table inet pveha_cut_1"}, "iptables ": None, "unit ": None}
-    assert (found.policies, found.boot_override) == (None, None)
-    assert read(Shell(ipmitool=BOOT.format("0004000000"))).boot_override == "none"
-    assert read(Shell(ipmitool="Unable to get it")).boot_override is None
+    assert found.policies is None
+
+
+class Controller:
+    """A BMC that says something of its next boot, or fails."""
+
+    def __init__(self, says: str | None, *, fails: bool = False) -> None:
+        self._says, self._fails = says, fails
+
+    def boot_override(self, deadline: Deadline) -> str | None:
+        if self._fails:
+            raise ProtocolError("a BMC of other ways")
+        return self._says
+
+
+def boots(shell: Shell, controller: Controller | None = None) -> str | None:
+    shell.bmc = controller
+    return leftovers.boot_override(cast("Node", shell), LiveClock().deadline(5))
+
+
+def test_the_boot_override_is_the_bmcs_word() -> None:
+    """Of the BMC in the inventory; without one by the node's own ipmitool; and who cannot say breaks nothing."""
+    assert boots(Shell(ipmitool=BOOT.format("8004000000"))) == "pxe at the next boot (IPMI 8004000000)"
+    assert boots(Shell(ipmitool=BOOT.format("0004000000"))) == "none"
+    assert boots(Shell(ipmitool="Unable to get it")) is None
+    assert boots(Shell()) is None
+    asked = Shell(ipmitool=BOOT.format("8004000000"))
+    assert boots(asked, Controller("none")) == "none"
+    assert boots(asked, Controller(None)) is None
+    assert boots(asked, Controller("none", fails=True)) is None
 
 
 def test_rules_go_before_the_chains_they_jump_to() -> None:

@@ -104,6 +104,40 @@ def test_what_was_declared_for_a_node_is_none_there_alone() -> None:
     assert unexpected("n2", lines, expected(["watchdog-expired"])) == []
 
 
+def fenced(*names: str) -> list[JournalLine]:
+    """What a CRM says when it fences these nodes, as production writes it."""
+    texts = ["service 'vm:101': state changed from 'started' to 'fence'"]
+    for name in names:
+        texts += [f"node '{name}': state changed from 'unknown' => 'fence'"]
+        texts += [f"fencing: acknowledged - got agent lock for node '{name}'"]
+    return [line("pve-ha-crm", text) for text in texts]
+
+
+@pytest.mark.parametrize("kind", [kind for kind, makes in MAKES.items() if makes.about_victims])
+def test_a_fence_is_declared_for_the_victims_alone(kind: str) -> None:
+    """Whoever says it: that a victim was fenced is none, that another node was is bad news."""
+    declared = made_by(kind, ["n1"], majority=True)
+    assert unexpected("n2", fenced("n1"), declared) == []
+    (told,) = unexpected("n2", fenced("n1", "n3"), declared)
+    assert told.startswith("n2: a node was fenced, or guests waited for that: pve-ha-crm: node 'n3': state changed")
+    assert "(2 such lines)" in told
+    assert unexpected("n2", fenced("n3"), made_by(kind, ["n1"], majority=False)) == [], "everybody is a victim"
+    assert unexpected("n2", fenced("n1", "n3"), [*declared, *made_by(kind, ["n3"], majority=True)]) == []
+
+
+def test_a_guest_that_waits_for_a_fence_follows_from_the_node() -> None:
+    """Its line names no node: it is as good as what some journal says of nodes, and bad where none says anything."""
+    declared = made_by("power-cut", ["n1"], majority=True)
+    waiting, others = fenced(), fenced("n1")
+    assert len(unexpected("n2", waiting, declared)) == 1
+    assert unexpected("n2", waiting, declared, {"fenced": frozenset({"n1"})}) == []
+    crashed = "\n".join(f"1795807645.5 n2 {each.unit}[9]: {each.text}" for each in waiting)
+    master = "\n".join(f"1795807646.5 n3 {each.unit}[9]: {each.text}" for each in others)
+    site = SimpleNamespace(clock=LiveClock(), nodes=Nodes([node(Shell(crashed), "n2"), node(Shell(master), "n3")]))
+    answer = scan(cast("Observer", SimpleNamespace(site=site)), 0.0, declared)
+    assert answer.verdict == "yes", answer
+
+
 def test_an_unknown_kind_is_refused() -> None:
     """A misspelt declaration would let everything through, or nothing."""
     with pytest.raises(UsageError, match="no news is called watchdog-expird; known are watchdog-expired, "):

@@ -98,3 +98,9 @@ def test_surroundings_are_told_and_not_waited_for() -> None:
     now = replace(found, surroundings={"nft tables of pve1": "nothing"})
     assert differences(found, now) == []
     assert surroundings(found, now) == ["nft tables of pve1: ip mangle → nothing"]
+    unread = replace(found, surroundings={**found.surroundings, "boot override of pve1": "unknown"})
+    read = replace(now, surroundings={**now.surroundings, "boot override of pve1": "none"})
+    assert surroundings(unread, read) == [
+        "nft tables of pve1: ip mangle → nothing",
+        "not compared, since it could not be read at first: boot override of pve1",
+    ]

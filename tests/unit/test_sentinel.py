@@ -14,7 +14,8 @@ from pytest_pveha.faults.fault import Reach
 from pytest_pveha.faults.sentinel import Sentinel
 from pytest_pveha.handles.ceph import CephStatus
 from pytest_pveha.handles.cluster import Asked, GuestRow, Manager, Membership, Service
-from pytest_pveha.handles.guest import Guest, Guests
+from pytest_pveha.handles.guest import Guest, Guests, Nodes
+from pytest_pveha.handles.node import Node, Processes
 from pytest_pveha.handles.site import Site
 from pytest_pveha.observe.observer import View
 from pytest_pveha.record.lease import Lease
@@ -53,6 +54,13 @@ class Field:
     clock: Clock = field(default_factory=Clock)
     guests: Guests = field(default_factory=lambda: Guests([Guest("vm:101", "gold", None, ())]))
 
+    processes: dict[str, int] = field(default_factory=dict)
+    """What its second node says that runs there."""
+
+    @property
+    def nodes(self) -> Nodes:
+        return Nodes([cast("Node", Host("n2", self))])
+
     @property
     def cluster(self) -> Any:
         return self._speaking()
@@ -66,6 +74,17 @@ class Field:
         if self.silent:
             raise Unreachable("nobody answered")
         return Talk(self)
+
+
+@dataclass
+class Host:
+    """One of its nodes, by SSH."""
+
+    name: str
+    of: Field
+
+    def processes(self, deadline: Deadline) -> Processes:
+        return Processes(self.of.processes, NOW, NOW)
 
 
 @dataclass
@@ -91,8 +110,13 @@ def view(*online: str, quorate: bool = True, services: dict[str, str] | None = N
     return View(Membership("c", quorate, {name: name in online for name in sorted(ALL)}, asked), manager, "")
 
 
-def sentinel(reach: Reach, why: str | None = None, site: Field | None = None, **more: Any) -> Sentinel:
-    return Sentinel(reach, ALL, lambda: why, cast("Site", site or Field()), running=dict(RAN), **more)
+def sentinel(
+    reach: Reach, why: str | None = None, site: Field | None = None, at_most: float = 3600, **services: str
+) -> Sentinel:
+    watching = Sentinel(cast("Site", site or Field()), lambda: why)
+    watching.learn(view(*ALL, services=services), RAN)
+    watching.begin("fault-1", reach, at_most)
+    return watching
 
 
 ONE = Reach(frozenset({"n1"}))
@@ -148,7 +172,7 @@ def test_a_guest_that_ha_gave_up_stops() -> None:
     with pytest.raises(HarmSeen, match=r"HA gave up vm:101 \(state error\)"):
         sentinel(ONE)(view("n2", "n3", services={"vm:101": "error"}))
     sentinel(ONE)(view("n2", "n3", services={"vm:999": "error"}))
-    sentinel(ONE, in_error=frozenset({"vm:101"}))(view("n2", "n3", services={"vm:101": "error"}))
+    sentinel(ONE, **{"vm:101": "error"})(view("n2", "n3", services={"vm:101": "error"}))
 
 
 def test_data_that_stays_away_stops() -> None:
@@ -170,10 +194,107 @@ def test_data_that_stays_away_stops() -> None:
 def test_a_fault_over_its_time_stops() -> None:
     """In force for longer than was declared, it is ended with that as the reason."""
     site = Field()
-    watching = sentinel(ONE, site=site, until=site.clock.mono + 60 * SECOND)
+    watching = sentinel(ONE, site=site, at_most=60)
     watching(view("n2", "n3"))
     site.clock.sleep(60)
     with pytest.raises(StopAsked, match="n1 has been broken for longer than was declared"):
+        watching(view("n2", "n3"))
+
+
+# --- one inside another -----------------------------------------------------------------------------------------------
+
+TWO = Reach(frozenset({"n2"}))
+
+
+def inside(watching: Sentinel, reach: Reach, *online: str, at_most: float = 3600) -> None:
+    """Another fault is in force, too; before it these were members."""
+    watching.learn(view(*online), watching.site.cluster.guests(LiveClock().deadline(1)))
+    watching.begin("fault-2", reach, at_most)
+
+
+def test_what_both_take_is_predicted_and_no_more() -> None:
+    """The losses of all that is in force are meant, be it the outer one's that comes late; a third is none of them."""
+    watching = sentinel(ONE)
+    inside(watching, TWO, *ALL)
+    watching(view("n3"))
+    assert watching.lost == {"n1", "n2"}
+    with pytest.raises(HarmSeen, match="n3 was lost too, while only n1, n2 was to be"):
+        watching(view("n1"))
+
+
+def test_the_outer_ones_time_counts_inside_the_inner_one() -> None:
+    """The limit of each of them ends it."""
+    site = Field()
+    watching = sentinel(ONE, site=site, at_most=60)
+    inside(watching, TWO, *ALL)
+    site.clock.sleep(61)
+    with pytest.raises(StopAsked, match="n1 has been broken for longer"):
+        watching(view("n3"))
+
+
+def test_what_was_undone_inside_is_excused_until_it_is_back() -> None:
+    """A node that boots after the inner fault is no harm; lost again after it was back, it is."""
+    site = Field()
+    watching = sentinel(ONE, site=site)
+    inside(watching, TWO, "n2", "n3")
+    watching.end("fault-2")
+    assert watching.lost == {"n1", "n2"}
+    site.clock.sleep(120)
+    watching(view("n3"))
+    watching(view("n2", "n3"))
+    assert watching.lost == {"n1"}
+    with pytest.raises(HarmSeen, match="n2 was lost too, while only n1 was to be"):
+        watching(view("n3"))
+
+
+def test_a_watchdog_may_bite_after_the_inner_fault() -> None:
+    """A node that is there right after the fault's end may still be reset because of it: for a minute."""
+    site = Field()
+    watching = sentinel(ONE, site=site)
+    inside(watching, TWO, "n2", "n3")
+    watching.end("fault-2")
+    watching(view("n2", "n3"))
+    site.clock.sleep(50)
+    watching(view("n3"))
+
+
+def test_the_outer_one_may_end_first() -> None:
+    """In whatever order they end, what is in force still is guarded, and the end of all forgets all."""
+    watching = sentinel(ONE)
+    inside(watching, TWO, *ALL)
+    watching.end("fault-1")
+    watching(view("n3"))
+    watching.end("fault-2")
+    assert (watching.standing, watching.lost) == ((), frozenset())
+    watching.learn(view("n3"), RAN)
+    watching.begin("fault-3", Reach(frozenset({"n3"})), 60)
+    watching(view())  # n1 and n2 were no members when this one began, and quorum is as it was told
+
+
+def test_guests_that_the_inner_fault_felled_are_excused_until_they_run() -> None:
+    """By the list alone they are not: it may be of before they fell. Seen running, they are guarded again."""
+    site = Field(guests_told={"vm:107": replace(RAN["vm:107"], node="n2")})
+    watching = sentinel(ONE, site=site)
+    inside(watching, TWO, "n2", "n3")  # by now the guest is on n2
+    down = {"vm:107": replace(RAN["vm:107"], node="n2", status="stopped")}
+    site.guests_told, site.really = {**RAN, **down}, {"vm:107": "stopped"}
+    site.clock.sleep(20)
+    watching(view("n3"))
+    watching.end("fault-2")
+    site.clock.sleep(120)
+    watching(view("n2", "n3"))  # back, and the guest still down
+    site.guests_told = {**RAN, "vm:107": replace(RAN["vm:107"], node="n2")}
+    site.clock.sleep(20)
+    watching(view("n2", "n3"))  # listed as running, and no process seen
+    site.guests_told = {**RAN, **down}
+    site.clock.sleep(20)
+    watching(view("n2", "n3"))
+    site.processes, site.guests_told = {"vm:107": 5}, {**RAN, "vm:107": replace(RAN["vm:107"], node="n2")}
+    site.clock.sleep(20)
+    watching(view("n2", "n3"))
+    site.guests_told = {**RAN, **down}
+    site.clock.sleep(20)
+    with pytest.raises(HarmSeen, match="vm:107 ran on n2 and is stopped on n2"):
         watching(view("n2", "n3"))
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 _HANG = "suites/nodes/test_hang.py"
 _KERNEL_CRASH = "suites/nodes/test_kernel_crash.py"
+_LEFT = "tests/mutants/test_left_as_found.py"
 _NODE_FILES = "tests/sim/test_node_files.py"
 _NODE_UNITS = "tests/sim/test_node_units.py"
 _POWER_LOSS = "suites/nodes/test_power_loss.py"
@@ -72,6 +73,13 @@ _ALL = (
         "other-node-reboots-too",
         "when one node loses power another one, not the CRM master, resets and is back within half a minute",
         "both hang on one overloaded power feed, or a corosync bug takes others down (corosync issue 705)",
+        _POWER_LOSS,
+        "rejected",
+    ),
+    Defect(
+        "another-is-fenced-too",
+        "when a node is fenced, the CRM fences another one in the same breath, which is back before anybody misses it",
+        "its LRM lost its lock on a slow cluster file system, and got it back just before its watchdog fired",
         _POWER_LOSS,
         "rejected",
     ),
@@ -494,6 +502,13 @@ _ALL = (
         "two power cords were exchanged, or the PDU's labels were",
         _MAINS,
         "rejected",
+    ),
+    Defect(
+        "power-cycle-sets-pxe",
+        "a BMC that was told to switch its machine on makes every later boot ask the network first",
+        "a provisioning profile of the firmware, or a management server that installs whatever powers on",
+        _LEFT,
+        "accepted",
     ),
     Defect(
         "fence-tool-missing",

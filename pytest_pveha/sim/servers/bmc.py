@@ -64,6 +64,9 @@ class BmcBackend(Protocol):
     def control(self, command: str) -> None:
         """Power command accepted (off, on, cycle, reset, diag, soft); its effect comes later."""
 
+    def boot_flags(self) -> bytes | None:
+        """What the next boot will do (IPMI 2.0, table 28-14, parameter 5); None: it knows no boot options."""
+
     def now(self) -> float:
         """UTC, seconds since 1970, by the site's time."""
 
@@ -116,6 +119,9 @@ class NodeBmc:
             return
         after = self.spec.power_seconds - USUAL_SECONDS
         world.timeline.after(after, lambda: world.chassis(name, command), f"BMC of {name}: {command}")
+
+    def boot_flags(self) -> bytes | None:
+        return self._machine.boot_flags if self.spec.boot_options else None
 
     def now(self) -> float:
         return self._gate.world.utc()

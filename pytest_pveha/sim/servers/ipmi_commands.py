@@ -16,7 +16,10 @@ from pytest_pveha.sim.servers.ipmi_session import ADMINISTRATOR, OPERATOR, USER,
 
 CHASSIS, APPLICATION, STORAGE, TRANSPORT = 0x00, 0x06, 0x0A, 0x0C
 
+BOOT_FLAGS = 5
+
 OK = 0x00
+PARAMETER_NOT_SUPPORTED = 0x80
 INVALID_COMMAND = 0xC1
 INVALID_LENGTH = 0xC7
 PARAMETER_OUT_OF_RANGE = 0xC9
@@ -76,6 +79,8 @@ class Commands:
             (CHASSIS, 0x01): _Command(USER, self._chassis_status),
             (CHASSIS, 0x02): _Command(OPERATOR, self._chassis_control),
             (CHASSIS, 0x06): _Command(OPERATOR, self._set_restore_policy),
+            (CHASSIS, 0x08): _Command(OPERATOR, None),  # set system boot options
+            (CHASSIS, 0x09): _Command(OPERATOR, self._boot_option),
             (APPLICATION, 0x01): _Command(USER, self._device_id),
             (APPLICATION, 0x02): _Command(ADMINISTRATOR, None),  # cold reset
             (APPLICATION, 0x08): _Command(USER, self._guid),
@@ -146,6 +151,14 @@ class Commands:
         elif policy > 3:  # 3 only asks what is supported
             return INVALID_FIELD, b""
         return OK, b"\x07"
+
+    def _boot_option(self, _: Session | None, data: bytes) -> Answer:
+        flags, parameter, _set, _block = self._backend.boot_flags(), data[0] & 0x7F, data[1], data[2]
+        if flags is None:
+            return INVALID_COMMAND, b""
+        if parameter != BOOT_FLAGS:
+            return PARAMETER_NOT_SUPPORTED, b""
+        return OK, bytes((0x01, parameter)) + flags
 
     # application
 

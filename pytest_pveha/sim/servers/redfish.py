@@ -51,6 +51,9 @@ _WORDS = {
     (WATCHDOG_2, 1, True): "The watchdog timer reset the system.",
 }
 
+_TARGETS = {0b0001: "Pxe", 0b0010: "Hdd", 0b0101: "Cd", 0b0110: "BiosSetup"}
+"""By IPMI's boot device selector."""
+
 
 class _Refused(Exception):
     """An error response (DSP0266, "Error responses")."""
@@ -272,8 +275,10 @@ class RedfishServer:
         else:
             reset["ResetType@Redfish.AllowableValues"] = list(vendor.resets)
         guid = self._backend.guid
+        flags = self._backend.boot_flags()
         return self._named(
             self._system,
+            **({} if flags is None else {"Boot": _boot(flags)}),
             SystemType="Physical",
             Manufacturer=vendor.manufacturer,
             Model=vendor.model,
@@ -428,6 +433,17 @@ class RedfishServer:
         if refusal.status == 401:
             reply.headers["WWW-Authenticate"] = 'Basic realm="RedfishService"'
         return reply
+
+
+def _boot(flags: bytes) -> dict[str, Any]:
+    """The same in Redfish's words (DSP0268, ComputerSystem, Boot)."""
+    valid, lasting = bool(flags[0] & 0x80), bool(flags[0] & 0x40)
+    return {
+        "BootSourceOverrideEnabled": ("Continuous" if lasting else "Once") if valid else "Disabled",
+        "BootSourceOverrideTarget": _TARGETS.get(flags[1] >> 2 & 0x0F, "None") if valid else "None",
+        "BootSourceOverrideMode": "UEFI",
+        "BootSourceOverrideTarget@Redfish.AllowableValues": ["None", *_TARGETS.values()],
+    }
 
 
 def _collection(path: str, names: list[str]) -> dict[str, Any]:

@@ -83,6 +83,16 @@ class Mishaps:
         planted = node is last and self._world.planted("fence-tool-missing")
         return frozenset({"ipmitool", "curl"}) if planted else frozenset()
 
+    def acknowledged(self, master: Node, fenced: str) -> None:
+        """The CRM of that master has acknowledged a node's fence."""
+        if self._world.planted("another-is-fenced-too"):
+            others = [one.name for one in self._world.nodes.values() if one is not master and one.name != fenced]
+            for text in (
+                f"node '{others[-1]}': state changed from 'unknown' => 'fence'",
+                f"fencing: acknowledged - got agent lock for node '{others[-1]}'",
+            ):
+                self._world.log(master, "pve-ha-crm", text)
+
     def lrm_stops(self, node: Node) -> None:
         """The node's LRM has been told to end."""
         if self._world.planted("restart-kills-guests"):

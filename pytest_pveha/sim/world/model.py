@@ -135,6 +135,8 @@ class Node:
     mains: bool = True
     """Whether its outlets have power: without, its BMC is dead too."""
     bmc_up: bool = True
+    boot_flags: bytes = bytes(5)
+    """What its BMC will make the next boot do (IPMI 2.0, table 28-14, parameter 5)."""
     running: bool = False
     api_up: bool = False
     reporting: bool = False

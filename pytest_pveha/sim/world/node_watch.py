@@ -86,6 +86,7 @@ class NodeWatch:
         self._say(f"fencing: acknowledged - got agent lock for node '{name}'")
         self._world.truth("acknowledged", {"node": name, "by": self._node.name})
         self.change(name, "unknown")
+        self._world.mishaps.acknowledged(self._node, name)
         return True
 
     def _got_lock(self, name: str) -> bool:

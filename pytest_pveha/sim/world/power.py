@@ -50,6 +50,9 @@ _COMMANDS = {"on": (0.5, 1.5), "off": (1.0, 3.0), "cycle": (1.0, 3.0), "reset": 
 _CYCLE_PAUSE = 5.0
 _BMC_BOOT = 40.0
 _WARM_BOOT = 27.0
+_EVERY_BOOT = 0x40
+_PXE_FOR_EVER = bytes((0x80 | _EVERY_BOOT, 0x04, 0, 0, 0))
+"""Boot flags: valid, persistent, PXE (IPMI 2.0, table 28-14)."""
 
 
 class Power:
@@ -105,6 +108,8 @@ class Power:
         if not node.chassis_on and node.mains:
             node.chassis_on = True
             self._world.truth("power_on", {"node": node.name})
+            if self._world.planted("power-cycle-sets-pxe"):
+                node.boot_flags = _PXE_FOR_EVER
             self._boot(node, node.spec.boot_seconds)
 
     def _off(self, node: Node) -> None:
@@ -241,6 +246,8 @@ class Power:
     def new_boot(self, node: Node, when: int) -> None:
         """The node has a new boot id, and pids are small again."""
         rng = self._world.rng(f"boot {node.name}")
+        if not node.boot_flags[0] & _EVERY_BOOT:
+            node.boot_flags = bytes(5)  # it was for this boot
         node.boot_id = str(uuid.UUID(int=rng.getrandbits(128), version=4))
         node.booted_at = when
         node.next_pid = rng.randint(600, 800)

@@ -76,6 +76,10 @@ class World:
         self.files = {name: NodeFiles(self, name) for name in self.nodes}
         self.network = Network(self)
         self.systemd = Systemd(self, run)
+        self.outlets: dict[str, bool] = {}
+        """What the PDU says of each node's outlets, once they were switched."""
+        self.pdu_login = ""
+        """NAME:PASSWORD of the PDU's web interface, which nodes reach."""
         self.bmcs: dict[tuple[str, int], BmcLogin] = {}
         """Which BMC answers at which host and port; the servers say so once they have ports."""
         self.corosync = Corosync(self)
@@ -210,6 +214,7 @@ class World:
     def mains(self, node: str, on: bool) -> None:
         """Somebody switched the outlets of that node, at the PDU or by hand."""
         names = list(self.nodes)
+        self.outlets[node] = on
         if self.planted("pdu-switches-wrong-outlet"):
             node = names[(names.index(node) + 1) % len(names)]
         self.power.mains(node, on)

@@ -114,6 +114,13 @@ def _answer(facts: Facts, machine: Node, words: tuple[str, ...]) -> Result:
             return Result(out=f"Chassis Power Control: {_POWER[verb]}\n")
         case ("chassis", "status"):
             return Result(out=f"System Power         : {'on' if machine.chassis_on else 'off'}\n")
+        case ("chassis", "bootparam", "get", "5"):
+            if not machine.spec.bmc.boot_options:
+                return Result(1, err="Chassis Get Boot Parameter 5 failed: Invalid command\n")
+            return Result(
+                out="Boot parameter version: 1\nBoot parameter 5 is valid/unlocked\n"
+                f"Boot parameter data: {machine.boot_flags.hex()}\n"
+            )
         case ("mc", "guid"):
             return Result(out=f"System GUID  : {machine.spec.system_uuid}\nTimestamp    : 01/01/1970 00:00:00\n")
         case ("lan", "print") | ("lan", "print", "1"):

@@ -17,6 +17,8 @@ _WITH_VALUE = frozenset({"--max-time", "--pinnedpubkey", "--config", "--header",
 _USER = re.compile(r'^\s*user\s*=\s*"((?:[^"\\]|\\.)*)"\s*$', re.MULTILINE)
 _RESETS = {"On": "on", "ForceOff": "off", "ForceRestart": "reset", "PowerCycle": "cycle", "GracefulShutdown": "soft"}
 _ASKING_SECONDS = 0.2
+PDU_HOST = "pdu.pveha.invalid"
+"""Where nodes reach the outlets."""
 
 
 @command("curl")
@@ -24,6 +26,8 @@ def _curl(call: Invocation) -> Result:
     given, url = _parsed(call.args)
     parts = urlsplit(url)
     world = call.facts.world
+    if parts.hostname == PDU_HOST and world.pdu_login:
+        return _outlets(call, given, parts.path)
     login = world.bmcs.get((parts.hostname or "", parts.port or 443))
     if login is None or not login.pin or not world.bmc_reachable(login.node, call.facts.node.name):
         seconds = float(given.get("--max-time", "300"))
@@ -49,6 +53,19 @@ def _curl(call: Invocation) -> Result:
         state = "On" if machine.chassis_on else "Off"
         return Result(out=json.dumps({"PowerState": state, "UUID": str(machine.spec.system_uuid)}), wait=wait)
     return Result(22, err="curl: (22) The requested URL returned error: 404\n", wait=_ASKING_SECONDS)
+
+
+def _outlets(call: Invocation, given: dict[str, str], path: str) -> Result:
+    """The PDU's own web interface: /outlets/NODE says on or off, and takes either by PUT."""
+    world, (_, folder, node) = call.facts.world, [*path.split("/"), "", ""][:3]
+    if _user(call, given.get("--config", "")) != world.pdu_login:
+        return Result(22, err="curl: (22) The requested URL returned error: 401\n", wait=_ASKING_SECONDS)
+    if folder != "outlets" or node not in world.nodes:
+        return Result(22, err="curl: (22) The requested URL returned error: 404\n", wait=_ASKING_SECONDS)
+    wanted = {"on": True, "off": False}.get(given.get("--data", "")) if given.get("--request") == "PUT" else None
+    if wanted is not None:
+        world.mains(node, wanted)
+    return Result(out=f"{'on' if world.outlets.get(node, True) else 'off'}\n", wait=_ASKING_SECONDS)
 
 
 def _parsed(args: list[str]) -> tuple[dict[str, str], str]:

@@ -1,0 +1,134 @@
+"""When a dead-man has acted is told by the clock of its node's kernel, or not at all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+import pytest
+
+from pytest_pveha.clock import SECOND, Deadline, Instant, LiveClock
+from pytest_pveha.errors import ProtocolError, Unreachable
+from pytest_pveha.faults.keeping import Fired, Keeping
+from pytest_pveha.handles.guest import Nodes
+from pytest_pveha.handles.node import Node, Uptime, uptime_of
+from pytest_pveha.handles.site import Site
+
+BOOT, OTHER = "5f76b90a-0d1c-4d8c-8a55-0b6a52e9b0aa", "11111111-0d1c-4d8c-8a55-0b6a52e9b0aa"
+START = LiveClock().now()
+
+
+@dataclass
+class Host:
+    """A node on which the dead-man of ``power-cut-1`` acted at 100 s of its kernel's life; it is 160 s old now."""
+
+    name: str = "n1"
+    kept: str = f"{BOOT}\n100.00 800.12\n"
+    boot_id: str = BOOT
+    age: float = 160.0
+    reached: bool = True
+    files: list[str] = field(default_factory=lambda: ["power-cut-1.json", "power-cut-1.sh", "power-cut-1.fired"])
+    disarmed: list[str] = field(default_factory=list)
+
+    @property
+    def disk(self) -> Any:
+        return self
+
+    @property
+    def units(self) -> Any:
+        return self
+
+    def names(self, folder: str, deadline: Deadline) -> list[str]:
+        if not self.reached:
+            raise Unreachable("silent")
+        return list(self.files)
+
+    def read(self, path: str, deadline: Deadline) -> str:
+        return self.kept
+
+    def remove(self, deadline: Deadline, *paths: str) -> None:
+        self.files = [name for name in self.files if not any(path.endswith(name) for path in paths)]
+
+    def disarm(self, tag: str, deadline: Deadline) -> None:
+        self.disarmed.append(tag)
+
+    def listed(self, pattern: str, deadline: Deadline) -> list[str]:
+        return []
+
+    def uptime(self, deadline: Deadline) -> tuple[Uptime, Instant, Instant]:
+        if self.age < 0:
+            raise ProtocolError("no uptime")
+        return Uptime(self.boot_id, self.age), at(1000.0), at(1000.1)
+
+
+def at(seconds: float) -> Instant:
+    return replace(START, mono=round(seconds * SECOND))
+
+
+def keeping(*hosts: Host) -> Keeping:
+    @dataclass
+    class Place:
+        nodes: Nodes
+        clock: LiveClock
+
+    return Keeping(cast("Site", Place(Nodes([cast("Node", host) for host in hosts]), LiveClock())), "0a1b2c3d")
+
+
+def test_it_is_told_with_its_error() -> None:
+    """Sixty seconds before it was asked for, within what two clocks may differ in them and the question took."""
+    (fired,) = keeping(Host()).disarm("power-cut-1")
+    assert fired.low is not None
+    assert fired.high is not None
+    assert 939.9 * SECOND < fired.low < 940.0 * SECOND < fired.high < 940.2 * SECOND
+    assert fired.after(round(939.8 * SECOND))
+    assert not fired.after(round(940.0 * SECOND))
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        Host(boot_id=OTHER),
+        Host(kept=""),
+        Host(kept=f"{BOOT}\n"),
+        Host(kept="1795807645\n"),
+        Host(age=99.0),
+        Host(age=-1),
+    ],
+)
+def test_else_it_cannot_be_told(host: Host) -> None:
+    """After a restart of the node, or where the file is none or half of one, nobody knows."""
+    (fired,) = keeping(host).disarm("power-cut-1")
+    assert fired == Fired("n1")
+    assert not fired.after(0)
+
+
+def test_who_was_out_of_reach_is_chased_until_it_is_found() -> None:
+    """It is remembered, asked again only when it is there, and then clean."""
+    away, there = Host(reached=False), Host("n2", files=["power-cut-1.json"])
+    kept = keeping(away, there)
+    assert kept.disarm("power-cut-1") == []
+    assert (kept.astray, there.files) == ({"n1"}, [])
+    assert kept.chase(["n2"]) == {}
+    assert kept.chase(["n1"]) == {}
+    assert kept.astray == {"n1"}
+    away.reached = True
+    ((name, fired),) = kept.chase(["n1", "n2"]).items()
+    assert (name, [one.node for one in fired]) == ("power-cut-1", ["n1"])
+    assert (kept.astray, away.files, away.disarmed) == (set(), [], ["pveha-0a1b2c3d-power-cut-1"])
+
+
+def test_who_did_not_answer_a_look_is_astray_too() -> None:
+    """A node that nobody even asked is as one that was silent; clearing all ends the chase."""
+    kept = keeping(Host(), Host("n2"))
+    kept.disarm("power-cut-1", ("n1",))
+    assert kept.astray == {"n2"}
+    assert [one.node for one in kept.clear()["power-cut-1"]] == ["n2"]
+    assert kept.astray == frozenset()
+
+
+@pytest.mark.parametrize(
+    "text", ["", BOOT, f"{BOOT}\nnan 1.00\n", f"{BOOT}\n1e9 1.00\n", f"{BOOT}\n-1.00 1.00\n", "x\n1.00 1.00"]
+)
+def test_what_is_no_uptime(text: str) -> None:
+    """Nothing else passes for one."""
+    assert uptime_of(text) is None
