@@ -112,6 +112,17 @@ def victim(site: Site, pytestconfig: pytest.Config, request: pytest.FixtureReque
 
 
 @pytest.fixture
+def resting(site: Site, victim: Node) -> Node:
+    """A node that is taken out of service while ``victim`` fails: not the CRM master, and the least of HA's guests."""
+    manager = site.cluster.manager(site.clock.deadline(10))
+    here = [service.node for service in manager.services.values()]
+    others = [node for node in site.nodes if node.name not in (victim.name, manager.master)]
+    if not others:
+        pytest.skip("not proven: there is no node beside the victim and the CRM master")
+    return min(others, key=lambda node: here.count(node.name))
+
+
+@pytest.fixture
 def minority(site: Site, pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> Nodes:
     """The nodes that are to be cut off, and leave quorum to the others; bound now and on record."""
     return Nodes(site.nodes[name] for name in _cast(site, pytestconfig, request))

@@ -113,6 +113,8 @@ def not_applicable(item: pytest.Item, inventory: Inventory) -> str | None:
             return f"it needs {count} nodes, the inventory has {len(inventory.model.nodes)}"
         if (links := needs.get("links")) is not None and _links(inventory) < links:
             return f"it needs {links} corosync links, the inventory names {_links(inventory)}"
+        if (losses := needs.get("losses")) is not None and (short := _short(inventory, losses)):
+            return short
         if needs.get("even") and len(inventory.model.nodes) % 2:
             return f"it needs an even number of nodes, the inventory has {len(inventory.model.nodes)}"
         played = inventory.model.simulator is not None and inventory.model.simulator.pdus
@@ -124,6 +126,19 @@ def not_applicable(item: pytest.Item, inventory: Inventory) -> str | None:
     if "ceph" in getattr(item, "fixturenames", ()) and inventory.model.ceph is None:
         return "the inventory has no ceph block"
     return None
+
+
+def _short(inventory: Inventory, losses: int) -> str:
+    """Why quorum would not outlive the loss of so many nodes, by the votes; empty where it would.
+
+    One vote a node, one of the device with ffsplit, one less than the nodes' with lms (corosync-qdevice(8)).
+    """
+    nodes, device = len(inventory.model.nodes), inventory.model.quorum_device
+    votes = nodes + (0 if device is None else 1 if device.algorithm == "ffsplit" else nodes - 1)
+    left, quorum = votes - losses, votes // 2 + 1
+    if left >= quorum:
+        return ""
+    return f"of {votes} votes the loss of {losses} nodes leaves {left}, and quorum takes {quorum}: it would not survive"
 
 
 def _links(inventory: Inventory) -> int:

@@ -41,7 +41,16 @@ class Caught:
     cause: str
     site: dict[str, Any] = field(default_factory=dict)
     """How the simulated site is set for it to show."""
+    blocks: dict[str, Any] = field(default_factory=dict)
+    """What the inventory must have for it to show."""
 
+
+FIVE_NODES = {
+    "nodes": {f"pve{number}": {"room": "abc"[number % 3]} for number in range(1, 6)},
+    "guests": [
+        {"id": f"vm:{100 + number}", "tier": "gold", "preferred_node": f"pve{number}"} for number in range(1, 6)
+    ],
+}
 
 CONDITIONAL = {"shutdown_policy": "conditional"}
 MIGRATE = {"shutdown_policy": "migrate"}
@@ -79,6 +88,12 @@ CAUGHT = {
         "test_maintenance_on_and_off[other-1]",
         r"time_to_leave of cluster is 3\d\d(\.\d)? s .*, objective at most 60 s: maintenance was over, and HA kept",
     ),
+    "maintenance-blocks-fencing": Caught(
+        "test_loss_while_another_node_is_off[other-1]",
+        r"node (pve\d) is fenced: not within 360 s; last seen: node \1 is unknown; still there: vm:\d+ started",
+        {"guests": []},
+        FIVE_NODES,
+    ),
     "nofailback-ignored": Caught(
         "test_failback[other-1]",
         r"misplaced of vm:\d+ is 1, objective none: it is not where its HA rule wants it",
@@ -104,7 +119,7 @@ def test_the_defect_is_caught_and_named(name: str) -> None:
     """With that defect its test is rejected, the cause is named everywhere, and the site is left whole."""
     caught = CAUGHT[name]
     with whole_run.place() as here:
-        inventory = here.inventory(defects=[name], boot_seconds=40, **caught.site)
+        inventory = here.inventory(caught.blocks, defects=[name], boot_seconds=40, **caught.site)
         suite = ROOT / DEFECTS[name].caught_by
         outcome = whole_run.run(inventory, here, "-k", caught.test.partition("[")[0] + " and other", suites=suite)
         assert (outcome.verdict["verdict"], outcome.exit_code) == ("rejected", 1), outcome.output

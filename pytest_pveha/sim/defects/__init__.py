@@ -427,6 +427,13 @@ _ALL = (
         "rejected",
     ),
     Defect(
+        "maintenance-blocks-fencing",
+        "while a node is in maintenance no lost node is fenced",
+        "whoever patched the manager for planned work forgot that others may fail meanwhile",
+        _MAINTENANCE,
+        "rejected",
+    ),
+    Defect(
         "maintenance-not-left",
         "a node that is called back from maintenance stays in it for five minutes",
         "its LRM hangs on something else and reads its requests late",

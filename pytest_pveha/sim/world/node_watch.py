@@ -70,6 +70,8 @@ class NodeWatch:
         """Whether that node's services may be fenced: it has not been seen for 60 s."""
         if name in self.members or self._world.planted("never-fences"):
             return False
+        if "maintenance" in self.states.values() and self._world.planted("maintenance-blocks-fencing"):
+            return False
         # the real manager compares whole seconds
         gone = (self._world.timeline.now - self._last_online[name]) // SECOND
         return self._world.planted("recovers-before-death") or gone >= FENCE_DELAY
