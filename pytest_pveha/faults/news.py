@@ -25,6 +25,7 @@ MAKES: Mapping[str, Makes] = {
     "power-cut": Makes(on_victims=_BOOTS, anywhere=_NODE_LOST),
     "power-cut-by-peer": Makes(on_victims=_BOOTS, anywhere=_NODE_LOST),
     "mains-cut": Makes(on_victims=_BOOTS, anywhere=_NODE_LOST),
+    "cord-pulled": Makes(on_victims=_BOOTS, anywhere=_NODE_LOST),
     "kernel-crash": Makes(on_victims=("crashed", *_BOOTS), anywhere=_NODE_LOST),
     "daemon-killed": Makes(on_victims=(*_CUT_OFF, "daemon-failed"), anywhere=_NODE_LOST),
     "daemons-frozen": Makes(on_victims=(*_CUT_OFF, "daemon-failed", "held-up"), anywhere=_NODE_LOST),

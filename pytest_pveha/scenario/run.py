@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pytest_pveha.clock import SECOND
-from pytest_pveha.errors import CantTell, HarmSeen, NotMet, PreflightRefused, SiteError, UsageError
+from pytest_pveha.errors import CantTell, HarmSeen, NotMet, PreflightRefused, SiteError, UsageError, WrongMachine
+from pytest_pveha.faults.cord import CordPulled
 from pytest_pveha.faults.crash import HA_USERLAND, DaemonKilled, DaemonsFrozen, KernelCrash
 from pytest_pveha.faults.fault import Fault, Reach
 from pytest_pveha.faults.guest import BridgeDown, GuestKilled, GuestMoved
@@ -273,6 +274,8 @@ class Run:
         fault = make(self._keeping.tag(name))
         for victim in victims:
             self._allow(fault, victim)
+        if isinstance(fault, CordPulled):
+            fault.summon(self._observer)  # before the interlock, whose look must be fresh when they pull
         self._interlock(fault.reach)
         outermost = self._open == 0
         self._sampler.fast()
@@ -288,6 +291,10 @@ class Run:
             with injected(fault, name, self._observer, self._register, self._keeping, at_most=at_most, grace=grace):
                 yield
                 self._milestones(victims)
+        except WrongMachine as hit:  # it fell by that hand, and not by the cluster's doing
+            self._victims.update(hit.nodes)
+            self._declared_news += made_by(kind, hit.nodes, majority=majority)
+            raise
         finally:
             self._open -= 1
             if outermost:
@@ -409,9 +416,29 @@ class Faults:
 
     @contextmanager
     def mains_cut(self, victim: Node, *, at_most: str = "45 min") -> Iterator[None]:
-        """The node's outlets are off while open, and its BMC is as dead as it is."""
+        """The node has no mains while open, and its BMC is as dead as it is: by its PDU, or else by a person's hand."""
+        if victim.pdu is None and victim.operator is not None:
+            with self.cord_pulled(victim, at_most=at_most):
+                yield
+            return
         with self._run.break_with(
             lambda tag: MainsCut(victim.name), MainsCut.kind, (victim.name,), parse_duration(at_most)
+        ):
+            yield
+
+    @contextmanager
+    def cord_pulled(self, victim: Node, *, at_most: str = "45 min") -> Iterator[None]:
+        """All power cords of the node are out while open, pulled by the person whom the inventory names.
+
+        Args:
+            at_most: counted without the time that they have to pull.
+        """
+        walk = victim.operator.answer_within if victim.operator is not None else 0.0
+        with self._run.break_with(
+            lambda tag: CordPulled(tag, victim.name),
+            CordPulled.kind,
+            (victim.name,),
+            parse_duration(at_most) + walk,
         ):
             yield
 

@@ -496,6 +496,27 @@ _ALL = (
         "rejected",
     ),
     Defect(
+        "operator-pulls-wrong-cord",
+        "asked to pull the power cords of one node the person at the rack pulls those of the next one",
+        "the cords are not labelled, or the rack's plan is of last year",
+        _MAINS,
+        "invalid",
+    ),
+    Defect(
+        "operator-leaves-second-cord",
+        "the person at the rack pulls one power cord and says done; the second power supply carries the node on",
+        "nobody counted the cords",
+        _MAINS,
+        "invalid",
+    ),
+    Defect(
+        "operator-never-answers",
+        "the person at the rack neither answers nor does anything",
+        "the pager is in the other jacket, or the number in the inventory is old",
+        _MAINS,
+        "not proven",
+    ),
+    Defect(
         "fence-tool-missing",
         "on the last node neither ipmitool nor curl is installed, so it could fence nobody",
         "the node was installed anew, and what had been added by hand was forgotten",
