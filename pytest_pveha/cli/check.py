@@ -105,8 +105,8 @@ def warnings(site: Site) -> Iterator[str]:
         supplied = site.simulated and not (node.pdu or node.operator)
         if node.bmc is None and not supplied:
             other = next((way for way in ("pdu", "operator") if getattr(node, way) is not None), None)
-            what = f"power by {other} only, which this version does not use" if other else "no BMC"
-            yield f"nodes.{name}: {what}: power tests on it will be not proven; add nodes.{name}.bmc"
+            what = f"power by {other} only: what cuts it at the BMC" if other else "no BMC: power tests on it"
+            yield f"nodes.{name}: {what} will be not proven; add nodes.{name}.bmc"
         elif node.bmc is not None and node.bmc.driver == "redfish" and find_spec("sushy") is None:
             yield (
                 f"nodes.{name}.bmc.driver: redfish needs the package sushy, which is not installed here; "

@@ -112,6 +112,8 @@ class CordPulled:
         node = observer.site.nodes[self.node]
         answers(observer, node)
         answer = without_mains(observer, node, self._look(observer))
+        if answer.verdict == "no":
+            return no(f"{answer.saw}; is one of its cords still in?")
         if answer.verdict != "yes":
             return answer
         observer.people.settle(self._step("pull"))
@@ -125,11 +127,11 @@ class CordPulled:
         node, hand = observer.site.nodes[self.node], self._hand(observer)
         if self._owed(observer) or not answering(observer.site.clock, node.addresses):
             text = f"put ALL power cords of {self.node} in again, and leave them in from now on."
-            observer.people.put(self._step("plug"), text, hand, hand.answer_within)
+            observer.people.remind(self._step("plug"), text, hand, hand.answer_within)
         for other in self._others_without_power(observer):
             text = f"{other.name} has no power, and was to have it: put ALL its power cords in again."
             at = other.operator or hand
-            observer.people.put(self._step(f"plug-{other.name.lower()}"), text, at, at.answer_within)
+            observer.people.remind(self._step(f"plug-{other.name.lower()}"), text, at, at.answer_within)
         switch_on(observer, node)
 
     def healed(self, observer: Observer) -> Answer:
@@ -138,8 +140,7 @@ class CordPulled:
         Where somebody was asked to pull and the node was not seen to die, a cord may be out that nobody can see, or
         be pulled yet: then a person says that all are in.
         """
-        for step in ("pull", "plug"):
-            observer.people.said(self._step(step))  # so that it is on record
+        observer.people.hear()
         if dark := self._others_without_power(observer):
             return no(f"{', '.join(other.name for other in dark)} has no power: its cords are to be put in again")
         answer = has_mains(observer, observer.site.nodes[self.node])
@@ -175,8 +176,8 @@ class CordPulled:
             if not wrong:
                 raise
             raise WrongMachine(
-                f"{', '.join(sorted(wrong))} lost its power, and the cord of {self.node}, which lives, was to be "
-                f"pulled: it was the wrong machine's. Label the cords; this proves nothing",
+                f"{', '.join(sorted(wrong))} lost its power when the cord of {self.node} was to be pulled, and "
+                f"{self.node} lives: the wrong machine's cord, so nothing is proven. Label the cords",
                 wrong,
             ) from harm
 

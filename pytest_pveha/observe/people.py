@@ -64,7 +64,6 @@ class People:
             StopAsked: somebody wants the run to end.
         """
         seconds = hand.answer_within if within is None else within
-        self._asked.discard(step)
         self.put(step, text, hand, seconds)
 
         def answered(observer: Observer) -> Answer:
@@ -87,10 +86,13 @@ class People:
         finally:
             self.drop(step)
 
+    def remind(self, step: str, text: str, hand: Hand, within: float) -> None:
+        """They are asked, unless they were already, by this process."""
+        if step not in self._asked:
+            self.put(step, text, hand, within)
+
     def put(self, step: str, text: str, hand: Hand, within: float) -> None:
-        """They are asked: on the terminal, by the command that calls them, and for ``pveha answer``. Asked once."""
-        if step in self._asked:
-            return
+        """They are asked: on the terminal, by the command that calls them, and for ``pveha answer``."""
         self._asked.add(step)
         observer, clock = self._observer, self._observer.site.clock
         question = self._our_desk.ask(step, text, hand.who)
@@ -129,6 +131,11 @@ class People:
         self._observer.write("answer", told)
         return said
 
+    def hear(self) -> None:
+        """Whatever was answered is on record."""
+        for step in list(self._looked):
+            self.said(step)
+
     # --- what was asked ------------------------------------------------------------------------------------------
 
     def asked(self, step: str) -> bool:
@@ -152,6 +159,7 @@ class People:
     def clear(self) -> None:
         """Nobody is asked anything any more."""
         self._looked.clear()
+        self._asked.clear()
         if self._desk is not None:
             self._desk.clear()
 

@@ -147,6 +147,15 @@ def test_mains_cut(victim, guests, faults, run):
         run.hold("30 s")
 
 
+@pytest.mark.destructive(blast="one node", expected="5 min", breaks=["cord-pulled"])
+@pytest.mark.roles("other")
+def test_cord_pulled(victim, guests, faults, run):
+    """A node's cords are out."""
+    run.watch(guests)
+    with faults.cord_pulled(victim, at_most=LIMIT):
+        run.hold("30 s")
+
+
 @pytest.mark.destructive(blast="one node's LRM", expected="5 min", breaks=["service-restarted"])
 @pytest.mark.roles("other")
 def test_service_restarted(victim, guests, faults, run):
