@@ -26,11 +26,11 @@ class Prompt:
 
     def show(self, text: str) -> None:
         """It stands on the terminal, and what was typed before is no answer to it."""
-        for each in text.splitlines():
-            self._line(each)
         if (here := self._ours()) is not None:
             with contextlib.suppress(termios.error):
                 termios.tcflush(here, termios.TCIFLUSH)
+        for each in text.splitlines():
+            self._line(each)
 
     def typed(self) -> str | None:
         """A whole line that was typed since; None if there is none."""

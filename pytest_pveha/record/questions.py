@@ -81,8 +81,7 @@ class Desk:
             EvidenceError: it cannot be written.
         """
         question = Question(self.run, _named(step), text, who, os.getpid())
-        self._answer(step).unlink(missing_ok=True)
-        self._write(question)
+        self._write(question, anew=True)
         return question
 
     def question(self, step: str) -> Question | None:
@@ -135,11 +134,13 @@ class Desk:
     def _answer(self, step: str) -> Path:
         return self._folder / f"{step}.answer"
 
-    def _write(self, question: Question) -> None:
+    def _write(self, question: Question, *, anew: bool = False) -> None:
         path = self._folder / f"{question.step}.json"
         draft = path.with_name(f"{path.name}.{os.getpid()}")
         try:
             private_directory(self._folder)
+            if anew:
+                self._answer(question.step).unlink(missing_ok=True)
             _draft(draft, asdict(question))
             draft.replace(path)
         except OSError as error:
