@@ -40,8 +40,9 @@ class CordPulled:
         "on if it stays off; nobody pulls one any more, whatever a terminal says"
     )
 
-    tag: str
     node: str
+    name: str
+    """What this fault is called: the names of its questions begin so."""
 
     @property
     def reach(self) -> Reach:
@@ -129,7 +130,8 @@ class CordPulled:
             text = f"put ALL power cords of {self.node} in again, and leave them in from now on."
             observer.people.remind(self._step("plug"), text, hand, hand.answer_within)
         for other in self._others_without_power(observer):
-            text = f"{other.name} has no power, and was to have it: put ALL its power cords in again."
+            dark = f"{other.name} is silent{', with its BMC' if other.bmc else ''}, and was not to be"
+            text = f"{dark}: put ALL its power cords in again."
             at = other.operator or hand
             observer.people.remind(self._step(f"plug-{other.name.lower()}"), text, at, at.answer_within)
         switch_on(observer, node)
@@ -142,7 +144,9 @@ class CordPulled:
         """
         observer.people.hear()
         if dark := self._others_without_power(observer):
-            return no(f"{', '.join(other.name for other in dark)} has no power: its cords are to be put in again")
+            return no(
+                f"{', '.join(other.name for other in dark)} has no power either: its cords are to be put in again"
+            )
         answer = has_mains(observer, observer.site.nodes[self.node])
         if answer.verdict != "yes" or not self._owed(observer):
             return answer
@@ -153,7 +157,7 @@ class CordPulled:
 
     def _step(self, word: str) -> str:
         """The question's name: the fault's own and what it is about."""
-        return f"{self.tag.split('-', 2)[2]}-{word}"
+        return f"{self.name}-{word}"
 
     def _hand(self, observer: Observer) -> Hand:
         return observer.site.nodes[self.node].operator or NOBODY

@@ -435,7 +435,7 @@ class Faults:
         """
         walk = victim.operator.answer_within if victim.operator is not None else 0.0
         with self._run.break_with(
-            lambda tag: CordPulled(tag, victim.name),
+            lambda tag: CordPulled(victim.name, tag.split("-", 2)[2]),
             CordPulled.kind,
             (victim.name,),
             parse_duration(at_most) + walk,

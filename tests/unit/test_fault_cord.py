@@ -21,7 +21,7 @@ from pytest_pveha.observe.people import People
 from pytest_pveha.record.questions import Desk
 
 NOW = LiveClock().now()
-CORD = CordPulled("pveha-0a1b2c3d-cord-pulled-1", "n1")
+CORD = CordPulled("n1", "cord-pulled-1")
 READY, PULL, PLUG = (f"cord-pulled-1-{word}" for word in ("ready", "pull", "plug"))
 
 
@@ -242,7 +242,7 @@ def test_the_wrong_cord_is_told_from_harm(
         assert caught.value.nodes == {"n2"}
         CORD.heal(scene.observer)
         assert scene.asked()[-1] == f"{PLUG}-n2"
-        assert CORD.healed(scene.observer).saw == "n2 has no power: its cords are to be put in again"
+        assert CORD.healed(scene.observer).saw == "n2 has no power either: its cords are to be put in again"
         scene.n2.mains = True
         scene.says(PULL)()
         scene.says(PLUG)()
