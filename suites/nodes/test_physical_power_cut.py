@@ -10,7 +10,7 @@ from pytest_pveha.observe import audits, ha, placement
 @pytest.mark.roles("crm-master", "other")
 @pytest.mark.needs(nodes=3, mains=True)
 def test_physical_power_cut(victim, residents, nodes, guests, faults, run, objectives):
-    """A node that loses the mains, by PDU or by hand, dies with its BMC, and its guests answer elsewhere in time."""
+    """A node that loses the mains dies with its BMC, and its HA guests answer again elsewhere within their RTO."""
     run.watch(guests, nodes)
     with faults.mains_cut(victim):
         run.expect(ha.fenced(victim), within="5 min")
