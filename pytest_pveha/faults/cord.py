@@ -57,7 +57,8 @@ class CordPulled:
         node = observer.site.nodes[self.node]
         if node.operator is None:
             raise PreflightRefused(f"nobody can pull the cord of {self.node}; add nodes.{self.node}.operator")
-        text = f"go to {self.node}, find ALL its power cords, and touch nothing yet. Say done when you stand there."
+        place = "" if node.room == node.name else f" (room: {node.room})"
+        text = f"go to {self.node}{place}, find ALL its power cords, touch nothing yet, and say when you stand there."
         observer.people.ask(self._step("ready"), text, node.operator)
 
     def preflight(self, observer: Observer) -> None:

@@ -36,7 +36,7 @@ class MainsCut:
     def preflight(self, observer: Observer) -> None:
         node = observer.site.nodes[self.node]
         if node.pdu is None:
-            raise PreflightRefused(f"node {self.node} has no PDU in the inventory; add nodes.{self.node}.pdu")
+            raise PreflightRefused(f"{self.node} has no PDU in the inventory; add nodes.{self.node}.pdu, or operator")
         try:
             state = node.pdu.state()
             on = node.bmc is None or node.bmc.power_state(observer.site.clock.deadline(BMC)).on
