@@ -199,6 +199,7 @@ def heal(fault: Fault, name: str, observer: Observer, keeping: Keeping) -> list[
         answer = cant_tell(last)
         observer.write("fault.healed", {"fault": name, "answer": answer.verdict, "saw": last})
         observer.write("fault.close", {"fault": name, "outcome": "not_healed"})
+        observer.unhealed.append(name)
         raise HealFailed(
             f"the site is DIRTY: {name} could not be undone ({last}). By hand: {fault.undo}; then `pveha heal`."
         )

@@ -40,6 +40,8 @@ class Observer:
         self.write = write
         self.tell = tell
         """Hears, for the person at the terminal, what is waited for and what was last seen."""
+        self.unhealed: list[str] = []
+        """Faults whose undo was not seen: the site is dirty, however it looks."""
         self.people = People(self)
         """Whoever can be asked to do what no machine can."""
         self.since = site.clock.now().utc / SECOND
@@ -104,6 +106,7 @@ class Observer:
                 self.note(f"node_status/{name}", state, asked.at, asked.answered, "api")
             for sid, service in sorted(manager.services.items()):
                 self.note(f"service/{sid}", f"{service.state}@{service.node}", asked.at, asked.answered, "api")
+        self.people.hear()
         view = View(membership, manager, trouble)
         self.sentinel(view)
         self.witness(view)

@@ -8,7 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from pytest_pveha.clock import SECOND
-from pytest_pveha.errors import CantTell, HarmSeen, NotMet, PreflightRefused, SiteError, UsageError, WrongMachine
+from pytest_pveha.errors import (
+    CantTell,
+    HarmSeen,
+    HealFailed,
+    NotMet,
+    PreflightRefused,
+    SiteError,
+    UsageError,
+    WrongMachine,
+)
 from pytest_pveha.faults.cord import CordPulled
 from pytest_pveha.faults.crash import HA_USERLAND, DaemonKilled, DaemonsFrozen, KernelCrash
 from pytest_pveha.faults.fault import Fault, Reach
@@ -362,12 +371,17 @@ class Run:
     def finish(self) -> None:
         """Everything is as it was found, the audits are asked, the samples are on record.
 
-        HealFailed when the site is not as it was found within its settling time.
+        HealFailed when the site is not as it was found within its settling time, or a fault was not seen undone.
         """
         try:
             with self._clock.shielded():
                 if self._register.touched:  # a refused fault gives no leave to undo what others did meanwhile
                     restore(self._observer, self._found, self._settle)
+                    if unhealed := self._observer.unhealed:
+                        raise HealFailed(
+                            f"the site is DIRTY: it looks as it was found, but {', '.join(unhealed)} was not seen "
+                            f"undone; see what was told of it, then type `pveha heal`"
+                        )
                     self._register.closed()
                     for one, answer in audit(self._scene()):
                         self._observer.write("audit", {"audit": one.name, "answer": answer.verdict, "saw": answer.saw})

@@ -184,6 +184,19 @@ def test_the_cut_is_bounded_by_what_was_seen(scene: Scene) -> None:
     assert not scene.observer.people.asked(PULL)
 
 
+def test_an_answer_after_the_deed_is_on_record(scene: Scene) -> None:
+    """Nobody waits for it any more; the next look hears it, and says when."""
+    scene.at(20, scene.pulled)
+    CORD.inject(scene.observer)
+    scene.at(40, scene.says(PULL))
+    for _ in range(3):
+        scene.site.sleep(10)
+        scene.observer.look()
+    (answer,) = [data for kind, data in scene.written if kind == "answer"]
+    assert answer["step"] == PULL
+    assert answer["low"] <= 40 * SECOND <= answer["high"] <= answer["low"] + 11 * SECOND
+
+
 def test_said_and_not_done_is_no_effect(scene: Scene) -> None:
     """The word is heard, and does not count: it lives."""
     scene.at(20, scene.says(PULL))

@@ -23,6 +23,7 @@ _ROLLING = "suites/upgrade/test_rolling.py"
 _CLEAN_REBOOT = "suites/nodes/test_clean_reboot.py"
 _MAINTENANCE = "suites/nodes/test_maintenance.py"
 _FAILBACK = "suites/nodes/test_failback.py"
+_HAND = "tests/sim/test_hand.py"
 _MAINS = "suites/nodes/test_physical_power_cut.py"
 _EACH_GUEST = "suites/guests/test_each_guest.py"
 _FENCE_PATHS = "suites/fencing/test_fence_paths.py"
@@ -515,6 +516,13 @@ _ALL = (
         "the pager is in the other jacket, or the number in the inventory is old",
         _MAINS,
         "not proven",
+    ),
+    Defect(
+        "operator-vanishes",
+        "the person at the rack is ready, and from then on neither answers nor does anything",
+        "somebody else called them away; nobody knows whether they will still pull the cord",
+        _HAND,
+        "dirty",
     ),
     Defect(
         "fence-tool-missing",

@@ -30,6 +30,8 @@ class OperatorAtWork:
         answer = _ANSWER.search(text)
         if play is None or answer is None or world.planted("operator-never-answers"):
             return
+        if world.planted("operator-vanishes") and (_PULL.search(text) or _PLUG.search(text)):
+            return
         words = answer.groups()
 
         def act() -> None:
