@@ -20,7 +20,14 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     parser.add_argument("asks", metavar="RUN", help="the run's id, or its folder")
     parser.add_argument("step", metavar="STEP", nargs="?", help="which question")
-    parser.add_argument("word", metavar="done|refuse", nargs="?", choices=("done", "refuse"), default="done")
+    parser.add_argument(
+        "word",
+        metavar="done|refuse",
+        nargs="?",
+        choices=("done", "refuse"),
+        default="done",
+        help="the answer; done unless said",
+    )
     parser.add_argument("--by", metavar="NAME", default="", help="who answers, for the record; default: the login name")
     parser.set_defaults(run=run)
 
