@@ -143,6 +143,7 @@ def _completed(inventory: Inventory, runtime: Path, described: dict[str, Any], *
             },
             **({"bmc": _bmc(inventory, name, ports["bmc"], described, runtime)} if _has_bmc(inventory, name) else {}),
             **({"pdu": _pdu(name, runtime)} if inventory.model.simulator and inventory.model.simulator.pdus else {}),
+            **_operator(inventory, name, runtime),
         }
         for name, ports in described["nodes"].items()
     }
@@ -170,8 +171,6 @@ def _completed(inventory: Inventory, runtime: Path, described: dict[str, Any], *
 
 def _pdu(node: str, runtime: Path) -> dict[str, Any]:
     """The commands that switch the outlets of that node."""
-    package = str(Path(__file__).resolve().parents[1])
-    words = ["env", f"PYTHONPATH={package}", sys.executable, "-m", "pytest_pveha.sim.pdu", str(runtime / "baton"), node]
     asked = ["curl", "--silent", "--show-error", "--fail", "--max-time", "10", "--config", "{secret}"]
     outlets = f"http://pdu.pveha.invalid/outlets/{node}"
     from_nodes = {
@@ -179,7 +178,24 @@ def _pdu(node: str, runtime: Path) -> dict[str, Any]:
         "status": [*asked, outlets],
         "secret": f"file:{runtime / 'pdu-curl'}",
     }
-    return {**{verb: [*words, verb] for verb in ("off", "on", "status")}, "from_nodes": from_nodes}
+    verbs = {verb: [*_program("pdu", runtime, node), verb] for verb in ("off", "on", "status")}
+    return {**verbs, "from_nodes": from_nodes}
+
+
+def _operator(inventory: Inventory, node: str, runtime: Path) -> dict[str, Any]:
+    """Who stands at that node, and how they are called, where the simulator plays somebody."""
+    if inventory.model.simulator is None or inventory.model.simulator.operator is None:
+        return {}
+    named = inventory.model.nodes[node].operator
+    who = named.who if named is not None else "the simulated operator"
+    return {"operator": {"who": who, "page": _program("page", runtime, node)}}
+
+
+def _program(name: str, runtime: Path, node: str) -> list[str]:
+    """A command of the simulated site, as the inventory of a real one would name it."""
+    package = str(Path(__file__).resolve().parents[1])
+    command = [sys.executable, "-m", f"pytest_pveha.sim.{name}", str(runtime / "baton"), node]
+    return ["env", f"PYTHONPATH={package}", *command]
 
 
 def _has_bmc(inventory: Inventory, node: str) -> bool:

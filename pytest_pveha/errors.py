@@ -3,7 +3,7 @@
     PvehaError
       UsageError     InventoryError  UnsafeTarget  SiteDirty  SiteBusy
       SiteError      Unreachable  AuthRefused  ProtocolError  TaskFailed
-      FaultError     PreflightRefused  NoEffect  DeadManFired  HealFailed
+      FaultError     PreflightRefused  NoEffect (WrongMachine)  DeadManFired  HealFailed
       WaitTimeout    CantTell
       EvidenceError  Inconclusive  ClockUncertain  BadSignature
     StopAsked      somebody, or the consent's window, ended the campaign
@@ -92,6 +92,14 @@ class PreflightRefused(FaultError):
 
 class NoEffect(FaultError):
     """The fault was injected and did not bite; what follows proves nothing."""
+
+
+class WrongMachine(NoEffect):
+    """A hand did to another machine what was asked of it for this one; what follows proves nothing."""
+
+    def __init__(self, message: str, nodes: frozenset[str]) -> None:
+        super().__init__(message)
+        self.nodes = nodes
 
 
 class DeadManFired(FaultError):

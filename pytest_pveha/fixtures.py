@@ -18,6 +18,7 @@ from pytest_pveha.inventory import parse_duration
 from pytest_pveha.scenario.campaign import Campaign
 from pytest_pveha.scenario.homes import Homes, homes_of
 from pytest_pveha.scenario.objectives import Objectives
+from pytest_pveha.scenario.operator import Operator
 from pytest_pveha.scenario.policies import Policy, policy_of
 from pytest_pveha.scenario.roles import cast_side
 from pytest_pveha.scenario.run import Faults, Run
@@ -231,6 +232,12 @@ def policy(site: Site, residents: Guests, victim: Node, objectives: Objectives) 
 def homes(site: Site) -> Homes:
     """Where HA's rules bring each guest back to."""
     return homes_of(site)
+
+
+@pytest.fixture
+def operator(pytestconfig: pytest.Config) -> Operator:
+    """A person, who is asked for what no machine can do."""
+    return Operator(campaign_of(pytestconfig).observer)
 
 
 @pytest.fixture

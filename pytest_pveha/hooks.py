@@ -22,6 +22,7 @@ from pytest_pveha.foresight import Foresight, declared_by
 from pytest_pveha.inventory import Site as Inventory
 from pytest_pveha.inventory import load
 from pytest_pveha.judge.verdict import Verdict
+from pytest_pveha.prompt import Prompt
 from pytest_pveha.record.journal import read
 from pytest_pveha.report.junit import message, properties
 from pytest_pveha.report.terminal import by_hand, summary_lines
@@ -147,6 +148,7 @@ class Hooks:
         self._stop = ""
         self._overdue = 0.0
         self._alarm: Any = None
+        self._prompt = Prompt(lambda text: self._progress.line(text, yellow=True, bold=True))
         self._stderr = os.dup(2)  # pytest's capturing is not on yet
         self._handlers: dict[int, Any] = {}
         if inventory is not None and not config.option.collectonly:
@@ -242,7 +244,7 @@ class Hooks:
         self._refuse_unsaid(mine)
         asked = self._plan(session, mine)
         foresight = Foresight(self._config, self._inventory)
-        campaign = Campaign(self._inventory, self._papers.root, self._tell)
+        campaign = Campaign(self._inventory, self._papers.root, self._tell, self._prompt)
         self._catch_signals()
         try:
             self._papers.approved = foresight.approval(asked, mine)
@@ -525,6 +527,7 @@ class Hooks:
     def pytest_unconfigure(self) -> None:
         """Reporters that were withdrawn take their leave like everybody."""
         os.close(self._stderr)
+        self._prompt.close()
         if self._papers is not None:
             self._papers.restore()
 

@@ -117,9 +117,12 @@ def not_applicable(item: pytest.Item, inventory: Inventory) -> str | None:
             return short
         if needs.get("even") and len(inventory.model.nodes) % 2:
             return f"it needs an even number of nodes, the inventory has {len(inventory.model.nodes)}"
-        played = inventory.model.simulator is not None and inventory.model.simulator.pdus
-        if needs.get("pdu") and not played and not all(node.pdu for node in inventory.model.nodes.values()):
-            return "not every node has a pdu in the inventory"
+        played = inventory.model.simulator
+        supplied = played is not None and (played.pdus or played.operator is not None)
+        if needs.get("mains") and not supplied:
+            lacking = [name for name, node in inventory.model.nodes.items() if not (node.pdu or node.operator)]
+            if lacking:
+                return f"{', '.join(lacking)} has neither pdu nor operator in the inventory"
         for block in ("ceph", "backup", "quorum_device", "replication"):
             if needs.get(block) and getattr(inventory.model, block) is None:
                 return f"the inventory has no {block} block"

@@ -105,9 +105,11 @@ def warnings(site: Site) -> Iterator[str]:
         supplied = site.simulated and not (node.pdu or node.operator)
         if node.bmc is None and not supplied:
             other = next((way for way in ("pdu", "operator") if getattr(node, way) is not None), None)
-            what = f"power by {other} only, which this version does not use" if other else "no BMC"
-            yield f"nodes.{name}: {what}: power tests on it will be not proven; add nodes.{name}.bmc"
-        elif node.bmc is not None and node.bmc.driver == "redfish" and find_spec("sushy") is None:
+            what = f"power by {other} only: what cuts it at the BMC" if other else "no BMC: power tests on it"
+            yield f"nodes.{name}: {what} will be not proven; add nodes.{name}.bmc"
+        if node.operator is not None and site.model.simulator is not None and site.model.simulator.operator is None:
+            yield f"nodes.{name}.operator: nobody plays them, so nobody will answer; add simulator.operator"
+        if node.bmc is not None and node.bmc.driver == "redfish" and find_spec("sushy") is None:
             yield (
                 f"nodes.{name}.bmc.driver: redfish needs the package sushy, which is not installed here; "
                 "type: pip install 'pytest-pveha[redfish]'"

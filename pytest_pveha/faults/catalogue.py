@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pytest_pveha.errors import UsageError
+from pytest_pveha.faults.cord import CordPulled
 from pytest_pveha.faults.crash import DaemonKilled, DaemonsFrozen, KernelCrash
 from pytest_pveha.faults.fault import Fault
 from pytest_pveha.faults.guest import BridgeDown, GuestKilled, GuestMoved
@@ -36,6 +37,7 @@ FAULTS: Mapping[str, type[Fault]] = {
         GuestMoved,
         BridgeDown,
         MainsCut,
+        CordPulled,
         ServiceRestarted,
     )
 }

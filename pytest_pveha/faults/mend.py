@@ -13,9 +13,11 @@ from pytest_pveha.faults.restore import restore
 from pytest_pveha.faults.session import heal, tell_fired
 from pytest_pveha.handles.site import Site
 from pytest_pveha.observe.observer import Observer
+from pytest_pveha.observe.people import People
 from pytest_pveha.observe.snapshot import Snapshot
 from pytest_pveha.record.journal import Journal, Line, read
 from pytest_pveha.record.openings import OpenFault, OpenRuns, open_faults
+from pytest_pveha.record.questions import Desk
 
 
 def mend(run_dir: Path, site: Site, runs: OpenRuns, *, by: str, within: float, tell: Callable[[str], None]) -> None:
@@ -40,6 +42,7 @@ def mend(run_dir: Path, site: Site, runs: OpenRuns, *, by: str, within: float, t
             _once(tell),
         )
         keeping = Keeping(site, run_id(run_dir, lines))
+        observer.people = People(observer, Desk(keeping.run))
         for fault in by_danger(open_faults(lines)):
             tell(f"healing {fault.fault} ({fault.type} of {fault.params}), which was {fault.state}")
             heal(from_plan(fault.type, fault.params), fault.fault, observer, keeping)
@@ -49,6 +52,7 @@ def mend(run_dir: Path, site: Site, runs: OpenRuns, *, by: str, within: float, t
         restore(observer, found, within)
         for name, fired in keeping.clear().items():
             tell_fired(observer.write, name, fired)
+        observer.people.clear()
         journal.write("note", {"text": "the site is as it was found again"})
     finally:
         journal.close()

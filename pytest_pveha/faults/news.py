@@ -27,6 +27,7 @@ MAKES: Mapping[str, Makes] = {
     "power-cut": Makes(on_victims=_BOOTS, anywhere=_NODE_LOST, about_victims=_FENCED),
     "power-cut-by-peer": Makes(on_victims=_BOOTS, anywhere=_NODE_LOST, about_victims=_FENCED),
     "mains-cut": Makes(on_victims=_BOOTS, anywhere=_NODE_LOST, about_victims=_FENCED),
+    "cord-pulled": Makes(on_victims=_BOOTS, anywhere=_NODE_LOST, about_victims=_FENCED),
     "kernel-crash": Makes(on_victims=("crashed", *_BOOTS), anywhere=_NODE_LOST, about_victims=_FENCED),
     "daemon-killed": Makes(on_victims=(*_CUT_OFF, "daemon-failed"), anywhere=_NODE_LOST, about_victims=_FENCED),
     "daemons-frozen": Makes(

@@ -32,7 +32,8 @@ HEAL_WITHIN = 60.0
 """Seconds after which an undo that was not seen is made again."""
 
 HEAL_PATIENCE = 900.0
-"""Seconds until an undo is given up: a node that reset itself may take ten minutes until its own can be looked at."""
+"""Seconds until an undo is given up: a node that reset itself may take ten minutes until its own can be looked at.
+A person who was asked for it has the time that the inventory gives them."""
 
 
 CHASE = 60.0
@@ -230,7 +231,7 @@ def heal(fault: Fault, name: str, observer: Observer, keeping: Keeping) -> list[
                 met = wait_until(Condition(f"{name} healed", fault.healed), HEAL_WITHIN, observer, every=2)
             except (NotMet, WaitTimeout) as error:
                 last = last or str(error)
-                if patience.expired():
+                if patience.expired() and observer.people.over():
                     break
                 continue
             observer.write("fault.healed", {"fault": name, "answer": "yes", "saw": met.saw})
@@ -242,6 +243,7 @@ def heal(fault: Fault, name: str, observer: Observer, keeping: Keeping) -> list[
         answer = cant_tell(last)
         observer.write("fault.healed", {"fault": name, "answer": answer.verdict, "saw": last})
         observer.write("fault.close", {"fault": name, "outcome": "not_healed"})
+        observer.unhealed.append(name)
         raise HealFailed(
             f"the site is DIRTY: {name} could not be undone ({last}). By hand: {fault.undo}; then `pveha heal`."
         )

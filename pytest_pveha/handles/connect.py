@@ -10,6 +10,7 @@ from pytest_pveha.handles.bmc import Bmc
 from pytest_pveha.handles.ceph import Ceph
 from pytest_pveha.handles.cluster import Cluster
 from pytest_pveha.handles.guest import Guest, Guests, Nodes, TcpProbe
+from pytest_pveha.handles.hand import Hand
 from pytest_pveha.handles.node import BmcIdentity, Node
 from pytest_pveha.handles.pdu import FromNodes, Pdu
 from pytest_pveha.handles.site import Site
@@ -96,6 +97,8 @@ def _node(inventory: Inventory, name: str, block: NodeBlock, clock: Clock, endpo
     node = Node(name, ssh, bmc, clock, tuple(ports), identity, block.room or "", at, system)
     if (pdu := block.pdu) is not None:
         node.pdu = Pdu(name, pdu.off, pdu.on, pdu.status, pdu.timeout, clock, _from_nodes(inventory, pdu))
+    if (hand := block.operator) is not None:
+        node.operator = Hand(hand.who, hand.contact or "", hand.answer_within, hand.page or ())
     return node
 
 

@@ -11,6 +11,7 @@ from pytest_pveha.clock import SECOND, Clock, Deadline, Instant
 from pytest_pveha.errors import ProtocolError, SiteError
 from pytest_pveha.handles.bmc import Bmc
 from pytest_pveha.handles.disk import Disk
+from pytest_pveha.handles.hand import Hand
 from pytest_pveha.handles.pdu import Pdu
 from pytest_pveha.handles.shell import ShellLine, quote
 from pytest_pveha.handles.units import Units
@@ -151,6 +152,8 @@ class Node:
         """Which of the machines behind that BMC it is; empty where there is one."""
         self.pdu: Pdu | None = None
         """Its outlets, where the inventory says how they are switched."""
+        self.operator: Hand | None = None
+        """Whoever pulls its cord, where the inventory names somebody."""
         self.addresses = ports
         """Where it answers when it lives: (host, port) of its API and SSH."""
         self._ssh = ssh

@@ -117,14 +117,16 @@ class Pdu(Block):
 
 
 class Operator(Block):
-    """A person who pulls the cord when the run asks for it."""
+    """A person who pulls the cord when the run asks for it; asked only where there is no pdu."""
 
     who: Label
     """Name of the person or team standing at the rack."""
     contact: Label | None = None
     """How to reach them; printed with the prompt."""
     answer_within: PositiveDuration = 900.0
-    """How long the run waits for the answer; none = not proven, nothing is broken."""
+    """How long the run waits for each answer; none at first = not proven, nothing is broken."""
+    page: Argv | None = None
+    """Command that calls them: what is asked stands on its standard input. Without it, on the terminal alone."""
 
 
 class Node(Block):

@@ -118,6 +118,15 @@ class SimulatedBmc(Block):
     """false = it knows no boot options, so that it cannot be told what the next boot will do."""
 
 
+class SimulatedOperator(Block):
+    """The person at the rack whom the simulator plays: answers by `pveha answer`, as everybody."""
+
+    reaction_seconds: Seconds = 60.0
+    """From what they are asked to what they do."""
+    answer_seconds: Seconds = 20.0
+    """From there to what they answer."""
+
+
 class Simulator(Block):
     """Present = the site is simulated by us, behind real protocols on this machine. Nothing real is touched."""
 
@@ -167,6 +176,8 @@ class Simulator(Block):
     """What the migration network carries in a second."""
     pdus: bool = False
     """true = every node hangs on a PDU that the run can switch; its commands are supplied."""
+    operator: SimulatedOperator | None = None
+    """Present = somebody stands at the rack and pulls cords when the run asks; how they are called is supplied."""
     token_lacks: tuple[Word, ...] = ()
     """Privileges the API token has not, such as Sys.PowerMgmt: what needs them is refused with 403."""
     defects: tuple[Slug, ...] = ()
@@ -242,6 +253,7 @@ def simulator_spec(inventory: Inventory) -> dict[str, Any]:
         "ceph_size": simulator.ceph.size,
         "ceph_min_size": simulator.ceph.min_size,
         "ceph_mons": simulator.ceph.mons,
+        "operator": simulator.operator.model_dump() if simulator.operator else None,
         "nodes": [
             {
                 "name": name,

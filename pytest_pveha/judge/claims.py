@@ -19,7 +19,7 @@ HARDWARE_TIMEOUT: Final = 10 * SECOND
 LRM_ROUND: Final = 10 * SECOND
 """An active LRM feeds its watchdog at least once in a round of this length (pve-ha-manager LRM.pm)."""
 
-DIES_AT_EFFECT: Final = frozenset({"PowerCut", "PowerCutByPeer", "MainsCut", "KernelCrash"})
+DIES_AT_EFFECT: Final = frozenset({"PowerCut", "PowerCutByPeer", "MainsCut", "CordPulled", "KernelCrash"})
 """Faults whose victim feeds no watchdog any more once they have taken effect."""
 
 RESET_AUDITS: Final = ("boot_ids", "collateral_resets")

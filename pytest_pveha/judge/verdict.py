@@ -48,6 +48,7 @@ _BY_ERROR: Final = {
     "AssertionError": "rejected",
     "Failed": "rejected",
     "NoEffect": "invalid",
+    "WrongMachine": "invalid",
     "DeadManFired": "invalid",
     "PreflightRefused": "not proven",
     "UnsafeTarget": "not proven",

@@ -13,6 +13,7 @@ from pytest_pveha.handles.cluster import Manager, Membership
 from pytest_pveha.handles.node import Node, Processes, Votes
 from pytest_pveha.handles.site import Site
 from pytest_pveha.observe.answer import Write
+from pytest_pveha.observe.people import People
 from pytest_pveha.observe.sampling import Sampling
 
 READ = 10.0
@@ -39,6 +40,10 @@ class Observer:
         self.write = write
         self.tell = tell
         """Hears, for the person at the terminal, what is waited for and what was last seen."""
+        self.unhealed: list[str] = []
+        """Faults whose undo was not seen: the site is dirty, however it looks."""
+        self.people = People(self)
+        """Whoever can be asked to do what no machine can."""
         self.since = site.clock.now().utc / SECOND
         """When the present incident began (epoch seconds): journals are read from here on."""
         self.broken_at = 0
@@ -101,6 +106,7 @@ class Observer:
                 self.note(f"node_status/{name}", state, asked.at, asked.answered, "api")
             for sid, service in sorted(manager.services.items()):
                 self.note(f"service/{sid}", f"{service.state}@{service.node}", asked.at, asked.answered, "api")
+        self.people.hear()
         view = View(membership, manager, trouble)
         self.sentinel(view)
         self.witness(view)

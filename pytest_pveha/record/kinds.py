@@ -39,6 +39,8 @@ FIELDS: Final[Mapping[str, frozenset[str]]] = {
     "audit": frozenset({"audit", "answer", "saw"}),
     "test.close": frozenset({"outcome", "error", "reason"}),
     "run.close": frozenset({"exit_reason", "not_run"}),
+    "ask": frozenset({"step", "text", "who", "within"}),
+    "answer": frozenset({"step", "answer", "user", "way", "low", "high"}),
     "note": frozenset({"text"}),
 }  # fmt: skip
 """Every kind, with the fields its data must carry; more are allowed."""

@@ -28,11 +28,13 @@ from pytest_pveha.inventory import Site as Inventory
 from pytest_pveha.inventory import consent_refusal
 from pytest_pveha.judge.verdict import Verdict, judge
 from pytest_pveha.observe.observer import READ, Observer
+from pytest_pveha.observe.people import People, Terminal
 from pytest_pveha.observe.snapshot import differences, surroundings, take, with_settings
 from pytest_pveha.readiness.checks import Finding, run_checks
 from pytest_pveha.record.journal import Journal, read
 from pytest_pveha.record.lease import Lease
 from pytest_pveha.record.openings import OpenRuns, open_runs
+from pytest_pveha.record.questions import Desk
 from pytest_pveha.scenario.declared import Declared
 from pytest_pveha.scenario.objectives import as_json
 from pytest_pveha.scenario.run import Run
@@ -70,11 +72,18 @@ class Plan:
 class Campaign:
     """A run in progress: the site, its journal, and the gate before anything destructive."""
 
-    def __init__(self, inventory: Inventory, reports: Path, tell: Callable[[str, str], None]) -> None:
+    def __init__(
+        self,
+        inventory: Inventory,
+        reports: Path,
+        tell: Callable[[str, str], None],
+        terminal: Terminal | None = None,
+    ) -> None:
         self.declared = inventory
         self.tell = tell
         """Hears, for the person at the terminal, what is waited for and what was last seen."""
         self._reports = reports
+        self._terminal = terminal
         self._lease = Lease(inventory.name)
         self._runs: OpenRuns = open_runs(inventory.name, os.environ)
         self._embedded: Embedded | None = None
@@ -152,6 +161,7 @@ class Campaign:
         self._journal = Journal(self.folder / "journal.jsonl", self.clock)
         self.keeping = Keeping(self.site, self.id)
         self.observer = Observer(self.site, self._write, self.tell)
+        self.observer.people = People(self.observer, Desk(self.id), self._terminal, self.stop_asked)
         self.tell("looking at the site", "")
         self.found = with_settings(self.observer, take(self.observer))
         if self.found.cluster != self.declared.model.cluster.name:
@@ -344,7 +354,7 @@ class Campaign:
         self._declared = Declared()
         if error == "HealFailed":
             self._broken = True
-        if error in ("HarmSeen", "StopAsked"):
+        if error in ("HarmSeen", "StopAsked", "WrongMachine"):
             self._over = reason
 
     def spoilt(self, test: str, error: str, reason: str) -> None:
@@ -380,6 +390,7 @@ class Campaign:
         for fault, fired in self.keeping.clear().items():
             tell_fired(self._write, fault, fired)
         self._kept = False
+        self.observer.people.clear()
         self._runs.remove(self.folder)
 
     def stop_asked(self) -> str | None:

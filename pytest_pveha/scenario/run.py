@@ -8,7 +8,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from pytest_pveha.clock import SECOND
-from pytest_pveha.errors import CantTell, HarmSeen, NotMet, PreflightRefused, SiteError, UsageError
+from pytest_pveha.errors import (
+    CantTell,
+    HarmSeen,
+    HealFailed,
+    NotMet,
+    PreflightRefused,
+    SiteError,
+    UsageError,
+    WrongMachine,
+)
+from pytest_pveha.faults.cord import CordPulled
 from pytest_pveha.faults.crash import HA_USERLAND, DaemonKilled, DaemonsFrozen, KernelCrash
 from pytest_pveha.faults.fault import Fault, Reach
 from pytest_pveha.faults.guest import BridgeDown, GuestKilled, GuestMoved
@@ -113,7 +123,7 @@ class Run:
         self._found = found
         self._register = _Noting(register)
         self._keeping = keeping
-        self._session = Session(observer, register, keeping)
+        self._session = Session(observer, self._register, keeping)
         self._settle = settle
         self._sampler = sampler(observer.site.clock, observer.write)
         self._faults = 0
@@ -274,6 +284,8 @@ class Run:
         fault = make(self._keeping.tag(name))
         for victim in victims:
             self._allow(fault, victim)
+        if isinstance(fault, CordPulled):
+            fault.summon(self._observer)  # before the interlock, whose look must be fresh when they pull
         self._interlock(fault.reach, self._session.standing)
         whole = fault.reach.beside(self._session.standing)
         outermost = self._open == 0
@@ -290,6 +302,10 @@ class Run:
             with self._session.injected(fault, name, at_most=at_most, grace=grace):
                 yield
                 self._milestones(victims)
+        except WrongMachine as hit:  # it fell by that hand, and not by the cluster's doing
+            self._victims.update(hit.nodes)
+            self._declared_news += made_by(kind, hit.nodes, majority=majority)
+            raise
         finally:
             self._open -= 1
             if outermost:
@@ -349,12 +365,17 @@ class Run:
     def finish(self) -> None:
         """Everything is as it was found, the audits are asked, the samples are on record.
 
-        HealFailed when the site is not as it was found within its settling time.
+        HealFailed when the site is not as it was found within its settling time, or a fault was not seen undone.
         """
         try:
             with self._clock.shielded():
                 if self._register.touched:  # a refused fault gives no leave to undo what others did meanwhile
                     restore(self._observer, self._found, self._settle)
+                    if unhealed := self._observer.unhealed:
+                        raise HealFailed(
+                            f"the site is DIRTY: it looks as it was found, but {', '.join(unhealed)} was not seen "
+                            f"undone; see what was told of it, then type `pveha heal`"
+                        )
                     self._register.closed()
                     for one, answer in audit(self._scene()):
                         self._observer.write("audit", {"audit": one.name, "answer": answer.verdict, "saw": answer.saw})
@@ -403,9 +424,29 @@ class Faults:
 
     @contextmanager
     def mains_cut(self, victim: Node, *, at_most: str = "45 min") -> Iterator[None]:
-        """The node's outlets are off while open, and its BMC is as dead as it is."""
+        """The node has no mains while open, and its BMC is as dead as it is: by its PDU, or else by a person's hand."""
+        if victim.pdu is None and victim.operator is not None:
+            with self.cord_pulled(victim, at_most=at_most):
+                yield
+            return
         with self._run.break_with(
             lambda tag: MainsCut(victim.name), MainsCut.kind, (victim.name,), parse_duration(at_most)
+        ):
+            yield
+
+    @contextmanager
+    def cord_pulled(self, victim: Node, *, at_most: str = "45 min") -> Iterator[None]:
+        """All power cords of the node are out while open, pulled by the person whom the inventory names.
+
+        Args:
+            at_most: counted without the time that they have to pull.
+        """
+        walk = victim.operator.answer_within if victim.operator is not None else 0.0
+        with self._run.break_with(
+            lambda tag: CordPulled(victim.name, tag.split("-", 2)[2]),
+            CordPulled.kind,
+            (victim.name,),
+            parse_duration(at_most) + walk,
         ):
             yield
 

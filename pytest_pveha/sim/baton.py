@@ -23,6 +23,7 @@ Not a participant's, and answered at once whoever runs:
     → unplug {after, for}   ← ok    every port of the site falls silent that much later, for so long (null: until plug)
     → plug {}               ← ok    and is as the world has it again
     → mains {node, on}      ← mains {on}   the outlets of that node are switched (null: only asked for)
+    → page {node, text, environment}   ← ok   whoever stands at that node is asked for something
 
 A process that dies is buried whole, by its pidfd, before anybody else runs; with no participant left, time stands.
 In paced mode (``speed``) entries are also held back until their real time has come, and time goes on without anybody.
@@ -36,7 +37,7 @@ import os
 import selectors
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
@@ -101,6 +102,7 @@ class Baton:
         buried: Callable[[], None] = lambda: None,
         plugged: Callable[[bool], None] = lambda _: None,
         mains: Callable[[str, bool | None], bool] = lambda _, __: False,
+        paged: Callable[[str, str, Mapping[str, str]], None] = lambda _, __, ___: None,
         speed: float | None = None,
         began: int | None = None,
         idle_limit: float | None = None,
@@ -112,6 +114,7 @@ class Baton:
         self._buried = buried
         self._plugged = plugged
         self._mains = mains
+        self._paged = paged
         self._speed = speed
         self._idle_limit = idle_limit
         self._real = LiveClock()
@@ -323,6 +326,10 @@ class Baton:
             on = self._mains(message["node"], message["on"])
             self._changed()
             conn.send(json.dumps({"re": "mains", "on": on}).encode())
+        elif message["op"] == "page":
+            self._catch_up()
+            self._paged(message["node"], message["text"], message["environment"])
+            conn.send(b'{"re":"ok"}')
         elif message["op"] == "hello":
             self._hello(conn, message)
         elif (who := self._by_conn(conn)) is not None:

@@ -11,7 +11,9 @@ import json
 import os
 import secrets
 import socket
-from collections.abc import Callable, Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,11 +36,14 @@ from pytest_pveha.sim.servers.ssh import SshServers
 from pytest_pveha.sim.spec import SiteSpec
 from pytest_pveha.sim.timeline import Timeline
 from pytest_pveha.sim.world.bmcs import BmcLogin
+from pytest_pveha.sim.world.hand import OperatorAtWork
 from pytest_pveha.sim.world.network import API_PORT
 from pytest_pveha.sim.world.world import World
 
 TOKEN_ID = "pveha@pve!run"
 BMC_USER = "pveha"
+TYPING = 60.0
+"""Real seconds a typed command may take; no result depends on it."""
 IDLE_LIMIT = 3600.0
 """Real seconds after which a site that nobody attends ends by itself."""
 
@@ -116,6 +121,7 @@ class SimulatedSite:
             buried=self._buried,
             plugged=self._plugged,
             mains=self._mains,
+            paged=OperatorAtWork(self.world, _typed).paged,
             speed=speed,
             began=began,
             idle_limit=None if speed else IDLE_LIMIT,
@@ -304,6 +310,12 @@ class SimulatedSite:
             for name in ("site.json", "baton"):
                 with contextlib.suppress(FileNotFoundError):
                     (self.runtime / name).unlink()
+
+
+def _typed(words: tuple[str, ...], environment: Mapping[str, str]) -> None:
+    """The line was typed as ``pveha …`` in a terminal of its own; time stands meanwhile."""
+    line = [sys.executable, "-m", "pytest_pveha", *words, "--by", "the simulated operator"]
+    subprocess.run(line, env={**os.environ, **environment}, stdin=subprocess.DEVNULL, timeout=TYPING, check=False)
 
 
 def _openssh(key: Ed25519PrivateKey) -> bytes:

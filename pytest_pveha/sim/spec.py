@@ -18,7 +18,7 @@ SCHEDULERS = ("basic", "static")
 AFFINITIES = ("node", "positive", "negative")
 STATES = ("started", "stopped", "disabled", "ignored")
 
-_Spec = TypeVar("_Spec", "BmcSpec", "NodeSpec", "GuestSpec", "RuleSpec", "GroupSpec", "SiteSpec")
+_Spec = TypeVar("_Spec", "BmcSpec", "NodeSpec", "GuestSpec", "RuleSpec", "GroupSpec", "OperatorSpec", "SiteSpec")
 
 BMC_DRIVERS = ("ipmi", "redfish")
 BMC_VENDORS = ("generic", "idrac", "ilo", "supermicro")
@@ -175,6 +175,14 @@ class GroupSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class OperatorSpec:
+    """The person at the rack: so long from the call to the deed, and from there to the answer."""
+
+    reaction_seconds: float = 60.0
+    answer_seconds: float = 20.0
+
+
+@dataclass(frozen=True, slots=True)
 class SiteSpec:
     """A whole site. The same spec, seed included, plays the same history."""
 
@@ -209,6 +217,8 @@ class SiteSpec:
     """What the migration network carries, MiB a second."""
     token_lacks: tuple[str, ...] = ()
     """Privileges that the API token has not."""
+    operator: OperatorSpec | None = None
+    """Whoever pulls cords; None = nobody does."""
 
     def __post_init__(self) -> None:
         names = [node.name for node in self.nodes]
@@ -271,6 +281,8 @@ class SiteSpec:
         plain["guests"] = tuple(_build(GuestSpec, guest) for guest in plain.get("guests", ()))
         plain["rules"] = tuple(_build(RuleSpec, _tuples(rule, "guests", "nodes")) for rule in plain.get("rules", ()))
         plain["groups"] = tuple(_build(GroupSpec, _tuples(group, "nodes")) for group in plain.get("groups", ()))
+        if plain.get("operator") is not None:
+            plain["operator"] = _build(OperatorSpec, plain["operator"])
         for key in ("defects", "token_lacks"):
             plain[key] = tuple(plain.get(key, ()))
         return _build(cls, plain)

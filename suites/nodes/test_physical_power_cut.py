@@ -6,11 +6,11 @@ from pytest_pveha.judge import collateral_resets, downtime, not_before_death, re
 from pytest_pveha.observe import audits, ha, placement
 
 
-@pytest.mark.destructive(blast="one node and its guests", expected="17 min", breaks=("mains-cut",))
+@pytest.mark.destructive(blast="one node and its guests", expected="17 min", breaks=("mains-cut", "cord-pulled"))
 @pytest.mark.roles("crm-master", "other")
-@pytest.mark.needs(nodes=3, pdu=True)
+@pytest.mark.needs(nodes=3, mains=True)
 def test_physical_power_cut(victim, residents, nodes, guests, faults, run, objectives):
-    """A node whose outlets are switched off dies with its BMC, and its HA guests answer elsewhere within their RTO."""
+    """A node that loses the mains dies with its BMC, and its HA guests answer again elsewhere within their RTO."""
     run.watch(guests, nodes)
     with faults.mains_cut(victim):
         run.expect(ha.fenced(victim), within="5 min")

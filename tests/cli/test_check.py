@@ -145,3 +145,14 @@ def test_a_site_with_something_unhealed_is_not_ready(shell: Shell, tmp_path: Pat
     assert done.code == 1
     assert len(done.starting("NO")) == 1
     assert f"pveha heal --inventory {SIMULATED}" in done.out
+
+
+def test_an_operator_whom_nobody_plays_is_a_warning(shell: Shell) -> None:
+    """On a simulated site a person answers only where the simulator has one."""
+    text = SIMULATED.read_text(encoding="utf-8").replace("pve1: {room: a}", "pve1: {room: a, operator: {who: J. Doe}}")
+    path = shell.place / "site.yml"
+    said = "nodes.pve1.operator: nobody plays them"
+    path.write_text(text, encoding="utf-8")
+    assert said in shell.pveha("check", "--no-connect", path).out
+    path.write_text(text.replace("  seed: 1 ", "  operator: {}\n  seed: 1 "), encoding="utf-8")
+    assert said not in shell.pveha("check", "--no-connect", path).out

@@ -47,7 +47,7 @@ def test_power_cut(victim, guests, faults, run):
 
 
 @pytest.mark.destructive(blast="one node", expected="10 min", breaks=["mains-cut"])
-@pytest.mark.needs(pdu=True)
+@pytest.mark.needs(mains=True)
 @pytest.mark.roles("other")
 def test_mains_cut(victim, guests, faults, run):
     """A node's outlets are off for a minute."""

@@ -3,6 +3,8 @@
     STRIKE="after fault.inject" STRIKE_BY=kill pytest -p striking …
 
 With STRIKE_FAULT=power-cut-2 it is that fault's line, else the first fault's.
+A line that asks a person is told apart by the last word of its step: ``ask/pull``.
+
 What it does then: ``kill`` (SIGKILL), ``kill-both`` and ``abandoned`` (its supervisor never was, either), ``sigterm``,
 ``ctrl-c`` (twice), ``disk-full`` (no line can be written any more), ``exception`` (a bug in the test), ``unplugged``
 (the controller has no network any more; who plugs it in again is the one who watches).
@@ -65,7 +67,8 @@ _write = Journal.write
 
 
 def _striking(self: Journal, kind: str, data: Mapping[str, Any], test: str | None = None) -> Line:
-    here = kind == KIND and FAULT in ("", data.get("fault"))
+    told = f"{kind}/{str(data['step']).rpartition('-')[2]}" if kind == "ask" else kind
+    here = told == KIND and FAULT in ("", data.get("fault"))
     if (here and WHEN == "before") or (BY == "disk-full" and STRUCK.exists()):
         strike(self)
     line = _write(self, kind, data, test)

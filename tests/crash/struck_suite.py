@@ -1,5 +1,7 @@
 """Every kind of fault, in force for half a minute: what the crash matrix strikes."""
 
+from contextlib import AbstractContextManager
+
 import pytest
 
 from pytest_pveha.handles.guest import Nodes
@@ -8,149 +10,139 @@ LIMIT = "2 min"
 """The dead-men act a minute later."""
 
 
-@pytest.mark.destructive(blast="one node", expected="5 min", breaks=["power-cut"])
+def breaks(kind: str, blast: str = "one node") -> pytest.MarkDecorator:
+    """The mark of a test that breaks that, for a moment."""
+    return pytest.mark.destructive(blast=blast, expected="5 min", breaks=[kind])
+
+
+@pytest.fixture
+def in_force(guests, run):
+    """Holds a fault for half a minute, the guests being watched."""
+
+    def hold(fault: AbstractContextManager[None]) -> None:
+        run.watch(guests)
+        with fault:
+            run.hold("30 s")
+
+    return hold
+
+
+@breaks("power-cut")
 @pytest.mark.roles("other")
-def test_power_cut(victim, guests, faults, run):
+def test_power_cut(victim, faults, in_force):
     """A node's power is cut."""
-    run.watch(guests)
-    with faults.power_cut(victim, at_most=LIMIT):
-        run.hold("30 s")
+    in_force(faults.power_cut(victim, at_most=LIMIT))
 
 
-@pytest.mark.destructive(blast="one node", expected="5 min", breaks=["partition"])
+@breaks("partition")
 @pytest.mark.roles("other")
-def test_partition(victim, guests, faults, run):
+def test_partition(victim, faults, in_force):
     """A node is cut off the others."""
-    run.watch(guests)
-    with faults.partition(Nodes([victim]), at_most=LIMIT):
-        run.hold("30 s")
+    in_force(faults.partition(Nodes([victim]), at_most=LIMIT))
 
 
-@pytest.mark.destructive(blast="one node", expected="5 min", breaks=["service-stopped"])
+@breaks("service-stopped")
 @pytest.mark.roles("other")
-def test_service_stopped(victim, guests, faults, run):
+def test_service_stopped(victim, faults, in_force):
     """A node's corosync is stopped."""
-    run.watch(guests)
-    with faults.service_stopped(victim, "corosync", at_most=LIMIT):
-        run.hold("30 s")
+    in_force(faults.service_stopped(victim, "corosync", at_most=LIMIT))
 
 
-@pytest.mark.destructive(blast="the node's guests move", expected="5 min", breaks=["maintenance"])
+@breaks("maintenance", blast="the node's guests move")
 @pytest.mark.roles("other")
-def test_maintenance(victim, guests, faults, run):
+def test_maintenance(victim, faults, in_force):
     """A node is in maintenance."""
-    run.watch(guests)
-    with faults.maintenance(victim, at_most=LIMIT):
-        run.hold("30 s")
+    in_force(faults.maintenance(victim, at_most=LIMIT))
 
 
-@pytest.mark.destructive(blast="nothing", expected="5 min", breaks=["link-loss"])
-def test_link_loss(nodes, guests, faults, run):
+@breaks("link-loss", blast="nothing")
+def test_link_loss(nodes, faults, in_force):
     """A corosync link fails on all nodes."""
-    run.watch(guests)
-    with faults.link_loss(nodes, 0, at_most=LIMIT):
-        run.hold("30 s")
+    in_force(faults.link_loss(nodes, 0, at_most=LIMIT))
 
 
-@pytest.mark.destructive(blast="the quorum device's vote", expected="5 min", breaks=["qdevice-loss"])
-def test_qdevice_loss(guests, faults, run):
+@breaks("qdevice-loss", blast="the quorum device's vote")
+def test_qdevice_loss(faults, in_force):
     """The quorum device cannot be reached."""
-    run.watch(guests)
-    with faults.qdevice_loss(at_most=LIMIT):
-        run.hold("30 s")
+    in_force(faults.qdevice_loss(at_most=LIMIT))
 
 
-@pytest.mark.destructive(blast="one node", expected="5 min", breaks=["kernel-crash"])
+@breaks("kernel-crash")
 @pytest.mark.roles("other")
-def test_kernel_crash(victim, guests, faults, run):
+def test_kernel_crash(victim, faults, in_force):
     """A node's kernel has crashed, and nothing there restarts it."""
-    run.watch(guests)
-    with faults.kernel_crash(victim, at_most=LIMIT):
-        run.hold("30 s")
+    in_force(faults.kernel_crash(victim, at_most=LIMIT))
 
 
-@pytest.mark.destructive(blast="one node", expected="5 min", breaks=["daemon-killed"])
+@breaks("daemon-killed")
 @pytest.mark.roles("other")
-def test_daemon_killed(victim, guests, faults, run):
+def test_daemon_killed(victim, faults, in_force):
     """A node's watchdog multiplexer is killed."""
-    run.watch(guests)
-    with faults.daemon_killed(victim, "watchdog-mux", at_most=LIMIT):
-        run.hold("30 s")
+    in_force(faults.daemon_killed(victim, "watchdog-mux", at_most=LIMIT))
 
 
-@pytest.mark.destructive(blast="one node", expected="5 min", breaks=["daemons-frozen"])
+@breaks("daemons-frozen")
 @pytest.mark.roles("other")
-def test_daemons_frozen(victim, guests, faults, run):
+def test_daemons_frozen(victim, faults, in_force):
     """A node's LRM stands still."""
-    run.watch(guests)
-    with faults.daemon_frozen(victim, "pve-ha-lrm", at_most=LIMIT):
-        run.hold("30 s")
+    in_force(faults.daemon_frozen(victim, "pve-ha-lrm", at_most=LIMIT))
 
 
-@pytest.mark.destructive(blast="one node", expected="5 min", breaks=["clean-reboot"])
+@breaks("clean-reboot")
 @pytest.mark.roles("other")
-def test_clean_reboot(victim, guests, faults, run):
+def test_clean_reboot(victim, faults, in_force):
     """A node reboots in good order."""
-    run.watch(guests)
-    with faults.clean_reboot(victim, at_most=LIMIT):
-        run.hold("30 s")
+    in_force(faults.clean_reboot(victim, at_most=LIMIT))
 
 
-@pytest.mark.destructive(blast="one node", expected="5 min", breaks=["clean-power-off"])
+@breaks("clean-power-off")
 @pytest.mark.roles("other")
-def test_clean_power_off(victim, guests, faults, run):
+def test_clean_power_off(victim, faults, in_force):
     """A node powers off in good order."""
-    run.watch(guests)
-    with faults.clean_power_off(victim, at_most=LIMIT):
-        run.hold("30 s")
+    in_force(faults.clean_power_off(victim, at_most=LIMIT))
 
 
-@pytest.mark.destructive(blast="one node", expected="5 min", breaks=["power-cut-by-peer"])
+@breaks("power-cut-by-peer")
 @pytest.mark.roles("other")
-def test_power_cut_by_peer(victim, guests, faults, run):
+def test_power_cut_by_peer(victim, faults, in_force):
     """A node's power is cut by another node."""
-    run.watch(guests)
-    with faults.power_cut_by_peer(victim, at_most=LIMIT):
-        run.hold("30 s")
+    in_force(faults.power_cut_by_peer(victim, at_most=LIMIT))
 
 
-@pytest.mark.destructive(blast="one guest", expected="5 min", breaks=["guest-killed"])
-def test_guest_killed(guest, guests, faults, run):
+@breaks("guest-killed", blast="one guest")
+def test_guest_killed(guest, faults, in_force):
     """A guest's process is killed."""
-    run.watch(guests)
-    with faults.guest_killed(guest, at_most=LIMIT):
-        run.hold("30 s")
+    in_force(faults.guest_killed(guest, at_most=LIMIT))
 
 
-@pytest.mark.destructive(blast="one guest", expected="5 min", breaks=["guest-moved"])
-def test_guest_moved(guest, elsewhere, guests, faults, run):
+@breaks("guest-moved", blast="one guest")
+def test_guest_moved(guest, elsewhere, faults, in_force):
     """A guest is migrated."""
-    run.watch(guests)
-    with faults.guest_moved(guest, to=elsewhere, at_most=LIMIT):
-        run.hold("30 s")
+    in_force(faults.guest_moved(guest, to=elsewhere, at_most=LIMIT))
 
 
-@pytest.mark.destructive(blast="one guest", expected="5 min", breaks=["bridge-down"])
-def test_bridge_down(guest, guests, faults, run):
+@breaks("bridge-down", blast="one guest")
+def test_bridge_down(guest, faults, in_force):
     """A guest has no network."""
-    run.watch(guests)
-    with faults.bridge_down(guest, at_most=LIMIT):
-        run.hold("30 s")
+    in_force(faults.bridge_down(guest, at_most=LIMIT))
 
 
-@pytest.mark.destructive(blast="one node", expected="5 min", breaks=["mains-cut"])
+@breaks("mains-cut")
 @pytest.mark.roles("other")
-def test_mains_cut(victim, guests, faults, run):
+def test_mains_cut(victim, faults, in_force):
     """A node's outlets are off."""
-    run.watch(guests)
-    with faults.mains_cut(victim, at_most=LIMIT):
-        run.hold("30 s")
+    in_force(faults.mains_cut(victim, at_most=LIMIT))
 
 
-@pytest.mark.destructive(blast="one node's LRM", expected="5 min", breaks=["service-restarted"])
+@breaks("cord-pulled")
 @pytest.mark.roles("other")
-def test_service_restarted(victim, guests, faults, run):
+def test_cord_pulled(victim, faults, in_force):
+    """A node's cords are out."""
+    in_force(faults.cord_pulled(victim, at_most=LIMIT))
+
+
+@breaks("service-restarted", blast="one node's LRM")
+@pytest.mark.roles("other")
+def test_service_restarted(victim, faults, in_force):
     """A node's LRM is restarted."""
-    run.watch(guests)
-    with faults.service_restarted(victim, "pve-ha-lrm", at_most=LIMIT):
-        run.hold("30 s")
+    in_force(faults.service_restarted(victim, "pve-ha-lrm", at_most=LIMIT))

@@ -45,10 +45,15 @@ LINES = ("fault.plan", "fault.arm", "fault.inject", "fault.effect", "fault.heal"
 WAYS = ("kill", "kill-both", "abandoned", "sigterm", "ctrl-c", "exception", "disk-full", "unplugged")
 PLAYED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "link-loss": ({}, {"links": 2}),
+    "cord-pulled": ({}, {"operator": {}}),
     "mains-cut": ({}, {"pdus": True}),
     "qdevice-loss": ({"quorum_device": {"host": "10.99.9.9", "algorithm": "lms"}}, {}),
 }
 """What the site of a fault must have: blocks of the inventory, and keys of its simulator."""
+BY_HAND = ("cord-pulled",)
+"""No node can undo it: without us and the supervisor the victim stays off."""
+ASKED = {"cord-pulled": ("ask/pull", "ask/plug")}
+"""Lines besides, at which a person may be on the way to do what the run that is struck has asked."""
 REAL = 240
 """Real seconds after which a process is no longer waited for: it hangs. No result depends on it."""
 BOOTED = 60.0
@@ -84,8 +89,10 @@ def matrix() -> list[Case]:
     """Every cell: after each line, and for a kill also right before it, when the act is done and not yet on record."""
     found = []
     for fault in sorted(kind.kind for kind in FAULTS.values()):
-        for line in LINES:
+        for line in (*LINES, *ASKED.get(fault, ())):
             for way in WAYS:
+                if fault in BY_HAND and way in ("abandoned", "unplugged"):
+                    continue
                 if way == "exception" and line != "fault.effect":
                     continue  # a test's own code runs between the effect and the heal only
                 found.append(Case(fault, "after", line, way))

@@ -75,6 +75,24 @@ CAUGHT = {
         r"(pve\d) was lost too, while only pve\d was to be: healed at once, the campaign ends",
         {"pdus": True},
     ),
+    "operator-pulls-wrong-cord": Caught(
+        "test_physical_power_cut[other-1]",
+        "invalid",
+        r"pve\d lost its power when the cord of (pve\d) was to be pulled, and \1 lives: the wrong machine's cord",
+        {"operator": {}},
+    ),
+    "operator-leaves-second-cord": Caught(
+        "test_physical_power_cut[other-1]",
+        "invalid",
+        r"cord-pulled-1 did not bite, .*: pve\d still answers at .*; is one of its cords still in\?",
+        {"operator": {}},
+    ),
+    "operator-never-answers": Caught(
+        "test_physical_power_cut[other-1]",
+        "not proven",
+        r"the simulated operator gave no answer in 900 s .*`pveha answer RUN cord-pulled-1-ready`",
+        {"operator": {}},
+    ),
     "bmc-refuses-peers": Caught(
         PEER,
         "rejected",

@@ -19,6 +19,8 @@ CONTAINERS: dict[str, Any] = {
     ]
 }
 REDFISH: dict[str, Any] = {"nodes": {f"pve{number}": {"bmc": {"driver": "redfish"}} for number in (1, 2, 3)}}
+BY_HAND: dict[str, Any] = {"nodes": {f"pve{number}": {} for number in (1, 2, 3)}}
+NO_BMC: dict[str, Any] = {"nodes": {f"pve{number}": {"operator": {"who": "J. Doe"}} for number in (1, 2, 3)}}
 EMPTY: dict[str, Any] = {
     "guests": [{"id": "vm:101", "tier": "gold", "preferred_node": "pve2"}],
 }
@@ -40,11 +42,14 @@ def here() -> Iterator[Place]:
         pytest.param(PATHS, REDFISH, id="redfish"),
         pytest.param(PATHS, EMPTY, id="nodes-without-guests"),
         pytest.param(MAINS, {}, id="nodes-on-a-pdu"),
+        pytest.param(MAINS, BY_HAND, id="cords-pulled-by-hand"),
+        pytest.param(MAINS, NO_BMC, id="no-bmc-and-cords-pulled-by-hand"),
     ],
 )
 def test_a_healthy_site_is_accepted(suite: Any, blocks: dict[str, Any], here: Place) -> None:
     """Every test of the suite is accepted, the destructive ones and those that only look."""
-    inventory = here.inventory(blocks, boot_seconds=40, pdus=suite is MAINS)
+    mains = {"operator": {}} if blocks in (BY_HAND, NO_BMC) else {"pdus": suite is MAINS}
+    inventory = here.inventory(blocks, boot_seconds=40, **mains)
     outcome = whole_run.run(inventory, here, "-m", "destructive or readiness", suites=suite)
     told = {test["id"].partition("::")[2]: (test["verdict"], test["reason"]) for test in outcome.verdict["tests"]}
     ran = {name: verdict for name, (verdict, _) in told.items() if name}

@@ -8,6 +8,7 @@ import pytest
 
 from pytest_pveha.errors import UsageError
 from pytest_pveha.faults.catalogue import FAULTS, from_plan
+from pytest_pveha.faults.cord import CordPulled
 from pytest_pveha.faults.crash import DaemonKilled, DaemonsFrozen, KernelCrash
 from pytest_pveha.faults.fault import Danger, Fault, params
 from pytest_pveha.faults.guest import BridgeDown, GuestKilled, GuestMoved
@@ -39,6 +40,7 @@ SAMPLES: tuple[Fault, ...] = (
     GuestKilled("vm:101", "n1", 812, (("192.0.2.101", 80),)),
     GuestMoved("vm:101", "n1", "n2", alive=False),
     MainsCut("n1"),
+    CordPulled("n1", "cord-pulled-1"),
     BridgeDown("vm:101", "n1", ("tap101i0", "tap101i1"), (("192.0.2.101", 80),)),
     ServiceRestarted("n1", "pve-ha-lrm", 1074),
 )

@@ -24,6 +24,7 @@ _ROLLING = "suites/upgrade/test_rolling.py"
 _CLEAN_REBOOT = "suites/nodes/test_clean_reboot.py"
 _MAINTENANCE = "suites/nodes/test_maintenance.py"
 _FAILBACK = "suites/nodes/test_failback.py"
+_HAND = "tests/sim/test_hand.py"
 _MAINS = "suites/nodes/test_physical_power_cut.py"
 _EACH_GUEST = "suites/guests/test_each_guest.py"
 _FENCE_PATHS = "suites/fencing/test_fence_paths.py"
@@ -516,6 +517,34 @@ _ALL = (
         "a provisioning profile of the firmware, or a management server that installs whatever powers on",
         _LEFT,
         "accepted",
+    ),
+    Defect(
+        "operator-pulls-wrong-cord",
+        "asked to pull the power cords of one node the person at the rack pulls those of the next one",
+        "the cords are not labelled, or the rack's plan is of last year",
+        _MAINS,
+        "invalid",
+    ),
+    Defect(
+        "operator-leaves-second-cord",
+        "the person at the rack pulls one power cord and says done; the second power supply carries the node on",
+        "nobody counted the cords",
+        _MAINS,
+        "invalid",
+    ),
+    Defect(
+        "operator-never-answers",
+        "the person at the rack neither answers nor does anything",
+        "the pager is in the other jacket, or the number in the inventory is old",
+        _MAINS,
+        "not proven",
+    ),
+    Defect(
+        "operator-vanishes",
+        "the person at the rack is ready, and from then on neither answers nor does anything",
+        "somebody else called them away; nobody knows whether they will still pull the cord",
+        _HAND,
+        "dirty",
     ),
     Defect(
         "fence-tool-missing",

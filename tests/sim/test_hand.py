@@ -1,0 +1,71 @@
+"""A person who was asked to pull a cord, and nobody knows whether they will: the site is dirty until somebody says."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import whole_run
+from whole_run import ROOT, Place
+
+from pytest_pveha.clock import LiveClock
+from pytest_pveha.healing import heal_site
+from pytest_pveha.record.questions import Desk
+
+MAINS = ROOT / "suites" / "nodes" / "test_physical_power_cut.py"
+PLUG = "cord-pulled-1-plug"
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    """A user's own corner, for this process, too."""
+    with whole_run.place() as place:
+        for name in ("PVEHA_STATE", "PVEHA_RUNTIME"):
+            monkeypatch.setenv(name, place.environment[name])
+        yield place
+
+
+def test_who_vanishes_leaves_a_dirty_site_until_somebody_answers(here: Place) -> None:
+    """Nothing is without power, and no other fault is allowed: healing asks again, and ends with the answer."""
+    nodes = {f"pve{number}": {"operator": {"who": "J. Doe", "answer_within": "1 min 30 s"}} for number in (1, 2, 3)}
+    inventory = here.inventory({"nodes": nodes}, defects=["operator-vanishes"], boot_seconds=40, operator={})
+    outcome = whole_run.run(inventory, here, "-k", "other-1", suites=MAINS)
+    test = outcome.test("other-1")
+    assert (test["verdict"], outcome.exit_code) == ("dirty", 7), outcome.output
+    assert "nobody has said that all its power cords are in and stay in" in test["reason"]
+    (close,) = [line.data for line in outcome.journal if line.kind == "test.close"]
+    assert close["error"] == "HealFailed"
+    assert "J. Doe neither pulled the cord of" in close["reason"]
+    assert not [event for event in here.truth if event["kind"] in ("mains", "power_off")]
+    assert here.open_runs() != []
+
+    with answering(Desk(outcome.verdict["run"])):
+        told: list[str] = []
+        assert heal_site(inventory, by="pveha heal", tell=told.append) == 1
+    assert any("put ALL power cords of" in line for line in told)
+    assert here.open_runs() == []
+    lines = (outcome.folder / "journal.jsonl").read_text().splitlines()
+    assert any('"answer":"done"' in line and PLUG in line for line in lines)
+
+
+@contextmanager
+def answering(desk: Desk) -> Iterator[None]:
+    """While open, somebody answers the question about the cords as soon as a process that lives asks it."""
+    over = threading.Event()
+
+    def answer() -> None:
+        while not over.is_set():
+            if any(question.step == PLUG and question.heard for question in desk.open()):
+                desk.say(PLUG, "done", "jdoe")
+                return
+            LiveClock().sleep(0.05)
+
+    person = threading.Thread(target=answer)
+    person.start()
+    try:
+        yield
+    finally:
+        over.set()
+        person.join()
