@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,9 +114,9 @@ def refused(run: Campaign, test: str, wish: Wish, breaks: tuple[str, ...], meanw
     said: dict[str, str] = {}
     asked = run.interlock
 
-    def noting(reach: Reach) -> None:
+    def noting(reach: Reach, standing: Sequence[Reach]) -> None:
         reaches.append(reach)
-        asked(reach)
+        asked(reach, standing)
 
     run.begin(test, test, 0)
     run.declare(Declared(breaks=breaks, site_reset=True))
