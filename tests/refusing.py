@@ -13,6 +13,7 @@ from unittest import mock
 
 from whole_run import Place
 
+from pytest_pveha import embedded
 from pytest_pveha.errors import PvehaError
 from pytest_pveha.faults.fault import Reach
 from pytest_pveha.faults.interlock import RULES
@@ -83,6 +84,13 @@ def at_home(here: Place) -> AbstractContextManager[Any]:
     return mock.patch.dict(os.environ, PVEHA_STATE=str(here.state), PVEHA_RUNTIME=str(here.folder / "run"))
 
 
+def bury(process: int | None) -> None:
+    """That site's process, which was told to end, has ended."""
+    for each in embedded._started:
+        if each.pid == process:
+            each.wait(30)
+
+
 def opened(here: Place, inventory: Path) -> Campaign:
     """A run of that inventory, opened."""
     run = Campaign(load(inventory), here.reports, lambda waiting_for, saw: None)
@@ -95,10 +103,12 @@ def campaign(here: Place, blocks: Mapping[str, Any] | None = None, **simulator: 
     """A run that is open on a site of its own; when it is closed nothing was broken, and all is as it was found."""
     with at_home(here):
         run = opened(here, here.inventory(blocks, **simulator))
+        process = here.site_process()
         try:
             yield run
         finally:
             verdict = run.close("finished", [])
+            bury(process)
     journal = read(run.folder / "journal.jsonl")
     assert not any(line.kind.startswith("fault.") for line in journal)
     left = next(line.data for line in journal if line.kind == "snapshot" and line.data["as"] == "left")

@@ -45,8 +45,9 @@ def look(observer: Observer, terms: Terms, reach: Reach) -> State:
     # those on a node that is lost already were looked at before it was
     reached = {sid: guest for sid, guest in guests.items() if guest.node in online}
     identities = site.cluster.guest_identities(deadline(READ), reached)
-    rings = site.cluster.ring_addresses(deadline(READ))
     ways = _asked(here, lambda node: node.way(deadline(READ)))
+    own = _asked(here, lambda node: node.own_addresses(deadline(READ)))
+    met = {name: {way.at} for name, way in ways.items()}
     return State(
         votes=votes,
         counted=counted,
@@ -78,8 +79,7 @@ def look(observer: Observer, terms: Terms, reach: Reach) -> State:
         ssh_answered=frozenset(counted),
         seen_from={name: way.seen_from for name, way in ways.items()},
         addresses={
-            name: frozenset(_places([*rings.get(name, ()), *([ways[name].at] if name in ways else [])]))
-            for name in votes
+            node.name: frozenset(_outward(own.get(node.name, frozenset()) | met.get(node.name, set()))) for node in here
         },
         privileges={
             path: site.cluster.privileges(path, deadline(READ)) for path in sorted({p for p, _ in needs(guests, reach)})
@@ -111,12 +111,9 @@ def _first(nodes: Iterable[Node], ask: Callable[[Node], T]) -> T | None:
     return None
 
 
-def _places(addresses: Iterable[str]) -> Iterator[str]:
-    """Those that can be told from other machines' own: no names, and no loopback."""
-    for text in addresses:
-        with suppress(ValueError):
-            if not ip_address(text).is_loopback:
-                yield text
+def _outward(addresses: Iterable[str]) -> Iterator[str]:
+    """Those that are no loopback: every machine has that."""
+    return (each for each in addresses if not ip_address(each).is_loopback)
 
 
 def _device_votes(algorithm: str | None, votes: int) -> int:

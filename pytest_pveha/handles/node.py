@@ -201,6 +201,15 @@ class Node:
             shown = " ".join(said)[:60]
             raise ProtocolError(f"node {self.name}: SSH_CONNECTION reads {shown!r}, no two addresses") from None
 
+    def own_addresses(self, deadline: Deadline) -> frozenset[str]:
+        """Every address of its network cards, but link-local ones: ``hostname -I``, hostname(1)."""
+        said = self._read(deadline, "hostname", "-I").split()
+        try:
+            return frozenset(map(_address, said))
+        except ValueError:
+            shown = " ".join(said)[:60]
+            raise ProtocolError(f"node {self.name}: `hostname -I` said {shown!r}, no addresses") from None
+
     def processes(self, deadline: Deadline) -> Processes:
         """Which guests run here, by their processes: the only proof of where a guest runs."""
         result = self._run(deadline, "ps", "-eww", "-o", "pid=,etimes=,args=")

@@ -517,4 +517,5 @@ def test_a_run_is_refused_at_the_door() -> None:
                 refusing.opened(here, path)
         finally:
             embedded.stop()
+            refusing.bury(embedded.pid)
         assert list(here.reports.rglob("*.jsonl")) == []

@@ -138,6 +138,7 @@ READS: dict[str, tuple[bytes, Callable[[bytes], Any]]] = {
     "journal": (JOURNAL, reading(lambda node: node.journal(0, ("pve-ha-crm",), CLOCK.deadline(5)))),
     "votes": (PVECM, reading(lambda node: node.votes(CLOCK.deadline(5)))),
     "way": (b"192.0.2.9 50022 192.0.2.11 22\n", reading(lambda node: node.way(CLOCK.deadline(5)))),
+    "addresses": (b"192.0.2.11 2001:db8::b \n", reading(lambda node: node.own_addresses(CLOCK.deadline(5)))),
     "pids": (b"    1\n  412\n", reading(lambda node: node.pids(CLOCK.deadline(5)))),
     "unit": (b"active\n", reading(lambda node: node.units.active("corosync", CLOCK.deadline(5)))),
     "main_pid": (b"MainPID=812\n", reading(lambda node: node.units.main_pid("corosync", CLOCK.deadline(5)))),
@@ -171,7 +172,7 @@ def plausible(found: Any) -> bool:
         ours = [item for items in found.ours.values() for item in items or ()]
         return all("pveha" in item.lower() and "\n" not in item for item in ours)
     if isinstance(found, frozenset):
-        return all(0 <= pid < 10**10 for pid in found)
+        return all(0 <= one < 10**10 if isinstance(one, int) else str(ip_address(one)) == one for one in found)
     if isinstance(found, dict):
         return found.keys() <= {"1a2b3c4d"} and all(isinstance(each, dict) for each in found["1a2b3c4d"].values())
     if isinstance(found, list) and found and isinstance(found[0], str):

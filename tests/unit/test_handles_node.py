@@ -92,6 +92,13 @@ def test_from_where_a_node_sees_us_come(said: str, way: Way) -> None:
     assert node(said).way(LiveClock().deadline(1)) == way
 
 
+def test_every_address_of_a_node() -> None:
+    """Those of all its cards, as everybody writes them; what is none is refused by name."""
+    assert node("192.0.2.11 2001:DB8::B \n").own_addresses(LiveClock().deadline(1)) == {"192.0.2.11", "2001:db8::b"}
+    with pytest.raises(ProtocolError, match=r"n2: `hostname -I` said .hostname: .*, no addresses"):
+        node("hostname: invalid option -- 'I'\n").own_addresses(LiveClock().deadline(1))
+
+
 @pytest.mark.parametrize("said", ["", "192.0.2.9 50022 192.0.2.11\n", "here 50022 there 22\n"])
 def test_no_way_is_made_up(said: str) -> None:
     """What is no pair of addresses is refused by name."""
