@@ -486,13 +486,13 @@ def _gib(size: int) -> str:
 Rule = Callable[[State, Reach], str | None]
 
 LEFT: tuple[Rule, ...] = (
-    _votes, _two_halves, _membership_time, _maintenance, _memory, _stoppable, _mons, _sight,
+    _votes, _membership_time, _maintenance, _memory, _stoppable, _mons, _sight, _way,
 )  # fmt: skip
-"""What must hold of all that is left, by whatever is broken already, too."""
+"""Those that ask what is left: by this fault and all that are in force already, together."""
 
 NOW: tuple[Rule, ...] = (
-    _override, _config, _armed, _never_touch, _bystanders, _paused, _busy, _given_up, _clocks, _data, _flags,
-    _controller, _way, _privileges, _watchdog,
+    _two_halves, _override, _config, _armed, _never_touch, _bystanders, _paused, _busy, _given_up, _clocks, _data,
+    _flags, _controller, _privileges, _watchdog,
 )  # fmt: skip
 
 RULES = LEFT + NOW
