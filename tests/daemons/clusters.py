@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from boards import PASSWORD, USER, Board
 from lab import AMPLE, Lab, Machine, tool
 
 from pytest_pveha.clock import LiveClock
@@ -91,8 +92,19 @@ def run_qnetd(machine: Machine) -> None:
 class Cluster:
     """A cluster of machines in the networks ``mgmt``, ``ring0`` and ``ring1``; its handles are ``site``."""
 
-    def __init__(self, lab: Lab, names: Iterable[str], first: int, *, key: Path, device: Machine | None = None) -> None:
+    def __init__(
+        self,
+        lab: Lab,
+        names: Iterable[str],
+        first: int,
+        *,
+        key: Path,
+        device: Machine | None = None,
+        boards: bool = False,
+    ) -> None:
         self.lab = lab
+        self.boards: dict[str, Board] = {}
+        """Each node's BMC, where they have any."""
         self.device = device
         self._key = key
         self.machines: dict[str, Machine] = {}
@@ -109,11 +121,15 @@ class Cluster:
         secret = os.urandom(128)
         for machine in self.machines.values():
             machine.path("/etc/corosync/authkey").write_bytes(secret)
+        if boards:
+            for number, (name, machine) in enumerate(self.machines.items(), first):
+                self.boards[name] = Board(lab, machine, number, self.boot)
         self.marks: dict[str, int] = {}
         """Where each node's log ended when it was last marked."""
         self.file = self._inventory()
         self.site: Site = connect(load(self.file), CLOCK)
         self.observer = Observer(self.site, lambda kind, data: None)
+        lab.at_end.append(self.site.close)
 
     def _conf(self) -> str:
         nodes = "".join(
@@ -153,7 +169,7 @@ class Cluster:
                     "fingerprints": {address: ":".join(["00"] * 32) for address in at.values()},
                 },
             },
-            "nodes": {name: {"address": at[name], "ssh": self._ssh(name)} for name in self.machines},
+            "nodes": {name: {"address": at[name], "ssh": self._ssh(name), **self._bmc(name)} for name in self.machines},
             "objectives": {"tiers": {"gold": {"rto": "5 min"}}},
         }
         file = folder / f"{next(iter(self.machines))}.yml"
@@ -162,6 +178,16 @@ class Cluster:
 
     def _ssh(self, name: str) -> Mapping[str, Any]:
         return {"user": "root", "key_file": str(self._key), "host_key": host_key(self.machines[name])}
+
+    def _bmc(self, name: str) -> Mapping[str, Any]:
+        if name not in self.boards:
+            return {}
+        password = self.lab.folder / "bmc-password"
+        password.write_text(f"{PASSWORD}\n")
+        password.chmod(0o600)
+        board = self.boards[name]
+        told = {"driver": "ipmi", "address": board.address, "user": USER, "password": "file:bmc-password", "cipher": 3}
+        return {"bmc": {**told, "privilege": "OPERATOR", "identity": {"guid": board.uuid}}}
 
     def node(self, name: str) -> Node:
         """Our handle of that node."""
@@ -176,6 +202,8 @@ class Cluster:
             run_qnetd(self.device)
         for machine in self.machines.values():
             self.run_corosync(machine)
+        for board in self.boards.values():
+            board.start()
         eventually(self.whole, what="the cluster is whole")
 
     def boot(self, machine: Machine) -> None:
@@ -214,6 +242,8 @@ class Cluster:
 
     def mend(self) -> None:
         """Whatever a test did to it is undone."""
+        for board in self.boards.values():
+            eventually(lambda board=board: board.settled, what=f"the power of {board.node.name} has followed its BMC")
         for machine in self.machines.values():
             if not machine.running:
                 self.boot(machine)

@@ -37,8 +37,8 @@ def key(lab: Lab) -> Path:
 
 @pytest.fixture(scope="session")
 def trio_started(lab: Lab, key: Path) -> Cluster:
-    """A cluster of three nodes with two links, begun once."""
-    trio = Cluster(lab, ("pve1", "pve2", "pve3"), 1, key=key)
+    """A cluster of three nodes with two links, and BMCs where there is ipmi_sim, begun once."""
+    trio = Cluster(lab, ("pve1", "pve2", "pve3"), 1, key=key, boards=not lacking("ipmi_sim"))
     with lab.inside("controller"):
         trio.start()
     return trio

@@ -16,7 +16,7 @@ import shutil
 import signal
 import subprocess
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -90,6 +90,8 @@ class Lab:
             self._owned = os.open(self.folder, os.O_RDONLY)
             fcntl.flock(self._owned, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self.machines: dict[str, Machine] = {}
+        self.at_end: list[Callable[[], None]] = []
+        """What is called before the machines lose their power for good."""
         self._networks: list[str] = []
         self._switch = self.namespace("switch")
 
@@ -141,6 +143,8 @@ class Lab:
 
     def close(self) -> None:
         """Nothing of it is left."""
+        for act in self.at_end:
+            act()
         for machine in self.machines.values():
             machine.cut_power()
         with _locked(RUN):

@@ -154,8 +154,9 @@ def test_a_short_cut_costs_nobody_quorum(trio: Cluster) -> None:
     assert "A new membership" not in trio.log("pve3")[trio.marks["pve3"] :]
 
 
-@pytest.mark.parametrize("nodes", [("pve1", "pve2", "pve3"), ("pve2",)], ids=["everywhere", "one-node"])
-@pytest.mark.parametrize("link", [0, 1])
+@pytest.mark.parametrize(
+    ("link", "nodes"), [(0, ("pve1", "pve2", "pve3")), (1, ("pve2",))], ids=["everywhere", "one-node"]
+)
 def test_a_lost_link_changes_no_membership(trio: Cluster, link: int, nodes: tuple[str, ...]) -> None:
     """The other link carries on: nobody leaves, quorum stays, and the link is back after the heal."""
     addresses = tuple((name, both[link]) for name, both in trio.rings)
