@@ -76,7 +76,7 @@ class Board:
         self.guid = f"a123456789abcdefa1234567{number:08x}"
         self._boot = boot
         self._followed = 0
-        self._folder = self.machine.path("/root")
+        self._folder = self.machine.path("/srv")
         self._unplugged = threading.Event()
         # for as long as the laboratory: what a thread starts ends with it
         self._supply = threading.Thread(target=self._follow, name=f"power of {node.name}", daemon=True)
@@ -89,10 +89,10 @@ class Board:
 
     def start(self, guid: str = "") -> None:
         """It answers, as that board; the node has its power from it."""
-        describe(self._folder, self.address, 623, guid or self.guid, seen_at=Path("/root"))
+        describe(self._folder, self.address, 623, guid or self.guid, seen_at=Path("/srv"))
         self._followed = 0
         self.machine.start()
-        self.machine.daemon("sh", "-c", f"cd /root && exec {' '.join(COMMAND)}")
+        self.machine.daemon("sh", "-c", f"cd /srv && exec {' '.join(COMMAND)}")
         if not self._supply.is_alive():
             self._supply.start()
 

@@ -79,8 +79,8 @@ def eventually(true: Callable[[], bool], within: float = AMPLE, what: str = "") 
 
 
 def hand(source: Machine, path: str, to: Machine) -> None:
-    """That file of one machine is in another one's /root."""
-    shutil.copy(source.path(path), to.path(f"/root/{Path(path).name}"))
+    """That file of one machine is in another one's /srv."""
+    shutil.copy(source.path(path), to.path(f"/srv/{Path(path).name}"))
 
 
 def run_qnetd(machine: Machine) -> None:
@@ -283,12 +283,12 @@ class Cluster:
         device.run("corosync-qnetd-certutil", "-i")
         for machine in self.machines.values():
             hand(device, f"{server}/qnetd-cacert.crt", machine)
-            machine.run("corosync-qdevice-net-certutil", "-i", "-c", "/root/qnetd-cacert.crt")
+            machine.run("corosync-qdevice-net-certutil", "-i", "-c", "/srv/qnetd-cacert.crt")
         first.run("corosync-qdevice-net-certutil", "-r", "-n", "lab")
         hand(first, f"{nodes}/qdevice-net-node.crq", device)
-        device.run("corosync-qnetd-certutil", "-s", "-c", "/root/qdevice-net-node.crq", "-n", "lab")
+        device.run("corosync-qnetd-certutil", "-s", "-c", "/srv/qdevice-net-node.crq", "-n", "lab")
         hand(device, f"{server}/cluster-lab.crt", first)
-        first.run("corosync-qdevice-net-certutil", "-M", "-c", "/root/cluster-lab.crt")
+        first.run("corosync-qdevice-net-certutil", "-M", "-c", "/srv/cluster-lab.crt")
         for machine in others:
             hand(first, f"{nodes}/qdevice-net-node.p12", machine)
-            machine.run("corosync-qdevice-net-certutil", "-m", "-c", "/root/qdevice-net-node.p12")
+            machine.run("corosync-qdevice-net-certutil", "-m", "-c", "/srv/qdevice-net-node.p12")

@@ -32,7 +32,7 @@ NAMESPACES = RUN / "netns"
 AMPLE = 60.0
 """Seconds for what takes less than one on a machine that is not busy."""
 
-OWN = ("/root", "/usr/local", "/var/lib/corosync", "/var/log/corosync")
+OWN = (str(Path("~root").expanduser()), "/srv", "/usr/local", "/var/lib/corosync", "/var/log/corosync")
 """What each machine has for itself, empty at first; ``/etc``, too, which begins as a copy of the host's."""
 
 BOOT = """

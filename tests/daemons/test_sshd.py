@@ -51,7 +51,7 @@ class Bench:
 
     def count(self, name: str) -> int:
         """How often a command that leaves a line in that file there has run."""
-        path = self.host.path(f"/root/{name}")
+        path = self.host.path(f"/srv/{name}")
         return len(path.read_text().splitlines()) if path.exists() else 0
 
     def mend(self) -> None:
@@ -60,7 +60,7 @@ class Bench:
             client.close()
         self.clients.clear()
         self.lab.plug("host", "mgmt", connected=True)
-        for left in self.host.path("/root").iterdir():
+        for left in self.host.path("/srv").iterdir():
             left.unlink()
 
 
@@ -117,8 +117,8 @@ def test_a_host_installed_anew_is_refused(bench: Bench) -> None:
     give_sshd(bench.host, bench.key)
     bench.boot(bench.host)
     with pytest.raises(AuthRefused, match="is another one"):
-        client.run(quote("touch", "/root/ran"), deadline=within(), acts=True)
-    assert not bench.host.path("/root/ran").exists()
+        client.run(quote("touch", "/srv/ran"), deadline=within(), acts=True)
+    assert not bench.host.path("/srv/ran").exists()
 
 
 def test_a_stranger_is_not_let_in(bench: Bench, tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_a_hung_command_ends_at_its_deadline(bench: Bench) -> None:
     client.run("true", deadline=within())
     begin = CLOCK.now().mono
     with pytest.raises(Unreachable, match=r"did not answer within the deadline.*unknown whether it ran"):
-        client.run("echo >>/root/hung; sleep 600", deadline=within(2), acts=True)
+        client.run("echo >>/srv/hung; sleep 600", deadline=within(2), acts=True)
     assert 1.9 < (CLOCK.now().mono - begin) / SECOND < AMPLE / 2
     assert client.run("hostname", deadline=within()).stdout == b"host\n"
     assert bench.count("hung") == 1
@@ -188,7 +188,7 @@ def test_a_link_cut_in_mid_command(bench: Bench, acts: bool) -> None:
 
     def run() -> None:
         try:
-            client.run("echo >>/root/cut; sleep 2; echo >>/root/went-on", deadline=within(6), acts=acts)
+            client.run("echo >>/srv/cut; sleep 2; echo >>/srv/went-on", deadline=within(6), acts=acts)
         except SiteError as error:
             failed.append(error)
 
@@ -199,7 +199,7 @@ def test_a_link_cut_in_mid_command(bench: Bench, acts: bool) -> None:
     thread.join()
     assert "unknown whether it ran" in str(failed[0]) if acts else "its result is lost" in str(failed[0])
     with pytest.raises(Unreachable, match=r"was not sent|No route to host|unreachable"):
-        client.run("echo >>/root/cut", deadline=within(1), acts=acts)
+        client.run("echo >>/srv/cut", deadline=within(1), acts=acts)
     bench.lab.plug("host", "mgmt", connected=True)
     eventually(lambda: bench.count("went-on") == 1, AMPLE)  # it had not been told of the cut
     assert client.run("hostname", deadline=within()).stdout == b"host\n"
@@ -212,10 +212,10 @@ def test_a_host_without_power_in_mid_command(bench: Bench) -> None:
     client.run("true", deadline=within())
     bench.host.cut_power()
     with pytest.raises(Unreachable, match="did not answer within the deadline"):
-        client.run(quote("touch", "/root/ran"), deadline=within(PATIENCE), acts=True)
+        client.run(quote("touch", "/srv/ran"), deadline=within(PATIENCE), acts=True)
     bench.boot(bench.host)
     assert client.run("hostname", deadline=within()).stdout == b"host\n"
-    assert not bench.host.path("/root/ran").exists()
+    assert not bench.host.path("/srv/ran").exists()
 
 
 def test_a_restarted_sshd_is_reached_anew(bench: Bench) -> None:
@@ -224,7 +224,7 @@ def test_a_restarted_sshd_is_reached_anew(bench: Bench) -> None:
     client.run("true", deadline=within())
     bench.host.run("pkill", "-f", "sshd: root", check=False)
     eventually(lambda: not bench.host.run("pgrep", "-f", "sshd: root", check=False), AMPLE)
-    client.run("echo >>/root/once", deadline=within(), acts=True)
+    client.run("echo >>/srv/once", deadline=within(), acts=True)
     assert bench.count("once") == 1
 
 
@@ -248,9 +248,9 @@ def test_an_idle_connection_is_kept_alive(bench: Bench, monkeypatch: pytest.Monk
 def test_facts_over_our_connection(bench: Bench) -> None:
     """testinfra tells files, packages, processes and the system of that host, over the one connection there is."""
     client = bench.ssh()
-    bench.host.path("/root/größe.cfg").write_text("migration: secure\n", "utf-8")
+    bench.host.path("/srv/größe.cfg").write_text("migration: secure\n", "utf-8")
     host = host_on(client, CLOCK, per_command=AMPLE)
-    assert host.file("/root/größe.cfg").content_string == "migration: secure\n"
+    assert host.file("/srv/größe.cfg").content_string == "migration: secure\n"
     assert host.file("/etc/hostname").content_string == "host\n"
     assert host.package("openssh-server").is_installed
     assert not host.package("pve-ha-manager").is_installed
