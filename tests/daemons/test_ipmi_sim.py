@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from boards import COMMAND, PASSWORD, USER, describe
 
 from pytest_pveha.clock import LiveClock
 from pytest_pveha.errors import AuthRefused, Unreachable
@@ -19,38 +20,8 @@ pytestmark = pytest.mark.skipif(
     shutil.which("ipmi_sim") is None, reason="ipmi_sim is not installed: apt-get install openipmi"
 )
 
-USER, PASSWORD = "pveha", "a-pass-word"
 GUID = "a123456789abcdefa123456789abcdef"
 AMPLE = 60.0
-
-CHASSIS = """#!/bin/sh
-# called as: chassis MC get|set|check NAME [VALUE]
-shift
-case "$1" in
-  get) shift; for name; do case $name in power) echo "power:$(cat {state})";; *) echo "$name:0";; esac; done;;
-  set) shift; while [ $# -gt 0 ]; do [ "$1" = power ] && echo "$2" >{state}; shift 2; done;;
-esac
-"""
-LAN = """name "node"
-set_working_mc 0x20
-  startlan 1
-    addr 127.0.0.1 {port}
-    priv_limit admin
-    allowed_auths_callback none md2 md5 straight
-    allowed_auths_user none md2 md5 straight
-    allowed_auths_operator none md2 md5 straight
-    allowed_auths_admin none md2 md5 straight
-    guid {guid}
-  endlan
-  chassis_control "{chassis} 0x20"
-  user 1 true "" "test" user 10 none md2 md5 straight
-  user 2 true "{user}" "{password}" admin 10 none md2 md5 straight
-"""
-BOARD = """mc_setbmc 0x20
-mc_add 0x20 0 no-device-sdrs 0x23 9 8 0x9f 0x1291 0xf02 persist_sdr
-sel_enable 0x20 1000 0x0a
-mc_enable 0x20
-"""
 
 
 @dataclass(frozen=True)
@@ -72,20 +43,12 @@ def board(tmp_path: Path) -> Iterator[Board]:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]
-    power, chassis = tmp_path / "power", tmp_path / "chassis"
-    power.write_text("1\n")
-    chassis.write_text(CHASSIS.replace("{state}", str(power)))
-    chassis.chmod(0o755)
-    lan = LAN.format(port=port, guid=GUID, chassis=chassis, user=USER, password=PASSWORD)
-    (tmp_path / "lan.conf").write_text(lan)
-    (tmp_path / "board.emu").write_text(BOARD)
-    (tmp_path / "state").mkdir()
-    words = ["ipmi_sim", "-c", "lan.conf", "-f", "board.emu", "-s", "state", "-n"]
+    describe(tmp_path, "127.0.0.1", port, GUID)
     process = subprocess.Popen(
-        words, cwd=tmp_path, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        COMMAND, cwd=tmp_path, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
-        board = Board(port, power, process)
+        board = Board(port, tmp_path / "power", process)
         client = board.client()
         client.power_state(LiveClock().deadline(AMPLE))  # up
         client.close()

@@ -195,7 +195,8 @@ class Corosync:
         first = self._rng.choice(hurt)
         for node in hurt:
             node.syncing = True
-            self._announce(node, node is first, early)
+            group = self.reachable(node)  # who notices first tells the others of it, on each side of a cut
+            self._announce(node, node is (first if first in group else group[0]), early)
         if self._pending is not None:
             self._pending.cancel()
         else:

@@ -1,9 +1,10 @@
 """The external vote: corosync-qnetd on a machine of its own, and the daemon on each node that asks it.
 
 ffsplit casts one vote for one half, lms all but one for who is left. A line that breaks silently is noticed by
-heartbeats: 8.5 s by the node, 4.6 s by qnetd; one that can be made again stands after 6.1 to 6.5 s; with qnetd known
-to be gone nobody waits (measured: corosync 3.1.7 with ffsplit). Until the device has decided, a new membership is not
-in force.
+heartbeats, one every 8 s: by the node when the next one comes and the last was not answered (10.6 to 15.7 s seen), by
+qnetd when none has come for 9.6 s (6.7 to 8.9 s seen). Through a filter that opens again it stands after 0.2 to 1 s, to
+a qnetd that starts again after 6.1 to 6.5 s; with qnetd known to be gone nobody waits (measured: corosync 3.1.7 with
+ffsplit). Until the device has decided, a new membership is not in force.
 Sources: corosync-qdevice(8), corosync-qnetd(8), votequorum(5).
 """
 
@@ -13,6 +14,7 @@ from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from pytest_pveha.clock import SECOND
 from pytest_pveha.sim.timeline import Event
 from pytest_pveha.sim.world.model import Node
 
@@ -20,6 +22,13 @@ if TYPE_CHECKING:
     from pytest_pveha.sim.world.world import World
 
 _LATE = 38.0
+_UNANSWERED = (8.0, 16.0)
+"""Seconds after which a node misses qnetd: from its next heartbeat on, the one before it lacks an answer."""
+_UNHEARD = (1.6, 9.6)
+"""Seconds after which qnetd misses a node: 1.2 heartbeats after the last one that came."""
+_STARTED = (5.9, 6.6)
+_OPENED = (0.2, 4.0)
+"""Seconds until a line stands again: when qnetd has started, and when a filter has opened (TCP sends its SYN again)."""
 
 
 class Qdevice:
@@ -36,6 +45,8 @@ class Qdevice:
         self._connected: set[str] = set()
         self._cast: dict[str, int] = {}
         self._changes: dict[str, Event] = {}
+        self._missed: dict[str, tuple[int, int]] = {}
+        """When a broken line is noticed: by the node, and by qnetd."""
 
     def begin(self) -> None:
         """Every node's line has stood for days."""
@@ -56,12 +67,12 @@ class Qdevice:
         """qnetd's machine is there, or gone in silence."""
         self.up = up
         self._world.truth("qnetd", {"up": up})
-        self.follow()
+        self.follow(_STARTED)
 
     def _reaches(self, node: Node) -> bool:
         return self.up and node.corosync_up and self._world.network.reaches(node, self._world.spec.qdevice_host)
 
-    def follow(self) -> None:
+    def follow(self, again: tuple[float, float] = _OPENED) -> None:
         """Lines that broke, or could stand again, are noticed a while later."""
         if not self.algorithm:
             return
@@ -71,9 +82,16 @@ class Qdevice:
                 if change := self._changes.pop(node.name, None):
                     change.cancel()
             elif node.name not in self._changes:
-                after = self._rng.uniform(5.9, 6.6) if up else self._rng.uniform(8.0, 10.0)
+                after = self._rng.uniform(*again) if up else self._miss(node)
                 change = self._world.timeline.after(after, partial(self._change, node), f"qdevice of {node.name}")
                 self._changes[node.name] = change
+
+    def _miss(self, node: Node) -> float:
+        """Seconds until the node misses qnetd; when either misses the other is decided."""
+        after, now = self._rng.uniform(*_UNANSWERED), self._world.timeline.now
+        unheard = self._rng.uniform(*_UNHEARD)
+        self._missed[node.name] = now + round(after * SECOND), now + round(unheard * SECOND)
+        return after
 
     def _change(self, node: Node) -> None:
         self._changes.pop(node.name, None)
@@ -94,9 +112,10 @@ class Qdevice:
             return 0.0
         if self._world.planted("qnetd-decides-late"):
             return _LATE
-        if any(self._stale(node) for node in group):
-            return self._rng.uniform(7.5, 9.0)
-        return self._rng.uniform(4.0, 5.0) if any(self._stale(node) for node in others) else 0.0
+        now = self._world.timeline.now
+        own = [self._missed[node.name][0] for node in group if self._stale(node)]
+        theirs = [self._missed[node.name][1] for node in others if self._stale(node)]
+        return (max(now, *(own or theirs)) - now) / SECOND if own or theirs else 0.0
 
     def _stale(self, node: Node) -> bool:
         """Whether its line is broken and nobody has noticed."""

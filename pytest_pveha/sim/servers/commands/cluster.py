@@ -1,4 +1,5 @@
-"""The cluster's tools: pvecm, corosync's, ha-manager, pveversion. Outputs as recorded on a PVE 9.1.9 control plane."""
+"""The cluster's tools: pvecm, corosync's, ha-manager, pveversion. Outputs as recorded on a PVE 9.1.9 control plane;
+those with a quorum device, and where nothing runs, on corosync 3.1.7 with corosync-qdevice 3.0.3."""
 
 from __future__ import annotations
 
@@ -38,29 +39,30 @@ def _quorum_text(facts: Facts, *, hexadecimal: bool) -> str:
 
 
 def _membership_text(facts: Facts, *, hexadecimal: bool) -> str:
-    """Who votes. Flags of the device's column: alive, votes for us, does not know a master (corosync-quorumtool(8))."""
+    """Who votes. Flags of the device's column: alive, votes for us, does not know a master (corosync-quorumtool(8)).
+
+    Alive is the daemon on that node, also while it looks for qnetd (seen).
+    """
     device = facts.world.spec.qdevice
-    text = _membership_title("Qdevice " if device else "")
+    text = _membership_title("   Qdevice " if device else "")
     for each in facts.members:
         number = f"0x{each.nodeid:08x}" if hexadecimal else f"{each.nodeid:10d}"
         name = facts.address(each) if hexadecimal else each.name
-        flags = f"{_device_flags(facts, each):>11} " if device else ""
+        flags = f"{_device_flags(facts, each):>10} " if device else ""
         text += f"{number}          1 {flags}{name}{' (local)' if each is facts.node else ''}\n"
     if device:
         votes, all_of_them = facts.view.device_votes, facts.world.corosync.device.votes
         silent = "" if votes else f" (votes {all_of_them})"
-        text += f"{'0x00000000' if hexadecimal else f'{0:10d}'} {votes:10d}             Qdevice{silent}\n"
+        text += f"{'0x00000000' if hexadecimal else f'{0:10d}'} {votes:10d}            Qdevice{silent}\n"
     return text
 
 
 def _device_flags(facts: Facts, node: Node) -> str:
-    device = facts.world.corosync.device
-    alive = "A" if device.state(node) == "Connected" else "NA"
-    return f"{alive},{'V' if device.counted(node) else 'NV'},NMW"
+    return f"A,{'V' if facts.world.corosync.device.counted(node) else 'NV'},NMW"
 
 
 def _membership_title(device: str = "") -> str:
-    return f"Membership information\n----------------------\n    Nodeid      Votes {device:>11}Name\n"
+    return f"Membership information\n----------------------\n    Nodeid      Votes {device}Name\n"
 
 
 @command("pvecm")
@@ -90,7 +92,7 @@ def _pvecm(call: Invocation) -> Result:
 @command("corosync-quorumtool")
 def _quorumtool(call: Invocation) -> Result:
     if not call.facts.node.corosync_up:
-        return Result(1, err="Cannot initialize QUORUM service\n")
+        return Result(1, err="Cannot initialize CMAP service\n")
     return Result(0 if call.facts.view.quorate else 2, _quorum_text(call.facts, hexadecimal=False))
 
 
@@ -98,21 +100,23 @@ def _quorumtool(call: Invocation) -> Result:
 def _qdevice_tool(call: Invocation) -> Result:
     facts = call.facts
     if not (facts.world.spec.qdevice and facts.node.corosync_up):
-        return Result(1, err="Can't connect to QDevice socket (is QDevice running?): No such file or directory\n")
+        why = "Can't connect to QDevice socket (is QDevice running?): No such file or directory"
+        return Result(3, err=f"corosync-qdevice-tool: {why}\n")
     ids = [node.nodeid for node in facts.world.nodes.values()]
-    listed = "".join(f"    {at}   Node ID = {number}\n" for at, number in enumerate(ids))
+    listed = "".join(f"    {at}\tNode ID = {number}\n" for at, number in enumerate(ids))
     told = facts.qdevice
     return Result(
         out="Qdevice information\n-------------------\n"
-        f"Model:                  {told['Model']}\nNode ID:                {facts.node.nodeid}\n"
+        f"Model:\t\t\t{told['Model']}\nNode ID:\t\t{facts.node.nodeid}\n"
+        f"Configuration version:\t{len(ids)}\n"
         f"Configured node list:\n{listed}"
-        f"Membership node list:   {', '.join(str(each.nodeid) for each in facts.members)}\n\n"
+        f"Membership node list:\t{', '.join(str(each.nodeid) for each in facts.members)}\n\n"
         "Qdevice-net information\n----------------------\n"
-        f"Cluster name:           {facts.world.spec.cluster}\n"
-        f"QNetd host:             {told['QNetd host']}\n"
-        f"Algorithm:              {told['Algorithm']}\n"
-        f"Tie-breaker:            {told['Tie-breaker']}\n"
-        f"State:                  {told['State']}\n\n"
+        f"Cluster name:\t\t{facts.world.spec.cluster}\n"
+        f"QNetd host:\t\t{told['QNetd host']}\n"
+        f"Algorithm:\t\t{told['Algorithm']}\n"
+        f"Tie-breaker:\t\t{told['Tie-breaker']}\n"
+        f"State:\t\t\t{told['State']}\n"
     )
 
 
@@ -120,7 +124,7 @@ def _qdevice_tool(call: Invocation) -> Result:
 def _cfgtool(call: Invocation) -> Result:
     facts = call.facts
     if not facts.node.corosync_up:
-        return Result(1, err="Could not initialize corosync configuration API error CS_ERR_LIBRARY\n")
+        return Result(1, err="Could not initialize corosync configuration API error 2\n")
     others = sorted(facts.world.nodes.values(), key=lambda node: node.nodeid)
     text = f"Local node ID {facts.node.nodeid}, transport knet\n"
     for link in range(facts.world.spec.links):
