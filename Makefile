@@ -8,11 +8,12 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 TESTERS ?= 2
 unexport PYTHONDONTWRITEBYTECODE  # hundreds of processes would each compile everything again
 
-.PHONY: help demo test lint types unit coverage bench proof lock clean
+.PHONY: help demo test test-daemons lint types unit coverage bench proof lock clean
 
 help:
 	@echo "make demo      the main job on the simulated site; the report lies in reports/latest"
 	@echo "make test      lint, types, and all tests (TESTERS=$(TESTERS) at the same time)"
+	@echo "make test-daemons  the tests against real daemons, as root (some minutes); installs Debian's packages for them"
 	@echo "make coverage  the tests again, with what they reached"
 	@echo "make bench     how long it takes, and how right its figures are (some minutes)"
 	@echo "make proof     every kill with every healer, every defect and every healthy variant with every test, and the"
@@ -39,10 +40,14 @@ types: $(VENV)/dev.stamp
 	$(BIN)/mypy
 
 unit: $(VENV)/dev.stamp
-	$(BIN)/pytest tests -q -W error -n $(TESTERS) -m "not proof"
+	$(BIN)/pytest tests -q -W error -n $(TESTERS) -m "not proof and not daemons"
+
+test-daemons: $(VENV)/dev.stamp
+	@$(BIN)/python tests/daemons/packages.py
+	$(BIN)/pytest tests/daemons -q -W error -rs
 
 coverage: $(VENV)/dev.stamp
-	$(BIN)/coverage run -m pytest tests -q -m "not proof"
+	$(BIN)/coverage run -m pytest tests -q -m "not proof and not daemons"
 	$(BIN)/coverage combine --quiet --quiet
 	$(BIN)/coverage report --skip-covered --sort=cover
 
