@@ -3,16 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from clusters import Cluster, eventually, make_key
 from lab import Lab, lacking
+
+NETWORKS = ("mgmt", "ring0", "ring1")
 
 
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Lab]:
-    """A laboratory without machines yet, gone at the end; what killed runs left is cleared away first."""
+    """A laboratory with three networks and the controller's machine; what killed runs left is cleared away first."""
     if reason := lacking():
         pytest.skip(reason)
     lab = Lab()
-    yield lab
-    lab.close()
+    try:
+        for name in NETWORKS:
+            lab.network(name)
+        lab.machine("controller", {"mgmt": "10.77.0.250/24"}).start()
+        yield lab
+    finally:
+        lab.close()
+
+
+@pytest.fixture(scope="session")
+def key(lab: Lab) -> Path:
+    """The SSH key that all machines let in."""
+    path = lab.folder / "id_ed25519"
+    make_key(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def trio_started(lab: Lab, key: Path) -> Cluster:
+    """A cluster of three nodes with two links, begun once."""
+    trio = Cluster(lab, ("pve1", "pve2", "pve3"), 1, key=key)
+    with lab.inside("controller"):
+        trio.start()
+    return trio
+
+
+@pytest.fixture
+def trio(lab: Lab, trio_started: Cluster) -> Iterator[Cluster]:
+    """Three nodes, whole before and after; the test is on the controller's network."""
+    with lab.inside("controller"):
+        eventually(trio_started.whole, what="the cluster is whole")
+        yield trio_started
+        trio_started.mend()

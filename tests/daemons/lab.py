@@ -164,7 +164,6 @@ class Machine:
         self.path("/etc/hostname").write_text(f"{name}\n")
         self.path("/etc/machine-id").write_text(f"{uuid.uuid4().hex}\n")
         self._cord: subprocess.Popen[str] | None = None
-        self._daemons: list[subprocess.Popen[bytes]] = []
 
     def path(self, name: str) -> Path:
         """Where this host finds a file that the machine has for itself."""
@@ -206,10 +205,6 @@ class Machine:
         self._cord.kill()
         self._cord.communicate()
         self._cord = None
-        for daemon in self._daemons:  # each waits for its own on the machine, all of which are gone
-            daemon.kill()
-            daemon.wait()
-        self._daemons.clear()
 
     def run(self, *words: str, check: bool = True, within: float = AMPLE) -> str:
         """What the command printed there."""
@@ -217,16 +212,8 @@ class Machine:
 
     def daemon(self, *words: str) -> None:
         """The command runs there from now on; what it prints is in ``/var/log/corosync/NAME.out``."""
-        out = self.path(f"/var/log/corosync/{Path(words[0]).name}.out")
-        with out.open("ab") as log:
-            self._daemons.append(
-                subprocess.Popen(
-                    ["setpriv", "--pdeathsig", "KILL", *self._entering(), "setsid", *words],
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                )
-            )
+        out = f"/var/log/corosync/{Path(words[0]).name}.out"
+        self.run("sh", "-c", 'out=$1; shift; setsid "$@" </dev/null >>"$out" 2>&1 &', "sh", out, *words)
 
     def _entering(self) -> list[str]:
         assert self.running, f"{self.name} has no power"
