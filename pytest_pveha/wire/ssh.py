@@ -284,7 +284,9 @@ class _Link:
                 self._socket.shutdown(socket.SHUT_RDWR)
         transports, self._transports = self._transports, []
         for transport in reversed(transports):
-            transport.close()
+            # through a jump host paramiko says goodbye over a link that is gone already, and complains of that
+            with contextlib.suppress(EOFError, OSError, paramiko.SSHException):
+                transport.close()
         if self._socket is not None:
             self._socket.close()  # last: the reader is gone, and its descriptor's number may be given away
             self._socket = None

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncssh
+import paramiko
 import pytest
 from paramiko.hostkeys import HostKeys
 from testinfra.modules.service import SystemdService
@@ -442,6 +443,21 @@ def test_a_jump_host_leads_on(bench: Bench) -> None:
     assert time.monotonic() - begun < 2
     with pytest.raises(Unreachable, match=r"jump host jump .* cannot connect to it"):
         bench.ssh(jump=jump, port=1).run("true", deadline=bench.within())
+
+
+def test_a_refusal_behind_a_jump_host_is_told(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What paramiko complains of while it is closed (seen with OpenSSH) does not hide why the host was refused."""
+
+    close = paramiko.Transport.close
+
+    def gone(transport: paramiko.Transport) -> None:
+        close(transport)
+        raise EOFError
+
+    monkeypatch.setattr(paramiko.Transport, "close", gone)
+    stranger = public(asyncssh.generate_private_key("ssh-ed25519"))
+    with pytest.raises(AuthRefused, match="host key is another one"):
+        bench.ssh(jump=bench.target(name="jump"), host_keys=(stranger,)).run("true", deadline=bench.within())
 
 
 def test_threads_do_not_break_each_other(bench: Bench) -> None:

@@ -46,7 +46,7 @@ mkdir -p /run/sshd /run/lock
 hostname {name}
 echo up
 exec >/dev/null 2>&1
-while :; do sleep 3600 & wait $!; done
+while :; do sleep 3600 & wait $! || :; done
 """
 """What a machine does first. Then it waits, and reaps what its daemons left."""
 
