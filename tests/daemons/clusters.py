@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -74,6 +75,17 @@ def eventually(true: Callable[[], bool], within: float = AMPLE, what: str = "") 
         assert not deadline.expired(), f"not within {within:g} s: {what or true}"
         CLOCK.sleep(0.05)
     return (CLOCK.now().mono - begin) / 1e9
+
+
+def hand(source: Machine, path: str, to: Machine) -> None:
+    """That file of one machine is in another one's /root."""
+    shutil.copy(source.path(path), to.path(f"/root/{Path(path).name}"))
+
+
+def run_qnetd(machine: Machine) -> None:
+    """The machine serves quorum devices."""
+    machine.run("mkdir", "-p", "/run/corosync-qnetd")
+    machine.daemon("corosync-qnetd", "-f")
 
 
 class Cluster:
@@ -158,14 +170,30 @@ class Cluster:
     def start(self) -> None:
         """All are quorate, and every link is up."""
         for machine in self.machines.values():
-            self.boot(machine)
+            self._boot(machine)
+        if self.device is not None:
+            self._certify(self.device)
+            run_qnetd(self.device)
+        for machine in self.machines.values():
+            self.run_corosync(machine)
         eventually(self.whole, what="the cluster is whole")
 
     def boot(self, machine: Machine) -> None:
-        """The machine runs, with its sshd and its corosync."""
+        """The machine runs, with its sshd, its corosync and, where there is a quorum device, its line to that."""
+        self._boot(machine)
+        self.run_corosync(machine)
+
+    def _boot(self, machine: Machine) -> None:
         machine.start()
         machine.daemon("/usr/sbin/sshd", "-D", "-e")
+
+    def run_corosync(self, machine: Machine) -> None:
+        """Its corosync runs, and what needs that to answer."""
         machine.daemon("corosync", "-f")
+        if self.device is not None:
+            cmap = ("corosync-cmapctl", "-g", "totem.cluster_name")
+            eventually(lambda: "lab" in machine.run(*cmap, check=False), what="corosync answers")
+            self._run_qdevice(machine)
 
     def whole(self) -> bool:
         """Whether every node counts all of them, and calls every link up."""
@@ -175,8 +203,14 @@ class Cluster:
         told = self.machines[node.name].run("corosync-quorumtool", "-s", check=False, within=AMPLE)
         if f"Nodes:            {len(self.machines)}\n" not in told or "Quorate:          Yes" not in told:
             return False
+        if self.device is not None and f"Total votes:      {len(self.machines) + 1}\n" not in told:
+            return False
         links = corosync.links(node, CLOCK.deadline(AMPLE))
         return len(links) == 2 and all(up for peers in links.values() for up in peers.values())
+
+    def _run_qdevice(self, machine: Machine) -> None:
+        machine.run("mkdir", "-p", "/run/corosync-qdevice")
+        machine.daemon("corosync-qdevice", "-f")
 
     def mend(self) -> None:
         """Whatever a test did to it is undone."""
@@ -189,7 +223,9 @@ class Cluster:
             for network in machine.addresses:
                 self.lab.plug(machine.name, network, connected=True)
             if not machine.run("pgrep", "-x", "corosync", check=False):
-                machine.daemon("corosync", "-f")
+                self.run_corosync(machine)
+            elif self.device is not None and not machine.run("pgrep", "-f", "^corosync-qdevice", check=False):
+                self._run_qdevice(machine)
         eventually(self.whole, what="the cluster is whole again")
 
     @property
@@ -208,3 +244,21 @@ class Cluster:
     def mark(self) -> None:
         """From here on the logs are about what comes."""
         self.marks = {name: len(self.log(name)) for name in self.machines}
+
+    def _certify(self, device: Machine) -> None:
+        """The nodes and qnetd trust each other, by the steps that corosync-qdevice-net-certutil(8) tells."""
+        first, *others = self.machines.values()
+        nodes, server = "/etc/corosync/qdevice/net/nssdb", "/etc/corosync/qnetd/nssdb"
+        shutil.rmtree(device.path(server), ignore_errors=True)
+        device.run("corosync-qnetd-certutil", "-i")
+        for machine in self.machines.values():
+            hand(device, f"{server}/qnetd-cacert.crt", machine)
+            machine.run("corosync-qdevice-net-certutil", "-i", "-c", "/root/qnetd-cacert.crt")
+        first.run("corosync-qdevice-net-certutil", "-r", "-n", "lab")
+        hand(first, f"{nodes}/qdevice-net-node.crq", device)
+        device.run("corosync-qnetd-certutil", "-s", "-c", "/root/qdevice-net-node.crq", "-n", "lab")
+        hand(device, f"{server}/cluster-lab.crt", first)
+        first.run("corosync-qdevice-net-certutil", "-M", "-c", "/root/cluster-lab.crt")
+        for machine in others:
+            hand(first, f"{nodes}/qdevice-net-node.p12", machine)
+            machine.run("corosync-qdevice-net-certutil", "-m", "-c", "/root/qdevice-net-node.p12")

@@ -51,3 +51,23 @@ def trio(lab: Lab, trio_started: Cluster) -> Iterator[Cluster]:
         eventually(trio_started.whole, what="the cluster is whole")
         yield trio_started
         trio_started.mend()
+
+
+@pytest.fixture(scope="session")
+def pair_started(lab: Lab, key: Path) -> Cluster:
+    """A cluster of two nodes with the vote of a quorum device, begun once."""
+    witness = lab.machine("witness", {"mgmt": "10.77.0.50/24"})
+    pair = Cluster(lab, ("two1", "two2"), 11, key=key, device=witness)
+    with lab.inside("controller"):
+        witness.start()
+        pair.start()
+    return pair
+
+
+@pytest.fixture
+def pair(lab: Lab, pair_started: Cluster) -> Iterator[Cluster]:
+    """Two nodes and their quorum device, whole before and after; the test is on the controller's network."""
+    with lab.inside("controller"):
+        eventually(pair_started.whole, what="the cluster is whole")
+        yield pair_started
+        pair_started.mend()
