@@ -100,7 +100,7 @@ class Units:
         self._act(deadline, line)
 
     def disarm(self, tag: str, deadline: Deadline) -> None:
-        """That timer, of either kind, is gone, and no power cut brings it back. ProtocolError where it is still active."""
+        """That timer, of either kind, is gone for good, power cut or not. ProtocolError where it is still active."""
         timer, service = f"{tag}.timer", f"{tag}.service"
         self._ask(deadline, quote("systemctl", "stop", timer, service))
         if timer in self._disk.names(FOLDER, deadline):

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from packages import PACKAGES, lacks
 from ruamel.yaml import YAML
 
 from pytest_pveha.clock import Deadline, LiveClock
@@ -23,16 +24,16 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pveh
 """Where the root file system is kept between runs; the only thing that stays."""
 RELEASES = {"bookworm": "systemd-252", "trixie": "systemd-257"}
 """Debian 12, under Proxmox VE 8, and Debian 13, under Proxmox VE 9."""
-PACKAGES = "systemd,systemd-sysv,dbus,openssh-server,procps"
-MIRROR = "http://deb.debian.org/debian"
+INSIDE = "systemd,systemd-sysv,dbus,openssh-server,procps"
 BUILDING = 600.0
 STARTING = 60.0
 
-_START = """set -e
+_START = r"""set -e
 mount --make-rprivate /
 mount -t tmpfs tmpfs /run   # what systemd-nspawn notes down of its machines
 mount -t overlay overlay -o "lowerdir=$1,upperdir=$2/upper,workdir=$2/work" "$2/root"
-exec systemd-nspawn --quiet --register=no --keep-unit --console=pipe --resolv-conf=off --machine="$3" -D "$2/root" --boot $4
+exec systemd-nspawn --quiet --register=no --keep-unit --console=pipe --resolv-conf=off \
+    --machine="$3" --directory="$2/root" --boot $4
 """
 _FORCE = "SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1"
 """systemd 257 refuses the first version of cgroups otherwise, which some hosts still have."""
@@ -43,16 +44,16 @@ def root_file_system(release: str) -> Path:
     root = CACHE / f"debian-{release}"
     if os.geteuid() != 0:
         pytest.skip("systemd as PID 1 needs root")
-    for tool, package in (("systemd-nspawn", "systemd-container"), ("debootstrap", "debootstrap")):
-        if not shutil.which(tool) and not (tool == "debootstrap" and root.exists()):
-            pytest.skip(f"{tool} is not installed: apt-get install {package}")
+    for tool in ("systemd-nspawn", *(() if root.exists() else ("debootstrap",))):
+        if lacks(tool):
+            pytest.skip(f"{tool} is not installed: apt-get install {PACKAGES[tool]}")
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not root.exists():
             draft = root.with_suffix(".new")
             shutil.rmtree(draft, ignore_errors=True)
-            words = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", release, str(draft), MIRROR]
+            words = ["debootstrap", "--variant=minbase", f"--include={INSIDE}", release, str(draft)]
             made = subprocess.run(words, capture_output=True, text=True, timeout=BUILDING, check=False)
             if made.returncode != 0:
                 shutil.rmtree(draft, ignore_errors=True)
@@ -91,13 +92,14 @@ class Container:
             words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "of a test", "-f", str(path)]
             subprocess.run(words, check=True, timeout=STARTING)
         self._put("etc/hostname", f"{name}\n")
-        self._put("root/.ssh/authorized_keys", (folder / "key.pub").read_text())
+        self._put("etc/ssh/pveha_keys", (folder / "key.pub").read_text(), 0o644)
         self._put("etc/ssh/pveha_host_key", (folder / "host-key").read_text())
         # since OpenSSH 9.8, whoever only looks whether sshd is there is kept off for a while
         lenient = "" if release == "bookworm" else "PerSourcePenalties no\n"
         self._put(
             "etc/ssh/sshd_config.d/pveha.conf",
-            f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey /etc/ssh/pveha_host_key\n{lenient}",
+            f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey /etc/ssh/pveha_host_key\n"
+            f"AuthorizedKeysFile /etc/ssh/pveha_keys\n{lenient}",
         )
 
     @property
@@ -106,15 +108,15 @@ class Container:
         kind, key, *_ = (self.folder / "host-key.pub").read_text().split()
         return f"{kind} {key}"
 
-    def _put(self, path: str, content: str) -> None:
+    def _put(self, path: str, content: str, mode: int = 0o600) -> None:
         file = self.folder / "upper" / path
         file.parent.mkdir(parents=True, exist_ok=True)
         for folder in (file.parent, *file.parents):
             if folder == self.folder / "upper":
                 break
-            folder.chmod(0o700 if folder.name == ".ssh" else 0o755)
+            folder.chmod(0o755)
         file.write_text(content)
-        file.chmod(0o600)
+        file.chmod(mode)
 
     def file(self, path: str) -> Path:
         """Where the host sees what the machine wrote to that path."""

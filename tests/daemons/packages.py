@@ -25,6 +25,9 @@ PACKAGES = {
     "ssh-keygen": "openssh-client",
     "ipmi_sim": "openipmi",
     "ipmitool": "ipmitool",
+    "systemd-nspawn": "systemd-container",
+    "debootstrap": "debootstrap",
+    "fping": "fping",
 }
 """Which package has which tool."""
 
