@@ -20,7 +20,7 @@ from pytest_pveha.observe.answer import Write
 SLOW = SECOND
 FAST = SECOND // 10
 LEAST = 4
-"""Whoever does not answer within less than this part of a period was not given time to: what was seen is unknown."""
+"""This part of a period every question is given, however late it went out: our own delay is not their silence."""
 
 _REFUSED_BY_US = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.EACCES}
 """Errors that speak of this machine, not of the other: they make an answer "unknown", never "bad"."""
@@ -155,19 +155,16 @@ class Sampler:
             self._decide(probe, sock, code, sent, self._clock.now().mono, due)
         if not sockets:
             return
+        until = max(until, self._clock.now().mono + (until - due) // LEAST)
         decided = self._clock.connected({fd: probe.port for fd, (probe, *_) in sockets.items()}, until)
         for descriptor, (probe, sock, sent, out) in sockets.items():
             if (how := decided.get(descriptor)) is not None:
                 # a connection that was reset since had been made all the same
                 code = 0 if how.connected else sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or errno.ECONNRESET
                 self._decide(probe, sock, code, sent, how.mono, due)
-                continue
-            sock.close()
-            now = self._clock.now().mono
-            if until - out < (until - due) // LEAST:  # else our own delay would pass for their silence
-                self._heard(probe, "unknown", "this machine: asked too late", sent, now, due)
             else:
-                self._heard(probe, "bad", "no answer", sent, now, due, out)
+                sock.close()
+                self._heard(probe, "bad", "no answer", sent, self._clock.now().mono, due, out)
 
     def _decide(self, probe: Probe, sock: socket.socket, code: int, sent: int, end: int, due: int) -> None:
         sock.close()

@@ -28,6 +28,10 @@ PACKAGES = {
     "systemd-nspawn": "systemd-container",
     "debootstrap": "debootstrap",
     "fping": "fping",
+    "qemu-system-x86_64": "qemu-system-x86",
+    "busybox": "busybox-static",
+    "cpio": "cpio",
+    "apt-get": "apt",
 }
 """Which package has which tool."""
 
