@@ -32,6 +32,9 @@ PACKAGES = {
     "busybox": "busybox-static",
     "cpio": "cpio",
     "apt-get": "apt",
+    "openssl": "openssl",
+    "chromium": "chromium",
+    "unshare": "util-linux",
 }
 """Which package has which tool."""
 
