@@ -1,12 +1,13 @@
 """The project's figures, with the machine's load beside them.
 
-python benchmarks/figures.py [--seeds 20] [--only demo world truth load paths]
+python benchmarks/figures.py [--seeds 20] [--only demo world truth load paths clock]
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -15,15 +16,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-for folder in (ROOT, ROOT / "tests", ROOT / "tests" / "sim"):
+for folder in (ROOT, ROOT / "tests", ROOT / "tests" / "sim", ROOT / "tests" / "daemons"):
     sys.path.insert(0, str(folder))
 
+import measured as on_a_clock  # noqa: E402
 import whole_run  # noqa: E402
 from ha_kit import Site, guest  # noqa: E402
+from measured import Outcome, Told  # noqa: E402
 from test_fence_path_time import large  # noqa: E402
 from truth_of import Reported, reported, running  # noqa: E402
 
-PARTS = ("demo", "world", "truth", "load", "paths")
+PARTS = ("demo", "world", "truth", "load", "paths", "clock")
 SHORT = ROOT / "tests" / "sim" / "short_suite.py"
 REFERENCE = {"other-1": (120, 155, "127–147 s"), "crm-master": (175, 205, "177 s")}
 """Role → the range the simulated site must stay in (s), and what a PVE 9.1.9 control plane of that shape measured."""
@@ -146,6 +149,45 @@ def load() -> bool:
     return with_it - without < 0.030
 
 
+def clock() -> bool:
+    """The sampler's intervals against the truth on a real clock, beside fping and ping, and how late it asks."""
+    tools = [name for name in ("fping", "ping") if shutil.which(name)]
+    if os.geteuid() != 0 or shutil.which("nft") is None or "fping" not in tools:
+        say("clock: left out; it needs root, nft and fping (apt-get install nftables fping)")
+        return True
+    few, many = on_a_clock.measured(200, 60, beside=tools), on_a_clock.measured(500, 20)
+    good = all(not found.outside and not found.tools["ours"].missed for found in (few, many))
+    for found in (few, many):
+        mine = found.tools["ours"]
+        say(
+            f"clock: {found.targets} targets, {found.outages} outages in {found.seconds:.0f} s: {len(found.outside)} "
+            f"intervals without the truth, {mine.missed} outages not told; widest duration "
+            f"{max(found.widths.values()):.3f} s (goal: 0.25 on an idle machine)"
+        )
+        for name, told in found.tools.items():
+            say(f"  {name}: {_beside(told, mine)}")
+        say(f"  who only sleeps is late by less than {1000 * found.held_up[0]:.1f} ms 99 of 100 times here")
+        for each in found.outside[:5]:
+            say(f"  OUTSIDE: {each}")
+    prompt = _prompt(many)
+    return good and prompt and many.tools["ours"].cores < 1
+
+
+def _beside(told: Told, ours: Told) -> str:
+    return (
+        f"bias {1000 * told.bias:+.1f} ms; 95 of 100 within {1000 * told.error:.0f} ms "
+        f"(x{told.error / ours.error:.2f} of ours); {told.missed} missed; late by less than {1000 * told.late:.1f} ms "
+        f"99 of 100 times (x{told.late / ours.late:.2f}); {told.cores:.3f} cores (x{told.cores / ours.cores:.2f})"
+    )
+
+
+def _prompt(found: Outcome) -> bool:
+    """Whether the sampler asks in time; on a machine that holds up a mere sleeper that cannot be told."""
+    late, sleeper = found.tools["ours"].late, found.held_up[0]
+    say(f"500 targets at 10 Hz: late by less than {1000 * late:.1f} ms 99 of 100 times (goal: under 50)")
+    return late < 0.05 or sleeper > 0.01
+
+
 def timed(words: Sequence[str], here: whole_run.Place) -> float:
     """Seconds that command takes."""
     alone = {**here.environment, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
@@ -175,6 +217,7 @@ def main() -> int:
         "load": load,
         "paths": paths,
         "world": world,
+        "clock": clock,
     }
     results = {name: parts[name]() for name in given.only}
     missed = [name for name, good in results.items() if not good]

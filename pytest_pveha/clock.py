@@ -55,6 +55,14 @@ class Deadline:
         return Deadline(self.clock, min(self.mono, self.clock.now().mono + round(seconds * SECOND)))
 
 
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A connect that came to an end: by when (mono), and whether it was connected then, whatever came of it later."""
+
+    mono: int
+    connected: bool
+
+
 class Task(Protocol):
     """A participant running beside the main one."""
 
@@ -89,10 +97,10 @@ class Clock(Protocol):
         A body that ends by itself keeps its result, or its own exception.
         """
 
-    def connected(self, pending: Mapping[int, int], until: int) -> set[int]:
+    def connected(self, pending: Mapping[int, int], until: int) -> dict[int, Decided]:
         """Wait until every pending connect (file descriptor → port) is decided, or ``until`` (mono) has come.
 
-        Returns the file descriptors that are decided (connected or refused); the others got no answer.
+        Returns how each file descriptor that is decided was decided; the others got no answer.
         """
 
     def spawn(self, name: str, body: Callable[[], None]) -> Task:
@@ -182,16 +190,17 @@ class LiveClock:
         finally:
             timer.cancel()
 
-    def connected(self, pending: Mapping[int, int], until: int) -> set[int]:
+    def connected(self, pending: Mapping[int, int], until: int) -> dict[int, Decided]:
         waiting = select.poll()
         for descriptor in pending:
             waiting.register(descriptor, select.POLLOUT | select.POLLERR | select.POLLHUP)
-        decided: set[int] = set()
+        decided: dict[int, Decided] = {}
         while len(decided) < len(pending):
             left = (until - time.monotonic_ns()) / 1_000_000
             ready = waiting.poll(max(0.0, left))
-            for descriptor, _ in ready:
-                decided.add(descriptor)
+            now = time.monotonic_ns()
+            for descriptor, events in ready:
+                decided[descriptor] = Decided(now, connected=events == select.POLLOUT)
                 waiting.unregister(descriptor)
             if not ready and left <= 0:
                 break

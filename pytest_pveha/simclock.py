@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pytest_pveha.clock import SECOND, Deadline, Instant, Task
+from pytest_pveha.clock import SECOND, Deadline, Decided, Instant, Task
 from pytest_pveha.errors import Interrupted, SiteBusy, TimedOut, Unreachable
 
 MAIN_RANK = 9
@@ -164,7 +164,7 @@ class SiteClock:
         with self._me().guard(deadline.mono, abort, peers):
             yield
 
-    def connected(self, pending: Mapping[int, int], until: int) -> set[int]:
+    def connected(self, pending: Mapping[int, int], until: int) -> dict[int, Decided]:
         me = self._me()
         me.send(op="silent", ports=sorted(set(pending.values())))
         silent = set(me.receive()["ports"])
@@ -172,10 +172,10 @@ class SiteClock:
         hopeful = {descriptor for descriptor, port in pending.items() if port not in silent}
         for descriptor in hopeful:
             waiting.register(descriptor, select.POLLOUT | select.POLLERR | select.POLLHUP)
-        decided: set[int] = set()
-        while decided != hopeful:
-            for descriptor, _ in waiting.poll(60_000):
-                decided.add(descriptor)
+        decided: dict[int, Decided] = {}
+        while decided.keys() != hopeful:
+            for descriptor, events in waiting.poll(60_000):
+                decided[descriptor] = Decided(me.now, connected=events == select.POLLOUT)
                 waiting.unregister(descriptor)
         if len(decided) < len(pending):
             self.sleep_until(until)

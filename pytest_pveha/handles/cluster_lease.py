@@ -115,7 +115,7 @@ class ClusterLease:
             try:
                 there = _read(node, self._clock)
                 if there is not None and there.run == self._run:
-                    node.disk.remove(self._clock.deadline(ACT), FOLDER)
+                    node.disk.discard(FOLDER, self._clock.deadline(ACT))
             except SiteError as error:
                 trouble = error
                 continue
@@ -145,7 +145,7 @@ def break_lease(nodes: Nodes, clock: Clock) -> None:
     trouble: SiteError | None = None
     for node in nodes:
         try:
-            node.disk.remove(clock.deadline(ACT), FOLDER)
+            node.disk.discard(FOLDER, clock.deadline(ACT))
         except SiteError as error:
             trouble = error
             continue

@@ -65,5 +65,10 @@ class Disk:
         return sorted(names)
 
     def remove(self, deadline: Deadline, *paths: str) -> None:
-        """None of these files or folders is there any more."""
-        self._act(deadline, quote("rm", "-rf", "--", *paths))
+        """None of these files or folders is there any more, nor comes back with a power cut."""
+        folders = dict.fromkeys(path.rpartition("/")[0] for path in paths)
+        self._act(deadline, all_of(quote("rm", "-rf", "--", *paths), quote("sync", *folders)))
+
+    def discard(self, path: str, deadline: Deadline) -> None:
+        """It is not there any more, in file systems that do not sync as disks do (pmxcfs)."""
+        self._act(deadline, quote("rm", "-rf", "--", path))

@@ -35,4 +35,5 @@ def _ask(node: Node, deadline: Deadline, *words: str) -> list[str]:
             f"node {node.name}: `{line}` ended with status {result.exit_status}: {said.strip()[:200]}; "
             f"the user of ssh must be root, or in the group systemd-journal"
         )
-    return result.stdout.decode(errors="replace").splitlines()
+    # not splitlines: what stands behind a U+2028 in a message would pass for a line of its own
+    return result.stdout.decode(errors="replace").split("\n")

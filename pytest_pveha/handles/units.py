@@ -17,6 +17,8 @@ _NAME = re.compile(r"[A-Za-z0-9:_.\\@-]{1,255}")
 _MAIN_PID = re.compile(r"MainPID=([0-9]{1,10})")
 
 FOLDER = "/etc/systemd/system"
+WANTS = f"{FOLDER}/timers.target.wants"
+"""The links by which timers come back after a boot."""
 _ACCURACY = "AccuracySec=100ms"
 """Without it a timer may come a minute late (systemd.timer(5), seen)."""
 
@@ -93,18 +95,18 @@ class Units:
         line = all_of(
             quote("systemctl", "daemon-reload"),
             quote("systemctl", "enable", "--now", f"{tag}.timer"),
-            quote("sync", f"{FOLDER}/timers.target.wants"),  # the link by which it comes back after a power cut
+            quote("sync", WANTS),
         )
         self._act(deadline, line)
 
     def disarm(self, tag: str, deadline: Deadline) -> None:
-        """That timer, of either kind, is gone. ProtocolError where it is still active."""
+        """That timer, of either kind, is gone for good, power cut or not. ProtocolError where it is still active."""
         timer, service = f"{tag}.timer", f"{tag}.service"
-        if f"{tag}.timer" in self._disk.names(FOLDER, deadline):
-            self._ask(deadline, quote("systemctl", "disable", "--now", timer))
-            self._disk.remove(deadline, f"{FOLDER}/{timer}", f"{FOLDER}/{service}")
-            self._act(deadline, quote("systemctl", "daemon-reload"))
         self._ask(deadline, quote("systemctl", "stop", timer, service))
+        if timer in self._disk.names(FOLDER, deadline):
+            link = [f"{WANTS}/{timer}"] if timer in self._disk.names(WANTS, deadline) else []
+            self._disk.remove(deadline, *link, f"{FOLDER}/{timer}", f"{FOLDER}/{service}")
+            self._act(deadline, quote("systemctl", "daemon-reload"))
         self._ask(deadline, quote("systemctl", "reset-failed", service))
         if self.active(timer, deadline):
             raise ProtocolError(f"node {self._name}: {timer} is still active")

@@ -28,6 +28,8 @@ class Run:
     last_end: int
     count: int
     worst_gap: int
+    first_out: int | None = None
+    """By when the first question had left; only where nobody answered it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,9 +269,12 @@ def _take_samples(test: TestFacts, line: Line) -> bool:
     first, last, first_end, last_end, count, worst_gap = (each for each in numbers if each is not None)
     if not (first <= last <= last_end and first <= first_end <= last_end and count >= 1):
         return False
+    out = integer(data.get("first_out"))
+    if "first_out" in data and (out is None or not first <= out <= first_end):
+        return False
     probe, subject, answer = words
     test.runs.append(
-        Run(probe, subject, answer, text(data.get("saw")), first, last, first_end, last_end, count, worst_gap)
+        Run(probe, subject, answer, text(data.get("saw")), first, last, first_end, last_end, count, worst_gap, out)
     )
     return True
 

@@ -61,20 +61,31 @@ def _outage(before: Run | None, bad: list[Run], after: Run | None, runs: Sequenc
     first, last = bad[0], bad[-1]
     return Outage(
         start_low=None if before is None else before.last,
-        start_high=first.first_end,
+        start_high=_away_by(before, first),
         end_low=last.last,
         end_high=None if after is None else after.first_end,
-        low=_certain(bad, runs, limit),
+        low=_certain(bad, runs, limit, _away_by(before, first)),
         covered_start=before is not None and first.first - before.last_end <= limit,
         covered_end=after is None or after.first - last.last_end <= limit,
     )
 
 
-def _certain(bad: Sequence[Run], runs: Sequence[Run], limit: int) -> int:
+def _away_by(before: Run | None, first: Run) -> int:
+    """By when the first bad question had found nobody.
+
+    That is the end of its answer. Where none came, it is when it had arrived: its way takes no longer than the last
+    good one took there and back.
+    """
+    if before is None or first.first_out is None:
+        return first.first_end
+    return min(first.first_end, first.first_out + before.last_end - before.last)
+
+
+def _certain(bad: Sequence[Run], runs: Sequence[Run], limit: int, away_by: int) -> int:
     """How long the subject was away for certain: the stretches of bad answers without a blind spot."""
     unknown = [run for run in runs if run.answer == "unknown"]
     total = 0
-    begin: Run | None = None
+    begin: int | None = None
     previous: Run | None = None
     for run in bad:
         broken = previous is not None and (
@@ -82,13 +93,13 @@ def _certain(bad: Sequence[Run], runs: Sequence[Run], limit: int) -> int:
         )
         if begin is None or broken or _blind(run, limit):
             total += _stretch(begin, previous)
-            begin = None if _blind(run, limit) else run
+            begin = None if _blind(run, limit) else away_by if run is bad[0] else run.first_end
         previous = run
     return total + _stretch(begin, previous)
 
 
-def _stretch(begin: Run | None, end: Run | None) -> int:
-    return 0 if begin is None or end is None else max(0, end.last - begin.first_end)
+def _stretch(begin: int | None, end: Run | None) -> int:
+    return 0 if begin is None or end is None else max(0, end.last - begin)
 
 
 def _blind(run: Run, limit: int) -> bool:

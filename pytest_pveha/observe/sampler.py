@@ -1,7 +1,7 @@
 """The one sampler: asks every probe on an absolute schedule and journals runs of equal answers.
 
-A probe is one non-blocking connect per tick, given up at the next tick. What is journalled are the actual moments of
-sending and answering; the nominal period proves nothing.
+A probe is one non-blocking connect per tick, given up shortly before the next tick. What is journalled are the actual
+moments of sending and answering; the nominal period proves nothing.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from pytest_pveha.observe.answer import Write
 
 SLOW = SECOND
 FAST = SECOND // 10
+LEAST = 4
+"""This part of a period every question is given, however late it went out: our own delay is not their silence."""
 
 _REFUSED_BY_US = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.EACCES}
 """Errors that speak of this machine, not of the other: they make an answer "unknown", never "bad"."""
@@ -45,6 +47,8 @@ class _Streak:
     first_end: int
     last: int
     last_end: int
+    first_out: int | None
+    """By when the first question had left, where nobody answered it."""
     count: int = 1
     worst_gap: int = 0
     worst_late: int = 0
@@ -119,7 +123,7 @@ class Sampler:
             period = self._period
             with self._lock:
                 probes = [probe for probe in self._probes if period == SLOW or not probe.slow or tick % 10 == 0]
-            self._ask(probes, due, due + period)
+            self._ask(probes, due, due + period * 9 // 10)  # what was heard is to be written down before the next tick
             tick += 1
             due += period
             now = self._clock.now().mono
@@ -131,7 +135,7 @@ class Sampler:
                 self._flush(probe)
 
     def _ask(self, probes: list[Probe], due: int, until: int) -> None:
-        sockets: dict[int, tuple[Probe, socket.socket, int]] = {}
+        sockets: dict[int, tuple[Probe, socket.socket, int, int]] = {}
         for probe in probes:
             sent = self._clock.now().mono
             try:
@@ -146,30 +150,34 @@ class Sampler:
             # close with a reset: ten probes a second leave no TIME_WAIT behind
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             if code == errno.EINPROGRESS:
-                sockets[sock.fileno()] = (probe, sock, sent)
+                sockets[sock.fileno()] = (probe, sock, sent, self._clock.now().mono)
                 continue
-            self._decide(probe, sock, code, sent, due)
+            self._decide(probe, sock, code, sent, self._clock.now().mono, due)
         if not sockets:
             return
-        decided = self._clock.connected({fd: probe.port for fd, (probe, _, _) in sockets.items()}, until)
-        for descriptor, (probe, sock, sent) in sockets.items():
-            if descriptor in decided:
-                self._decide(probe, sock, sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), sent, due)
+        until = max(until, self._clock.now().mono + (until - due) // LEAST)
+        decided = self._clock.connected({fd: probe.port for fd, (probe, *_) in sockets.items()}, until)
+        for descriptor, (probe, sock, sent, out) in sockets.items():
+            if (how := decided.get(descriptor)) is not None:
+                # a connection that was reset since had been made all the same
+                code = 0 if how.connected else sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or errno.ECONNRESET
+                self._decide(probe, sock, code, sent, how.mono, due)
             else:
                 sock.close()
-                self._heard(probe, "bad", "no answer", sent, self._clock.now().mono, due)
+                self._heard(probe, "bad", "no answer", sent, self._clock.now().mono, due, out)
 
-    def _decide(self, probe: Probe, sock: socket.socket, code: int, sent: int, due: int) -> None:
+    def _decide(self, probe: Probe, sock: socket.socket, code: int, sent: int, end: int, due: int) -> None:
         sock.close()
-        now = self._clock.now().mono
         if code == 0:
-            self._heard(probe, "good", "connected", sent, now, due)
+            self._heard(probe, "good", "connected", sent, end, due)
         elif code in _REFUSED_BY_US:
-            self._heard(probe, "unknown", f"this machine: {errno.errorcode[code]}", sent, now, due)
+            self._heard(probe, "unknown", f"this machine: {errno.errorcode[code]}", sent, end, due)
         else:
-            self._heard(probe, "bad", errno.errorcode.get(code, str(code)), sent, now, due)
+            self._heard(probe, "bad", errno.errorcode.get(code, str(code)), sent, end, due)
 
-    def _heard(self, probe: Probe, answer: str, saw: str, sent: int, end: int, due: int) -> None:
+    def _heard(
+        self, probe: Probe, answer: str, saw: str, sent: int, end: int, due: int, out: int | None = None
+    ) -> None:
         with self._lock:
             streak = self._streaks.get(probe.name)
             late = max(0, sent - due)
@@ -180,7 +188,7 @@ class Sampler:
                 streak.count += 1
                 return
             self._flush(probe)
-            self._streaks[probe.name] = _Streak(answer, saw, sent, end, sent, end, worst_late=late)
+            self._streaks[probe.name] = _Streak(answer, saw, sent, end, sent, end, out, worst_late=late)
             self._changed(probe, answer, sent)
 
     def _flush(self, probe: Probe) -> None:
@@ -201,5 +209,6 @@ class Sampler:
                 "count": streak.count,
                 "worst_gap": streak.worst_gap,
                 "worst_late": streak.worst_late,
+                **({} if streak.first_out is None else {"first_out": streak.first_out}),
             },
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import queue
 import subprocess
 import sys
 import threading
@@ -18,6 +19,9 @@ from typing import Any, Protocol
 from pytest_pveha.clock import Clock, LiveClock
 from pytest_pveha.observe.answer import Write
 from pytest_pveha.observe.sampler import Probe, Sampler
+
+FIRST = -10
+"""The child's priority, by setpriority(2)."""
 
 GOODBYE = 10.0
 """Real seconds the child has to hand over its last samples."""
@@ -51,6 +55,8 @@ class SamplerProcess:
         self._answers: dict[str, tuple[str, int]] = {}
         self._lock = threading.Lock()
         self._stopping = False
+        self.program: tuple[str, ...] = ("-m", "pytest_pveha.observe.sampling")
+        """What the interpreter runs as the child."""
 
     @property
     def alive(self) -> bool:
@@ -101,7 +107,7 @@ class SamplerProcess:
 
     def _start(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "pytest_pveha.observe.sampling"],
+            [sys.executable, *self.program],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -137,12 +143,14 @@ class SamplerProcess:
 
 def main() -> int:
     """The child: asks until its input ends."""
-    lock = threading.Lock()
+    with contextlib.suppress(OSError):  # where we may: then a busy controller delays no probe
+        os.setpriority(os.PRIO_PROCESS, 0, FIRST)
+    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+    telling = threading.Thread(target=_tell, args=(lines,), name="telling", daemon=True)
+    telling.start()
 
     def tell(message: dict[str, Any]) -> None:
-        with lock:
-            sys.stdout.write(json.dumps(message) + "\n")
-            sys.stdout.flush()
+        lines.put(json.dumps(message) + "\n")
 
     asking = Sampler(
         LiveClock(),
@@ -159,7 +167,17 @@ def main() -> int:
             else:
                 asking.slow()
         asking.stop()
+    lines.put("")
+    telling.join()
     return 0
+
+
+def _tell(lines: queue.SimpleQueue[str]) -> None:
+    """All lines up to an empty one are handed over, in their order: who reads slowly holds up nobody who asks."""
+    with contextlib.suppress(BrokenPipeError):
+        while line := lines.get():
+            sys.stdout.write(line)
+            sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -25,6 +25,16 @@ PACKAGES = {
     "ssh-keygen": "openssh-client",
     "ipmi_sim": "openipmi",
     "ipmitool": "ipmitool",
+    "systemd-nspawn": "systemd-container",
+    "debootstrap": "debootstrap",
+    "fping": "fping",
+    "qemu-system-x86_64": "qemu-system-x86",
+    "busybox": "busybox-static",
+    "cpio": "cpio",
+    "apt-get": "apt",
+    "openssl": "openssl",
+    "chromium": "chromium",
+    "unshare": "util-linux",
 }
 """Which package has which tool."""
 

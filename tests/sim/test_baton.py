@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_pveha.clock import SECOND
+from pytest_pveha.clock import SECOND, Decided
 from pytest_pveha.errors import Interrupted, SiteBusy, TimedOut, Unreachable
 from pytest_pveha.sim.baton import Baton
 from pytest_pveha.sim.gate import Gone
@@ -176,7 +176,7 @@ def test_connects_to_silent_ports_wait_and_others_do_not(place: Place) -> None:
         good.connect_ex(server.getsockname())
         place.silent.add(4711)
         decided = clock.connected({good.fileno(): server.getsockname()[1], bad.fileno(): 4711}, SECOND)
-        assert decided == {good.fileno()}
+        assert decided == {good.fileno(): Decided(0, connected=True)}
         assert clock.now().mono == SECOND
     clock.close()
 

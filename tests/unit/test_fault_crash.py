@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from pytest_pveha.clock import SECOND, Deadline, Instant, LiveClock
+from pytest_pveha.clock import SECOND, Deadline, Decided, Instant, LiveClock
 from pytest_pveha.errors import PreflightRefused, ProtocolError, Unreachable
 from pytest_pveha.faults.crash import AGAIN, BOOT, DaemonKilled, DaemonsFrozen, KernelCrash
 from pytest_pveha.faults.fault import Fault
@@ -135,8 +135,8 @@ class Field:
     def sleep(self, seconds: float) -> None:
         self.mono += round(seconds * SECOND)
 
-    def connected(self, ports: dict[int, int], until: int) -> set[int]:
-        return set(ports) if self.answers else set()
+    def connected(self, ports: dict[int, int], until: int) -> dict[int, Decided]:
+        return dict.fromkeys(ports, Decided(self.mono, connected=True)) if self.answers else {}
 
     def membership(self, deadline: Deadline) -> Membership:
         return Membership("c", True, {"n1": True}, Asked(NOW, NOW, "n1"))

@@ -357,3 +357,35 @@ def test_measures_are_data() -> None:
     assert collateral_resets(Named("pve2"), Named("pve1")).params == {"except": ["pve1", "pve2"]}
     assert violations([Named("b"), Named("a")]).params == {"audits": ["a", "b"]}
     assert fault("heal").data == {"fault": "power-cut-1"}
+
+
+# where no answer came
+
+
+def test_silence_begins_when_the_question_had_arrived() -> None:
+    """Not when it was given up: it had left, and its way is no longer than there and back was just before."""
+    good = Run("p", "s", "good", "", 0, 10 * S, 2 * MS, 10 * S + 3 * MS, 101, 100 * MS)
+    after = Run("p", "s", "good", "", 12 * S, 20 * S, 12 * S + 2 * MS, 20 * S + 2 * MS, 81, 100 * MS)
+
+    def silent(first_out: int | None) -> Run:
+        sent = 10 * S + 100 * MS
+        return Run("p", "s", "bad", "", sent, sent + S, sent + 90 * MS, sent + S + 90 * MS, 11, 100 * MS, first_out)
+
+    for first_out, arrived in (
+        (None, 190 * MS),  # refused: when the answer came
+        (10 * S + 105 * MS, 108 * MS),
+        (10 * S + 189 * MS, 190 * MS),  # never later than it was given up
+    ):
+        (found,) = outages([good, silent(first_out), after], LIMIT)
+        assert (found.start_low, found.start_high) == (10 * S, 10 * S + arrived)
+        assert found.low == 11 * S + 100 * MS - (10 * S + arrived)
+        (first,) = outages([silent(first_out), after], LIMIT)  # nobody knows how long its way was
+        assert first.start_high == 10 * S + 190 * MS
+
+
+@pytest.mark.parametrize("out", ["soon", None, -1, 10**18])
+def test_an_impossible_moment_of_leaving_spoils_the_line(out: object) -> None:
+    """It is named, not guessed."""
+    test = sampled(samples("tcp:vm:101", "good", -5, 0), samples("tcp:vm:101", "bad", 0.1, 1, first_out=out))
+    assert [run.answer for run in test.runs] == ["good"]
+    assert test.spoilt
