@@ -43,6 +43,8 @@ class CordPulled:
     node: str
     name: str
     """What this fault is called: the names of its questions begin so."""
+    silent: tuple[str, ...] = ()
+    """Nodes that were silent before it, such as by another fault around it: no hand of ours."""
 
     @property
     def reach(self) -> Reach:
@@ -188,6 +190,6 @@ class CordPulled:
 
     def _others_without_power(self, observer: Observer) -> list[Node]:
         """Other nodes that are silent with their BMCs, as no crash leaves them."""
-        others = [node for node in observer.site.nodes if node.name != self.node]
+        others = [node for node in observer.site.nodes if node.name not in (self.node, *self.silent)]
         silent = [node for node in others if not answering(observer.site.clock, node.addresses)]
         return [node for node in silent if note_bmc(observer, node) in ("silent", "none")]

@@ -46,6 +46,7 @@ from pytest_pveha.observe.fence_paths import survey
 from pytest_pveha.observe.ha import quorum_whole
 from pytest_pveha.observe.news import Expected, expected, present
 from pytest_pveha.observe.observer import READ, Observer, View
+from pytest_pveha.observe.reachable import answering
 from pytest_pveha.observe.sampler import Probe
 from pytest_pveha.observe.sampling import sampler
 from pytest_pveha.observe.snapshot import Snapshot
@@ -442,8 +443,10 @@ class Faults:
             at_most: counted without the time that they have to pull.
         """
         walk = victim.operator.answer_within if victim.operator is not None else 0.0
+        others = self._site.nodes - {victim}
+        silent = tuple(node.name for node in others if not answering(self._site.clock, node.addresses))
         with self._run.break_with(
-            lambda tag: CordPulled(victim.name, tag.split("-", 2)[2]),
+            lambda tag: CordPulled(victim.name, tag.split("-", 2)[2], silent),
             CordPulled.kind,
             (victim.name,),
             parse_duration(at_most) + walk,

@@ -72,3 +72,16 @@ def test_power_cut_in_power_cut(victim, nodes, guests, faults, run):
         with faults.power_cut(_second(run, nodes, victim), at_most=LIMIT):
             run.hold("30 s")
         run.hold("2 min")
+
+
+@pytest.mark.destructive(blast="two nodes", expected="15 min", breaks=["mains-cut", "cord-pulled"])
+@pytest.mark.needs(nodes=5)
+@pytest.mark.roles("other")
+def test_cord_pulled_in_mains_cut(victim, nodes, guests, faults, run):
+    """While one node has no mains, and its guests are elsewhere, a person pulls the cord of another one."""
+    run.watch(guests)
+    with faults.mains_cut(victim, at_most="30 min"):
+        run.hold("5 min")
+        with faults.cord_pulled(_second(run, nodes, victim), at_most=LIMIT):
+            run.hold("30 s")
+        run.hold("2 min")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -260,6 +260,18 @@ def test_the_wrong_cord_is_told_from_harm(
         scene.says(PULL)()
         scene.says(PLUG)()
         assert CORD.healed(scene.observer).verdict == "yes"
+
+
+def test_a_node_that_was_silent_before_is_no_hands_doing(scene: Scene) -> None:
+    """Another fault's victim is neither the wrong machine, nor asked for, nor waited for."""
+    scene.n2.mains = False
+    fault = replace(CORD, silent=("n2",))
+    scene.observer.people.put(PULL, "pull", Hand("J. Doe", "", 60.0), 60.0)
+    scene.says(PULL, "refuse")()
+    fault.heal(scene.observer)
+    assert scene.asked() == [PULL]
+    assert fault.healed(scene.observer).verdict == "yes"
+    assert CORD.healed(scene.observer).verdict == "no"
 
 
 def test_seen_dead_and_back_nobody_has_to_say_so(scene: Scene) -> None:

@@ -40,7 +40,7 @@ SAMPLES: tuple[Fault, ...] = (
     GuestKilled("vm:101", "n1", 812, (("192.0.2.101", 80),)),
     GuestMoved("vm:101", "n1", "n2", alive=False),
     MainsCut("n1"),
-    CordPulled("n1", "cord-pulled-1"),
+    CordPulled("n1", "cord-pulled-2", ("n3",)),
     BridgeDown("vm:101", "n1", ("tap101i0", "tap101i1"), (("192.0.2.101", 80),)),
     ServiceRestarted("n1", "pve-ha-lrm", 1074),
 )
