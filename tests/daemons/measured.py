@@ -94,7 +94,7 @@ class Outcome:
     seconds: float
     outages: int = 0
     outside: list[str] = field(default_factory=list)
-    """Every interval of ours without the truth in it."""
+    """Every interval of ours without the truth in it, and every outage of ours that was none."""
     widths: dict[str, float] = field(default_factory=dict)
     """The widest interval (s): of a duration, a begin and an end, where the target was silent, and where it refused."""
     tools: dict[str, Told] = field(default_factory=dict)
@@ -133,7 +133,10 @@ class Gates:
 
 def accept() -> None:
     """Every target answers, from one process for all of them; for ever."""
-    with socket.create_server(("0.0.0.0", PORT), backlog=4096) as server:
+    Path("/proc/sys/net/core/somaxconn").write_text(
+        "65535"
+    )  # of this namespace: nobody is turned away while we are slow
+    with socket.create_server(("0.0.0.0", PORT), backlog=65535) as server:
         sys.stdout.write("ready\n")
         sys.stdout.flush()
         while True:
@@ -254,6 +257,7 @@ class Ours:
         pairs = list(_paired(found, truth, lambda each: (each.start_low, each.end_high)))
         for away, outage in pairs:
             _compare(away, outage, outcome)
+        outcome.outside += _without(found, truth)
         values = [((outage.low + (outage.high or 0)) / 2 / SECOND, away.seconds) for away, outage in pairs]
         told = _against(values, len(truth))
         told.late = percentile(seconds_in(self._lateness), 99)
@@ -271,6 +275,22 @@ def _paired(found: dict[int, list[Any]], truth: Sequence[Away], span: Any) -> It
     ]
     aways, eaches = Counter(id(away) for away, _ in near), Counter(id(each) for _, each in near)
     yield from ((away, each) for away, each in near if aways[id(away)] == eaches[id(each)] == 1)
+
+
+def _without(found: dict[int, list[Outage]], truth: Sequence[Away]) -> list[str]:
+    """What was told of targets that were there all the time."""
+    real: dict[int, list[Away]] = {}
+    for away in truth:
+        real.setdefault(away.target, []).append(away)
+    return [
+        f"an outage from {outage.start_low} to {outage.end_high} of target {target}, which was there"
+        for target, told in found.items()
+        for outage in told
+        if not any(
+            away.gone[0] <= (outage.end_high or away.gone[0]) and (outage.start_low or 0) <= away.back[1]
+            for away in real.get(target, [])
+        )
+    ]
 
 
 def _compare(away: Away, outage: Outage, outcome: Outcome) -> None:
