@@ -276,8 +276,8 @@ CASES = (
          meanwhile=switched_off),
     Case("four", "mains.py", mains("pve4"), "pve4 is without power already; nothing to cut", "mains-cut", switched_off),
     Case("late", "campaign.py", cut("pve1"), "the gate is shut, the site is not fit to be broken: *pve3 differs by 5*"),
-    Case("address taken", "mains.py", mains("pve1"), "node pve1 has no PDU in the inventory; add nodes.pve1.pdu",
-         "mains-cut"),
+    Case("address taken", "mains.py", mains("pve1"),
+         "pve1 has no PDU in the inventory; add nodes.pve1.pdu, or operator", "mains-cut"),
     Case("address taken", "peer.py", peer_cuts("pve3"), "power is not touched from pve1: *", "power-cut-by-peer"),
 )  # fmt: skip
 
@@ -361,6 +361,7 @@ ARMING, SAFETY, BROKEN = (
     "tests/mutants/test_refusals.py",
 )
 UNIT, DOOR = "tests/unit/test_fault_crash.py", "tests/mutants/test_preflights.py"
+CORD = "tests/unit/test_fault_cord.py"
 ELSEWHERE = {
     "interlock.py: the interlock refuses to break": f"{BROKEN}::test_a_site_that_would_not_survive_is_not_broken",
     "approval.py:approved": f"{ARMING}::test_without_a_second_signature",
@@ -385,6 +386,11 @@ ELSEWHERE = {
     "crash.py: takes no sysrq commands": f"{UNIT}::test_what_does_not_run_is_not_broken",
     "crash.py: does not run; nothing to kill": f"{UNIT}::test_what_does_not_run_is_not_broken",
     "crash.py: knows no reset": f"{UNIT}::test_a_bmc_without_a_reset_brings_nobody_back",
+    "cord.py: nobody can pull the cord of": f"{CORD}::test_somebody_must_be_there_first",
+    "cord.py: is silent already": f"{CORD}::test_what_is_dead_already_is_not_pulled",
+    "cord.py: is to die with it": f"{CORD}::test_what_is_dead_already_is_not_pulled",
+    "cord.py: refuses to pull the cord of": f"{CORD}::test_who_does_not_pull_breaks_nothing",
+    "cord.py: neither pulled the cord of": f"{CORD}::test_who_does_not_pull_breaks_nothing",
     "shutdown.py: is going down already": "tests/sim/test_planned_downtime.py"
     "::test_a_node_that_goes_down_already_is_refused",
 }
