@@ -155,22 +155,35 @@ def clock() -> bool:
     if os.geteuid() != 0 or shutil.which("nft") is None or "fping" not in tools:
         say("clock: left out; it needs root, nft and fping (apt-get install nftables fping)")
         return True
-    few, many = on_a_clock.measured(200, 60, beside=tools), on_a_clock.measured(500, 20)
-    good = all(not found.outside and not found.tools["ours"].missed for found in (few, many))
-    for found in (few, many):
-        mine = found.tools["ours"]
-        say(
-            f"clock: {found.targets} targets, {found.outages} outages in {found.seconds:.0f} s: {len(found.outside)} "
-            f"intervals without the truth, {mine.missed} outages not told; widest duration "
-            f"{max(found.widths.values()):.3f} s (goal: 0.25 on an idle machine)"
-        )
-        for name, told in found.tools.items():
-            say(f"  {name}: {_beside(told, mine)}")
-        say(f"  who only sleeps is late by less than {1000 * found.held_up[0]:.1f} ms 99 of 100 times here")
-        for each in found.outside[:5]:
-            say(f"  OUTSIDE: {each}")
-    prompt = _prompt(many)
-    return good and prompt and many.tools["ours"].cores < 1
+    first = on_a_clock.may_come_first()
+    runs = {
+        "before all others": on_a_clock.measured(200, 60, beside=tools, first_of_all=first),
+        "before all others too": on_a_clock.measured(500, 20, first_of_all=first),
+        "among all others": on_a_clock.measured(200, 20, beside=tools),
+    }
+    for how, found in runs.items():
+        _clocked(how, found)
+    few, many, _ = runs.values()
+    late, wide = many.tools["ours"].late, max(few.widths.values())
+    say(f"durations within {wide:.3f} s (goal: 0.25); 500 targets late by less than {1000 * late:.1f} ms (goal: 50)")
+    if not first:
+        say("clock: we may not run before all others here (CAP_SYS_NICE): these two goals hold on an idle machine only")
+    true = all(not found.outside and not found.tools["ours"].missed for found in runs.values())
+    return true and many.tools["ours"].cores < 1 and (not first or (wide <= 0.25 and late < 0.05))
+
+
+def _clocked(how: str, found: Outcome) -> None:
+    mine = found.tools["ours"]
+    say(
+        f"clock, {how}: {found.targets} targets, {found.outages} outages in {found.seconds:.0f} s: "
+        f"{len(found.outside)} intervals without the truth, {mine.missed} outages not told; widest "
+        f"{max(found.widths.values()):.3f} s; who only sleeps is late by less than {1000 * found.held_up[0]:.1f} ms "
+        f"99 of 100 times"
+    )
+    for name, told in found.tools.items():
+        say(f"  {name}: {_beside(told, mine)}")
+    for each in found.outside[:5]:
+        say(f"  OUTSIDE: {each}")
 
 
 def _beside(told: Told, ours: Told) -> str:
@@ -179,13 +192,6 @@ def _beside(told: Told, ours: Told) -> str:
         f"(x{told.error / ours.error:.2f} of ours); {told.missed} missed; late by less than {1000 * told.late:.1f} ms "
         f"99 of 100 times (x{told.late / ours.late:.2f}); {told.cores:.3f} cores (x{told.cores / ours.cores:.2f})"
     )
-
-
-def _prompt(found: Outcome) -> bool:
-    """Whether the sampler asks in time; on a machine that holds up a mere sleeper that cannot be told."""
-    late, sleeper = found.tools["ours"].late, found.held_up[0]
-    say(f"500 targets at 10 Hz: late by less than {1000 * late:.1f} ms 99 of 100 times (goal: under 50)")
-    return late < 0.05 or sleeper > 0.01
 
 
 def timed(words: Sequence[str], here: whole_run.Place) -> float:

@@ -458,9 +458,24 @@ def run(count: int, seconds: float, seed: int, beside: Sequence[str]) -> Outcome
     return outcome
 
 
-def measured(count: int, seconds: float, seed: int = 1, beside: Sequence[str] = ()) -> Outcome:
-    """The same in a process and a network namespace of its own, which end with it."""
+FIRST_OF_ALL = ["chrt", "--rr", "10"]
+
+
+def may_come_first() -> bool:
+    """Whether we may run before everything else on this machine, which then is as good as idle."""
+    return subprocess.run([*FIRST_OF_ALL, "true"], capture_output=True, check=False).returncode == 0
+
+
+def measured(
+    count: int, seconds: float, seed: int = 1, beside: Sequence[str] = (), *, first_of_all: bool = False
+) -> Outcome:
+    """The same in a process and a network namespace of its own, which end with it.
+
+    Args:
+        first_of_all: all that takes part, tools and targets too, runs before everything else on this machine.
+    """
     words = [
+        *(FIRST_OF_ALL if first_of_all else ()),
         "unshare",
         "--net",
         *dying([sys.executable, __file__, "run", str(count), str(seconds), str(seed)]),
