@@ -176,6 +176,9 @@ class WorldShell:
 class NoApi:
     """Nobody serves an API, as in the laboratory."""
 
+    def shun(self, because: str, nodes: frozenset[str]) -> None:
+        """Nobody is asked anyway."""
+
     def __getattr__(self, name: str) -> Callable[..., Any]:
         def refuse(*args: Any, **named: Any) -> Any:
             raise Unreachable("nobody serves an API here")

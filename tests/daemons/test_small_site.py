@@ -148,7 +148,7 @@ def test_a_power_cut_kills_the_node(trio: Cluster, by: str) -> None:
     before = trio.observer.boot_id(node)
     fault: Fault = PowerCut(name) if by == "us" else PowerCutByPeer(name, "pve1")
     fault.preflight(trio.observer)
-    trio.site.cluster.shun(fault.reach.nodes)
+    trio.site.cluster.shun(fault.kind, fault.reach.nodes)
     fault.inject(trio.observer)
     eventually(lambda: not machine.running and not tool("ip", "netns", "pids", machine.namespace), AMPLE)
     assert answering(CLOCK, node.addresses) == []
@@ -161,7 +161,7 @@ def test_a_power_cut_kills_the_node(trio: Cluster, by: str) -> None:
         fault.preflight(trio.observer)
     fault.heal(trio.observer)
     eventually(lambda: fault.healed(trio.observer).verdict == "yes", 2 * AMPLE)
-    trio.site.cluster.shun(frozenset())
+    trio.site.cluster.shun(fault.kind, frozenset())
     eventually(trio.whole, 3 * AMPLE)
     assert trio.observer.boot_id(node) != before
     assert machine.run("nft", "list", "ruleset") == ""
