@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
@@ -133,7 +134,7 @@ def _cast(site: Site, config: pytest.Config, request: pytest.FixtureRequest) -> 
     """The nodes that play the role of the test, put on record."""
     role: str = request.param
     manager = site.cluster.manager(site.clock.deadline(10))
-    busy = {service.node for service in manager.services.values()}
+    busy = Counter(service.node for service in manager.services.values())
     found = cast_side(role, site.nodes.names, manager.master, busy)
     if found is None:
         raise SiteError(f"no node of the inventory plays {role}; the CRM master is {manager.master or '(none)'}")
@@ -151,6 +152,19 @@ def residents(site: Site, guests: Guests, victim: Node) -> Guests:
     if not found:
         pytest.skip(f"not proven: no HA guest of the inventory runs on {victim.name}")
     return found
+
+
+@pytest.fixture
+def max_workers(site: Site, nodes: Nodes, victim: Node, residents: Guests) -> int:
+    """How many guests a node starts at a time. Not applicable where nobody would have to wait for others."""
+    workers = site.cluster.max_workers(site.clock.deadline(10))
+    at_once = workers * (len(nodes) - 1)
+    if len(residents) <= at_once:
+        pytest.skip(
+            f"not applicable: {victim.name}, the fullest node, runs {len(residents)} HA guests of the inventory, and "
+            f"the others start {at_once} at once (max_workers {workers})"
+        )
+    return workers
 
 
 @pytest.fixture

@@ -80,13 +80,24 @@ def _quorate(test: TestFacts, node: str, fault: Fault, until: int) -> list[Spell
         raise Inconclusive(f"{node} was not asked whether it is quorate")
     clipped = []
     for spell in spells:
-        if spell.begin[0] <= until <= spell.begin[1] and until - spell.begin[0] <= BLIND:
-            continue  # it was not so at the last look before the heal
+        last = max(spell.begin[0], _dead_until(test, node, spell.begin[1]))
+        if spell.begin[0] <= until <= spell.begin[1] and until - last <= BLIND:
+            continue  # it was not so at the last look before the heal, or it was still booting then
         starts = max(begin, spell.begin[0]), max(begin, spell.begin[1])
         ends = min(until, spell.end[0]), min(until, spell.end[1])
         if ends[1] > starts[0]:
             clipped.append(Spell(starts, ends))
     return clipped
+
+
+def _dead_until(test: TestFacts, node: str, moment: int) -> int:
+    """The last of the unanswered questions before that moment, if the node died before it; else 0."""
+    try:
+        died = death_of(test, node)[1]
+    except Inconclusive:
+        return 0
+    silent = [run for run in inside(test, node) if run.answer == "bad" and run.last >= died and run.last_end <= moment]
+    return max((run.last for run in silent), default=0)
 
 
 def _asked(test: TestFacts, node: str, begin: int) -> bool:

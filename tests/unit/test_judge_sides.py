@@ -68,6 +68,23 @@ def test_a_side_that_never_loses_quorum_is_counted_to_the_heal() -> None:
     assert sides.both_quorate(test, "cluster", SIDES).low == pytest.approx(300)
 
 
+def test_a_node_that_boots_as_the_cut_ends_was_not_quorate_before() -> None:
+    """It was dead and silent until just before: that it is quorate at the first look after the cut says nothing."""
+    inside = "node:pve1:inside"
+    told = [
+        samples("inside:pve1", "good", -20, 66, subject=inside),
+        samples("inside:pve1", "bad", 70, 296, subject=inside),
+        samples("inside:pve1", "good", 301, 310, subject=inside),
+        *quorate("pve1", 8),
+        seen("quorate@pve1", "no", "yes", 65, 301, "ssh"),
+    ]
+    booting = facts(*asked("pve2"), *died(66, 298), *told, *quorate("pve2"))
+    measured = sides.both_quorate(booting, "cluster", SIDES)
+    assert (measured.low, measured.high) == (pytest.approx(7), pytest.approx(8))
+    alive = facts(*asked("pve2"), *told, *quorate("pve2"))
+    assert sides.both_quorate(alive, "cluster", SIDES).high > 200
+
+
 def test_a_side_that_nobody_asked_is_inconclusive() -> None:
     """Silence is not a lost quorum."""
     with pytest.raises(Inconclusive, match="pve1 was not asked"):

@@ -43,9 +43,9 @@ def site_of(folder: Path, text: str) -> Site:
     return load(path)
 
 
-def scene(*guests: Resident, master: str = "pve1", busy: frozenset[str] = frozenset({"pve2"})) -> Scene:
+def scene(*guests: Resident, master: str = "pve1", busy: str = "pve2") -> Scene:
     """A live site of two nodes."""
-    return Scene("prod1", ("pve1", "pve2"), guests, connected=True, master=master, busy=busy)
+    return Scene("prod1", ("pve1", "pve2"), guests, connected=True, master=master, busy={busy: 1})
 
 
 def hit(document: Document, number: int = 0) -> list[str]:

@@ -442,6 +442,20 @@ _ALL = (
         "rejected",
     ),
     Defect(
+        "max-workers-one",
+        "each node starts one guest at a time, so that a full host's last ones come back late",
+        "somebody set max_workers to 1 in datacenter.cfg, to spare a slow storage or migration network",
+        _EACH_GUEST,
+        "rejected",
+    ),
+    Defect(
+        "pair-parted",
+        "guests that a rule keeps on one node are recovered to different ones",
+        "the manager dropped the rule as one that it cannot keep, which it says once and nobody reads",
+        _FAILBACK,
+        "rejected",
+    ),
+    Defect(
         "nofailback-ignored",
         "guests go back to a better node though failback is off for them",
         "the flag was lost when groups were migrated to rules",
