@@ -94,8 +94,18 @@ def start_after_death(guests: Iterable[HasSid], at: HasHomes) -> Measure:
 
 
 def fence_margin(at: HasHomes) -> Measure:
-    """Seconds left, in the worst case, from the death of those guests' nodes until they could be taken over."""
+    """Seconds left from the death of those guests' nodes until they could be taken over; of the worst node."""
     return Measure("fence_margin", "s", params={"nodes": sorted(set(at.homes.values()))})
+
+
+def starved_for(nodes: Iterable[HasName]) -> Measure:
+    """Seconds from the last feed of a node's watchdog to its death; the shortest of these nodes."""
+    return Measure("starved_for", "s", params=_nodes(nodes))
+
+
+def time_to_quorum(nodes: Iterable[HasName]) -> Measure:
+    """Seconds from the heal until the last of these nodes is quorate again."""
+    return Measure("time_to_quorum", "s", params=_nodes(nodes))
 
 
 def overlaps(guests: Iterable[HasSid], nodes: Iterable[HasName]) -> Measure:

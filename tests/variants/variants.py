@@ -31,7 +31,12 @@ PROMISES_NO_MOVE = {"nodes/test_clean_reboot.py::test_guests_move_before_a_reboo
 """What is claimed there, policy ``migrate`` alone promises: under another one a site is right to miss it."""
 
 
+PARTS_OF_THE_CLUSTER = tuple(
+    f"quorum/test_partition.py::{name}"
+    for name in ("test_minority_stops_before_majority_starts", "test_idle_minority_is_left_alone")
+)
 MINORITY = (
+    "test_idle_minority_is_left_alone",
     "test_minority_stops_before_majority_starts",
     "test_short_cut_resets_nobody",
     "test_one_way_cut_is_a_cut",
@@ -77,6 +82,8 @@ class Variant:
         may = {**(PROMISES_NO_MOVE if policy != "migrate" else {}), **self.may}
         may |= dict.fromkeys(self.lacks, "not applicable")
         other = may.get(plain) or may.get(plain.partition("::")[0])
+        if plain in PARTS_OF_THE_CLUSTER:  # each of its sides is either idle or not
+            return GOOD | {"not applicable"}
         if other == "not applicable":
             return frozenset({other})
         return GOOD | {other} if other else GOOD

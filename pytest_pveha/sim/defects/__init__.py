@@ -274,6 +274,13 @@ _ALL = (
         "not proven",
     ),
     Defect(
+        "idle-master-resets",
+        "a CRM master that loses quorum keeps its watchdog and does not feed it: its node resets, guests or not",
+        "a version of the HA manager that forgets to close it, or a wrapper of the site's own around the daemon",
+        _PARTITION,
+        "rejected",
+    ),
+    Defect(
         "qnetd-decides-late",
         "the quorum device decides 38 s after a membership has formed",
         "qnetd is overloaded or far away, and somebody raised sync_timeout",
@@ -292,6 +299,13 @@ _ALL = (
         "the quorum device is connected and casts no vote",
         "the nodes' qdevice and qnetd disagree on the algorithm after an upgrade",
         _QDEVICE_LOSS,
+        "rejected",
+    ),
+    Defect(
+        "reset-before-its-time",
+        "a node resets itself 30 s after it lost quorum, long before its watchdog would",
+        "a script of the site's own, or a vendor's cluster agent, that has its own idea of quorum",
+        _QUORUM_LOSS,
         "rejected",
     ),
     Defect(
