@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from pytest_pveha.errors import Inconclusive
+from pytest_pveha.judge.deaths import bmc_says
 from pytest_pveha.judge.durations import effect_of
 from pytest_pveha.judge.facts import SECOND, Fault, Run, Seen, TestFacts, known, mapping, strings, text
 from pytest_pveha.judge.measured import Measured, between, counted, seconds_up
@@ -229,7 +230,8 @@ def starved_for(test: TestFacts, subject: str, params: Mapping[str, Any]) -> Mea
             found[node] = 0, died[1] - (begin - FEED_AGE)
         else:
             found[node] = died[0] - warned[1] + WARNS_AFTER[0], died[1] - warned[0] + WARNS_AFTER[1]
-    return _worst(found)
+    measured = _worst(found)
+    return replace(measured, about=measured.about + bmc_says(test, sorted(found)))
 
 
 def _starving(test: TestFacts, node: str, begin: int, died: int) -> Span | None:

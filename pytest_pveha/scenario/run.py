@@ -43,6 +43,7 @@ from pytest_pveha.inventory import parse_duration
 from pytest_pveha.judge import Measure, violations
 from pytest_pveha.observe.answer import Condition, Met, ask, wait_until
 from pytest_pveha.observe.audits import Scene, audit
+from pytest_pveha.observe.bmc_log import BmcLogs
 from pytest_pveha.observe.fence_paths import survey
 from pytest_pveha.observe.ha import quorum_whole
 from pytest_pveha.observe.news import Expected, expected, present
@@ -70,6 +71,9 @@ SOON = 2.0
 """Seconds between the longest time of a short cut and the nodes undoing it by themselves."""
 
 TRIED = TRIAL_LIMIT + TRIAL_GRACE
+
+MAY_RESET = frozenset({KernelCrash.kind, DaemonKilled.kind, DaemonsFrozen.kind, Partition.kind})
+"""Faults that end with a node resetting itself: its BMC's log may have that, too."""
 
 CALMLY, CLOSELY = 5.0, 2.0
 """Seconds between looks while time passes, and while it does so in a cut whose first seconds count."""
@@ -289,6 +293,8 @@ class Run:
         fault = make(self._keeping.tag(name))
         for victim in victims:
             self._allow(fault, victim)
+        resets = victims if kind in MAY_RESET and not fault.reach.brief else ()
+        logs = BmcLogs(self._observer, (self._site.nodes[name] for name in resets))
         if isinstance(fault, CordPulled):
             fault.summon(self._observer)  # before the interlock, whose look must be fresh when they pull
         self._interlock(fault.reach, self._session.standing)
@@ -307,6 +313,7 @@ class Run:
             with self._session.injected(fault, name, at_most=at_most, grace=grace):
                 yield
                 self._milestones(victims)
+                logs.note()
         except WrongMachine as hit:  # it fell by that hand, and not by the cluster's doing
             self._victims.update(hit.nodes)
             self._declared_news += made_by(kind, hit.nodes, majority=majority)

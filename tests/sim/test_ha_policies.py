@@ -315,8 +315,9 @@ def test_disarm_ignored1() -> None:
 
 @pytest.mark.parametrize("mode", ["freeze", "ignore"])
 def test_arming_while_a_node_is_cut_off(mode: str) -> None:
-    """Frozen, its guests stay frozen until its LRM is back. Ignored, they are recovered in the very round, as its lock is
-    free and no watchdog has reset it: they run twice, on a real site too (played with pve-ha-manager 5.2's own tester).
+    """Frozen, its guests stay frozen until its LRM is back. Ignored, they are recovered at once, and run twice.
+
+    Its lock is free and no watchdog has reset it: so on a real site (played with pve-ha-manager 5.2's own tester).
     """
     site = Site(guest(101, "pve1"), guest(102, "pve2"), guest(103, "pve3"), seed=4)
     victim = next(name for name in site.slaves())
