@@ -61,16 +61,16 @@ def company(rules: Rules) -> list[tuple[bool, frozenset[str]]]:
     """Each rule of services among themselves: whether it keeps them together (else apart), and whom."""
     return [
         (rule.get("affinity") == "positive", frozenset(_words(rule.get("resources", ""))))
-        for rule in (rules.rules or {}).values()
-        if rule.get("type") == "resource-affinity" and not _on(rule.get("disable", ""))
+        for rule in _in_force(rules)
+        if rule.get("type") == "resource-affinity"
     ]
 
 
 def _bound(rules: Rules) -> list[tuple[str, str, bool]]:
     """Each service bound to nodes, by a rule or a group: the nodes with their priorities, and whether it is strict."""
     found = []
-    for rule in (rules.rules or {}).values():
-        if rule.get("type") == "node-affinity" and not _on(rule.get("disable", "")):
+    for rule in _in_force(rules):
+        if rule.get("type") == "node-affinity":
             strict = _on(rule.get("strict", ""))
             found += [(sid, rule.get("nodes", ""), strict) for sid in _words(rule.get("resources", ""))]
     for sid, resource in rules.resources.items():
@@ -82,9 +82,9 @@ def _bound(rules: Rules) -> list[tuple[str, str, bool]]:
 def together(rules: Rules) -> tuple[frozenset[str], ...]:
     """The services that are kept on one node, whichever: positive resource affinities, joined where they share one."""
     bundles: list[frozenset[str]] = []
-    for rule in _in_force(rules):
-        if rule.get("type") == "resource-affinity" and rule.get("affinity") == "positive":
-            named = frozenset(_words(rule.get("resources", ""))) & rules.resources.keys()
+    for positive, sids in company(rules):
+        if positive:
+            named = sids & rules.resources.keys()
             touched = [bundle for bundle in bundles if bundle & named]
             bundles = [bundle for bundle in bundles if not bundle & named] + [named.union(*touched)]
     return tuple(bundle for bundle in bundles if len(bundle) > 1)
