@@ -70,7 +70,7 @@ CAUSES: Final[Mapping[str, str]] = {
     "rejoins": "a node came back and was lost again",
     "last_reset": "a node without quorum went on for too long",
     "starved_for": "a node was reset sooner than its watchdog allows, by something that does not wait for quorum",
-    "time_to_quorum": "all could hear each other again, and a node was without quorum for too long",
+    "time_to_quorum": "the nodes were reset, or could hear each other again, and were without quorum for too long",
     "fences": "a node was fenced that was not to be",
     "membership_changes": "the cluster lost members that it was to keep",
     "quorum_losses": "nodes lost quorum that were to keep it",

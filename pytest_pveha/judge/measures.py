@@ -104,7 +104,7 @@ def starved_for(nodes: Iterable[HasName]) -> Measure:
 
 
 def time_to_quorum(nodes: Iterable[HasName]) -> Measure:
-    """Seconds from the heal until the last of these nodes is quorate again."""
+    """Seconds from the last death among these nodes, or the heal if none died, until all of them are quorate again."""
     return Measure("time_to_quorum", "s", params=_nodes(nodes))
 
 

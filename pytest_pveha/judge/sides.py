@@ -97,11 +97,12 @@ def _quorate(test: TestFacts, node: str, fault: Fault, until: int) -> list[Spell
 
 def _dead_until(test: TestFacts, node: str, moment: int) -> int:
     """The last of the unanswered questions before that moment, if the node died before it; else 0."""
-    try:
-        died = death_of(test, node)[1]
-    except Inconclusive:
-        return 0
-    silent = [run for run in inside(test, node) if run.answer == "bad" and run.last >= died and run.last_end <= moment]
+    died = _death(test, node)
+    silent = [
+        run
+        for run in inside(test, node)
+        if died is not None and run.answer == "bad" and run.last >= died[1] and run.last_end <= moment
+    ]
     return max((run.last for run in silent), default=0)
 
 
@@ -277,22 +278,36 @@ def last_reset(test: TestFacts, subject: str, params: Mapping[str, Any]) -> Meas
 
 
 def time_to_quorum(test: TestFacts, subject: str, params: Mapping[str, Any]) -> Measured:
-    """Seconds from the heal until the last of the nodes said that it is quorate.
+    """Seconds from the death of the last of the nodes, or from the heal where none died, until all were quorate again.
+
+    Rules go with a node that is reset, so that they may find each other before the heal.
 
     Raises:
-        Inconclusive: one of them was not seen to.
+        Inconclusive: a node was not seen to be quorate again.
     """
     del subject
     _, _, heal = _window(test)
-    found = []
-    for node in strings(params.get("nodes")):
-        seen = [each for each in _changes(test, f"quorate@{node}") if each.new == "yes" and each.high >= heal]
-        if not seen:
-            raise Inconclusive(f"{node} was not seen to be quorate after the heal")
-        found.append(seen[0])
-    if not found:
+    nodes = strings(params.get("nodes"))
+    if not nodes:
         raise Inconclusive("the claim names no nodes")
-    return between(max(0, max(each.low for each in found) - heal), max(each.high for each in found) - heal)
+    deaths = [span for node in nodes if (span := _death(test, node)) is not None]
+    begin = max((span[0] for span in deaths), default=heal), max((span[1] for span in deaths), default=heal)
+    back = [_quorate_again(test, node, begin[0]) for node in nodes]
+    return between(max(0, max(low for low, _ in back) - begin[1]), max(high for _, high in back) - begin[0])
+
+
+def _quorate_again(test: TestFacts, node: str, begin: int) -> Span:
+    seen = [each for each in _changes(test, f"quorate@{node}") if each.high >= begin]
+    if not seen or seen[-1].new != "yes":
+        raise Inconclusive(f"{node} was not seen to be quorate again")
+    return seen[-1].low, seen[-1].high
+
+
+def _death(test: TestFacts, node: str) -> Span | None:
+    try:
+        return death_of(test, node)
+    except Inconclusive:
+        return None
 
 
 def start_after_death(test: TestFacts, subject: str, params: Mapping[str, Any]) -> Measured:
@@ -355,10 +370,7 @@ def _ran(test: TestFacts, subject: str, node: str, begin: int, end: int) -> list
         starts = [(each.low, each.high) for each in born if each.low <= spell.begin[1] and each.high >= spell.begin[0]]
         first = max(starts, default=spell.begin)
         last = spell.end
-        try:
-            died = death_of(test, node)
-        except Inconclusive:
-            died = None
+        died = _death(test, node)
         if died is not None and last[0] <= died[1] <= last[1]:
             last = last[0], died[1]
         last = min(end, last[0]), min(end, last[1])

@@ -139,12 +139,17 @@ def test_a_warning_before_the_cut_is_another_matter() -> None:
 
 
 def test_the_last_to_be_quorate_again_counts() -> None:
-    """From the heal; a node that was not seen to be quorate again is inconclusive."""
+    """From the heal, or from the last death; a node that was not seen to be quorate again is inconclusive."""
     back = [seen(f"quorate@{node}", "no", "yes", low, low + 1, "ssh") for node, low in (("pve1", 305), ("pve2", 310))]
     found = sides.time_to_quorum(facts(*back), "cluster", NODES)
     assert (found.low, found.high) == (10, 11)
+    reset = sides.time_to_quorum(facts(*died(66), *back), "cluster", NODES)
+    assert (reset.low, reset.high) == (pytest.approx(243, abs=0.1), pytest.approx(245, abs=0.1))
     with pytest.raises(Inconclusive, match="pve2 was not seen"):
         sides.time_to_quorum(facts(back[0]), "cluster", NODES)
+    lost = seen("quorate@pve2", "yes", "no", 320, 321, "ssh")
+    with pytest.raises(Inconclusive, match="pve2 was not seen"):
+        sides.time_to_quorum(facts(*back, lost), "cluster", NODES)
 
 
 def test_a_node_that_did_not_die_has_no_margin() -> None:
