@@ -35,6 +35,8 @@ PARTS_OF_THE_CLUSTER = tuple(
     f"quorum/test_partition.py::{name}"
     for name in ("test_minority_stops_before_majority_starts", "test_idle_minority_is_left_alone")
 )
+IDLE = dict.fromkeys((POWER_LOSS, "nodes/test_clean_reboot.py", "nodes/test_maintenance.py"), "not proven")
+"""What the CRM master's own fate proves where it may run no guest."""
 MINORITY = (
     "test_idle_minority_is_left_alone",
     "test_minority_stops_before_majority_starts",
@@ -153,13 +155,13 @@ VARIANTS: Sequence[Variant] = (
         "a-node-without-guests",
         {"nodes": nodes(4), "guests": guests(*THREE)},
         {"guests": []},
-        may={POWER_LOSS: "not proven"},
+        may=IDLE,
     ),
     Variant(
         "an-idle-lrm",
         {"guests": guests("pve1", "pve1", "pve2", "pve2")},
         {"guests": [{"id": "vm:107", "name": "build-box", "node": "pve3", "ha": False}]},
-        may={POWER_LOSS: "not proven"},
+        may=IDLE,
     ),
     *(
         Variant(f"policy-{policy}", simulator={"shutdown_policy": policy}, quick=RESTARTS)
