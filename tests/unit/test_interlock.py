@@ -334,11 +334,18 @@ def test_a_scenario_about_quorum_may_cost_quorum() -> None:
 
 SITE = Reach(frozenset({"n1", "n2", "n3"}), about_quorum=True)
 """All nodes, for as long as it takes."""
+MINE = replace(
+    HEALTHY,
+    permitted=None,
+    api_answered=HEALTHY.online,
+    privileges={**HEALTHY.privileges, "/vms/103": {"VM.PowerMgmt": True}},
+)
+"""Where every guest may fall, and may be started again."""
 
 
 def test_a_site_that_is_reset_for_want_of_quorum_loses_its_storage_and_says_so() -> None:
     """What was agreed to is no objection, and is told: nodes, guests, OSDs, mons; what is broken is one."""
-    held = replace(HEALTHY, permitted=None, ceph=replace(CEPH, ok_to_stop=False))
+    held = replace(MINE, ceph=replace(CEPH, ok_to_stop=False))
     assert objections(held, SITE) == []
     assert losses(held, SITE) == (
         "quorum is taken from all nodes: n1, n2, n3 may be reset, and with them vm:101, vm:102, vm:103; "
@@ -356,7 +363,7 @@ def test_a_site_that_is_reset_for_want_of_quorum_loses_its_storage_and_says_so()
 )
 def test_a_brief_cut_is_over_before_a_watchdog_minds(token: float, seconds: float, refused: bool) -> None:
     """Its end, a consensus and a rejoin later, comes within 50 s of it; else it is refused, with the figures."""
-    seen = replace(HEALTHY, permitted=None, totem=Totem(token))
+    seen = replace(MINE, totem=Totem(token))
     found = objections(seen, replace(SITE, brief=seconds))
     assert bool(found) is refused
     assert all(text.startswith(f"watchdogs: the nodes undo this cut after {seconds:.1f} s") for text in found)
