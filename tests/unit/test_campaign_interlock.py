@@ -21,14 +21,15 @@ SITE = Reach(frozenset({"n1", "n2", "n3"}), about_quorum=True)
 def asked(reach: Reach, *, site_reset: bool, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What is on record of a fault that is let pass on a real site, by a test that says so or does not."""
     told: list[Any] = []
-    monkeypatch.setattr(campaign, "interlock", lambda look, reach: HEALTHY)
+    monkeypatch.setattr(campaign, "interlock", lambda look, reach, standing: HEALTHY)
     model = SimpleNamespace(quorum_device=None)
     fake = SimpleNamespace(
+        terms=None,
         declared=SimpleNamespace(simulated=False, permitted=None, never_touch=frozenset(), model=model),
         observer=SimpleNamespace(write=lambda kind, data: told.append(data["text"]), tell=lambda what, saw: None),
         _declared=Declared(site_reset=site_reset),
     )
-    Campaign.interlock(cast("Campaign", fake), reach)
+    Campaign.interlock(cast("Campaign", fake), reach, ())
     return told
 
 
