@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from pytest_pveha.errors import SiteError, UsageError
 from pytest_pveha.handles.bmc import Bmc
 from pytest_pveha.handles.ceph import Ceph
-from pytest_pveha.handles.cluster import Cluster
+from pytest_pveha.handles.cluster import Cluster, Manager
 from pytest_pveha.handles.corosync import Ring
 from pytest_pveha.handles.guest import Guest, Guests, Nodes, Stranded
 from pytest_pveha.handles.node import Node
@@ -21,7 +22,7 @@ from pytest_pveha.scenario.objectives import Objectives
 from pytest_pveha.scenario.operator import Operator
 from pytest_pveha.scenario.policies import Policy, policy_of
 from pytest_pveha.scenario.roles import cast_side
-from pytest_pveha.scenario.run import Faults, Run
+from pytest_pveha.scenario.run import TRIED, Faults, Run
 from pytest_pveha.selection import title
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ def _cast(site: Site, config: pytest.Config, request: pytest.FixtureRequest) -> 
     """The nodes that play the role of the test, put on record."""
     role: str = request.param
     manager = site.cluster.manager(site.clock.deadline(10))
-    busy = {service.node for service in manager.services.values()}
+    busy = Counter(service.node for service in manager.services.values())
     found = cast_side(role, site.nodes.names, manager.master, busy)
     if found is None:
         raise SiteError(f"no node of the inventory plays {role}; the CRM master is {manager.master or '(none)'}")
@@ -154,14 +155,46 @@ def residents(site: Site, guests: Guests, victim: Node) -> Guests:
 
 
 @pytest.fixture
+def max_workers(site: Site, nodes: Nodes, victim: Node, residents: Guests) -> int:
+    """How many guests a node starts at a time. Not applicable where nobody would have to wait for others."""
+    workers = site.cluster.max_workers(site.clock.deadline(10))
+    at_once = workers * (len(nodes) - 1)
+    if len(residents) <= at_once:
+        pytest.skip(
+            f"not applicable: {victim.name}, the fullest node, runs {len(residents)} HA guests of the inventory, and "
+            f"the others start {at_once} at once (max_workers {workers})"
+        )
+    return workers
+
+
+@pytest.fixture
 def stranded(site: Site, guests: Guests, minority: Nodes) -> Stranded:
-    """The HA guests that run on ``minority`` now. Skipped where there are none: nothing would be proven."""
-    services = site.cluster.manager(site.clock.deadline(10)).services
-    homes = {sid: row.node for sid, row in services.items() if row.node in minority}
-    found = Stranded((guest for guest in guests if guest.sid in homes), homes)
+    """The HA guests that run on ``minority`` now. Skipped where there are none: nothing would be proven.
+
+    Where its nodes are idle nothing is promised that could be: they hold no lock, and are left alone (``idle``).
+    """
+    manager = site.cluster.manager(site.clock.deadline(10))
+    homes = {sid: row.node for sid, row in manager.services.items() if row.node in minority}
+    found = Stranded((guest for guest in guests if guest.sid in homes), homes, _guarding(manager, minority))
+    if not homes:
+        pytest.skip(f"not applicable: no HA guest runs on {', '.join(minority.names)}, so nobody promises its reset")
     if not found:
         pytest.skip(f"not proven: no HA guest of the inventory runs on {', '.join(minority.names)}")
     return found
+
+
+def _guarding(manager: Manager, nodes: Nodes) -> list[str]:
+    """Those of the nodes whose LRM is active: without quorum their watchdogs reset them."""
+    return [name for name in nodes.names if name in manager.lrms and manager.lrms[name].guarded]
+
+
+@pytest.fixture
+def idle(site: Site, minority: Nodes) -> Nodes:
+    """``minority``, whose nodes run no HA guest now. Not applicable where one does."""
+    services = site.cluster.manager(site.clock.deadline(10)).services
+    if busy := sorted({row.node for row in services.values() if row.node in minority}):
+        pytest.skip(f"not applicable: HA guests run on {', '.join(busy)}")
+    return minority
 
 
 @pytest.fixture
@@ -193,8 +226,7 @@ def too_many(site: Site, nodes: Nodes) -> Nodes:
 @pytest.fixture
 def guarding(site: Site, nodes: Nodes) -> Nodes:
     """The nodes whose LRM is active now: without quorum their watchdogs reset them. Skipped where there are none."""
-    lrms = site.cluster.manager(site.clock.deadline(10)).lrms
-    found = Nodes(node for node in nodes if node.name in lrms and lrms[node.name].guarded)
+    found = Nodes(nodes[name] for name in _guarding(site.cluster.manager(site.clock.deadline(10)), nodes))
     if not found:
         pytest.skip("not proven: no node guards guests, so none would be reset")
     return found
@@ -214,6 +246,17 @@ def blip(ring: Ring) -> str:
     if ring.blip < ring.token:
         pytest.skip(f"not applicable: a cut of {ring.blip:.1f} s ends before the token is lost ({ring.token:.1f} s)")
     return f"{ring.blip:.1f} s"
+
+
+@pytest.fixture
+def blip_of_quorum(ring: Ring, blip: str) -> str:
+    """A loss of quorum this long must reset nobody. Not applicable where it would be over before quorum is lost."""
+    if ring.blip < ring.forms or not ring.harmless(TRIED):
+        pytest.skip(
+            f"not applicable: a cut of {blip} ends before quorum is lost ({ring.forms:.1f} s), or the trial of "
+            f"{TRIED:g} s before it is too long (at most {ring.undone_by:.1f} s)"
+        )
+    return blip
 
 
 @pytest.fixture

@@ -230,6 +230,16 @@ class Hooks:
 
     # --- the run -----------------------------------------------------------------------------------------------
 
+    def _tell_what_is_out(self) -> None:
+        """Why nothing runs, though there are tests of ours: what ends with pytest's exit code 5 has no report."""
+        out = {"not applicable": self._not_applicable, "waived": self._waived}
+        for word, rows in out.items():
+            for each in rows:
+                self._progress.line(f"{word}: {each['id']}: {each['reason']}")
+        counts = {**{word: len(rows) for word, rows in out.items()}, "left out": len(self._deselected)}
+        if told := ", ".join(f"{count} {word}" for word, count in counts.items() if count):
+            self._progress.line(f"no test is left to run ({told}): nothing was broken, and nothing is proven")
+
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
         """The site is opened before the first test, if any of ours is selected."""
@@ -239,6 +249,8 @@ class Hooks:
             self._foretell(session, Foresight(self._config, self._inventory))
             session.items.clear()  # nothing is left to run for whoever has a loop of his own
             return (yield)
+        if not mine and not broken and not session.config.option.collectonly:
+            self._tell_what_is_out()
         if not mine or broken or session.config.option.collectonly or self._inventory is None or self._papers is None:
             return (yield)
         self._refuse_unsaid(mine)

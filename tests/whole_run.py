@@ -19,7 +19,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from ruamel.yaml import YAML
-from warm_start import run_pytest
+from warm_start import Ended, run_pytest
 
 from pytest_pveha.record.journal import Line, read
 
@@ -139,8 +139,17 @@ def command(inventory: Path, place: Place, *words: str, suites: Path = ROOT / "s
 
 
 def run(inventory: Path, place: Place, *words: str, suites: Path = ROOT / "suites") -> Outcome:
-    """The run's end."""
-    done = run_pytest(typed(inventory, place, *words, suites=suites), env=place.environment, cwd=ROOT)
+    """The end of a run that leaves a verdict."""
+    return outcome_of(ended(inventory, place, *words, suites=suites), place)
+
+
+def ended(inventory: Path, place: Place, *words: str, suites: Path = ROOT / "suites") -> Ended:
+    """A run that has ended, with whatever it says."""
+    return run_pytest(typed(inventory, place, *words, suites=suites), env=place.environment, cwd=ROOT)
+
+
+def outcome_of(done: Ended, place: Place) -> Outcome:
+    """What that run left."""
     verdict = place.latest / "verdict.json"
     assert verdict.is_file(), f"the run left no verdict:\n{done.output}"
     journal = read(place.latest / "journal.jsonl")

@@ -21,6 +21,8 @@ class Reach:
     costs_membership: bool = True
     about_quorum: bool = False
     """Whether losing quorum is what the scenario is for."""
+    brief: float = 0.0
+    """Seconds after which the nodes undo it by themselves, where that is before any watchdog minds; 0: it may last."""
     units: frozenset[tuple[str, str]] = frozenset()
     """Units that are stopped or restarted: (node, unit)."""
     splits: bool = False

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from pytest_pveha.errors import PreflightRefused, SiteError
 from pytest_pveha.faults.fault import Reach
+from pytest_pveha.handles import corosync
 from pytest_pveha.handles.cluster import GuestRow, RunningTask, Totem
 from pytest_pveha.handles.node import ClockOffset, Votes
 
@@ -243,6 +244,17 @@ def _membership_time(state: State, reach: Reach) -> str | None:
     )
 
 
+def _brief(state: State, reach: Reach) -> str | None:
+    """A cut that is to reset nobody must be over before the first watchdog minds, even if nobody comes."""
+    ring = corosync.Ring(state.totem.token)
+    if not reach.brief or ring.harmless(reach.brief):
+        return None
+    return (
+        f"watchdogs: the nodes undo this cut after {reach.brief:.1f} s, and are one ring again up to "
+        f"{ring.consensus + corosync.REJOIN:.1f} s later; a watchdog may bite {corosync.PATIENCE:g} s after the cut"
+    )
+
+
 # --- the HA manager ---------------------------------------------------------------------------------------------------
 
 
@@ -270,9 +282,9 @@ def _maintenance(state: State, reach: Reach) -> str | None:
 
 def _memory(state: State, reach: Reach) -> str | None:
     """Largest first, each where most room is left: what that cannot place nobody should have to."""
+    if reach.about_quorum:
+        return None  # without quorum nothing is taken over; each node starts its own again
     room = {node: state.free_memory.get(node, 0) for node in sorted(state.online - reach.nodes - reach.emptied)}
-    if not room and reach.about_quorum:
-        return None  # everything goes, nothing is taken over, and each node starts its own again
     moving = [guest for guest in hit(state.guests, reach) if guest.sid in state.moving]
     for guest in sorted(moving, key=lambda guest: (-guest.memory, guest.sid)):
         allowed = state.candidates.get(guest.sid)
@@ -383,8 +395,8 @@ def _flags(state: State, reach: Reach) -> str | None:
 
 
 def _stoppable(state: State, reach: Reach) -> str | None:
-    if state.ceph is None or not state.ceph.osds:
-        return None
+    if state.ceph is None or not state.ceph.osds or reach.about_quorum:
+        return None  # a cut of corosync leaves Ceph alone; if nodes are to be reset, that is what was agreed to: losses
     osds = " ".join(str(osd) for osd in state.ceph.osds)
     if state.ceph.ok_to_stop is None:
         return f"Ceph: whether OSDs {osds} of {_list(reach.nodes)} may stop cannot be told: {state.ceph.said}"
@@ -394,7 +406,7 @@ def _stoppable(state: State, reach: Reach) -> str | None:
 
 
 def _mons(state: State, reach: Reach) -> str | None:
-    if state.ceph is None:
+    if state.ceph is None or reach.about_quorum:
         return None
     every = {mon for mons in state.ceph.mons.values() for mon in mons}
     hit = {mon for node, mons in state.ceph.mons.items() if node in reach.nodes for mon in mons}
@@ -491,8 +503,8 @@ LEFT: tuple[Rule, ...] = (
 """Those that ask what is left: by this fault and all that are in force already, together."""
 
 NOW: tuple[Rule, ...] = (
-    _two_halves, _override, _config, _armed, _never_touch, _bystanders, _paused, _busy, _given_up, _clocks, _data,
-    _flags, _controller, _privileges, _watchdog,
+    _two_halves, _override, _config, _brief, _armed, _never_touch, _bystanders, _paused, _busy, _given_up, _clocks,
+    _data, _flags, _controller, _privileges, _watchdog,
 )  # fmt: skip
 
 RULES = LEFT + NOW
@@ -513,6 +525,22 @@ def objections(state: State, reach: Reach, standing: Sequence[Reach] = ()) -> li
         if (text := rule(state, one)) is not None
     ]
     return list(dict.fromkeys(found))
+
+
+def losses(state: State, reach: Reach) -> str | None:
+    """What a scenario that takes the quorum away for long is expected to cost, for who agreed to it; None: nothing."""
+    if not reach.about_quorum or reach.brief:
+        return None
+    guests = ", ".join(guest.sid for guest in hit(state.guests, reach)) or "no guest"
+    told = f"quorum is taken from all nodes: {_list(reach.nodes)} may be reset, and with them {guests}"
+    if state.ceph is None:
+        return told
+    mons = sorted(mon for node, names in state.ceph.mons.items() if node in reach.nodes for mon in names)
+    osds = " ".join(str(osd) for osd in state.ceph.osds)
+    return (
+        f"{told}; Ceph: OSDs {osds or 'none'} and mons {', '.join(mons) or 'none'} go with them, so that no data is "
+        f"served until they are back"
+    )
 
 
 def interlock(look: Callable[[Reach], State], reach: Reach, standing: Sequence[Reach] = ()) -> State:

@@ -52,16 +52,17 @@ class Partition:
     """Whether the quorum device decides which side is lost."""
     site: bool = False
     """Whether it lasts until every node that guards guests has reset itself."""
-    brief: bool = False
-    """Whether it may be over before a membership notices: then the links alone show that it bit."""
+    brief: float = 0.0
+    """Seconds after which it is over, where no watchdog is to mind it: then the links alone show that it bit."""
 
     @property
     def reach(self) -> Reach:
         everybody = frozenset((*self.cut_off, *self.rest))
         if self.halves:
-            return Reach(everybody, sides=(frozenset(self.cut_off), frozenset(self.rest)), splits=True)
+            sides = frozenset(self.cut_off), frozenset(self.rest)
+            return Reach(everybody, sides=sides, splits=True, brief=self.brief)
         hit = everybody if self.site else frozenset(self.cut_off)
-        return Reach(hit, about_quorum=self.about_quorum, splits=True)
+        return Reach(hit, about_quorum=self.about_quorum, splits=True, brief=self.brief)
 
     def preflight(self, observer: Observer) -> None:
         known = dict(self.addresses)

@@ -21,6 +21,8 @@ _NODE_LOST = ("member-lost", "token-late", "link-down")
 _FENCED = ("fenced",)
 _BOOTS = ("quorum-lost",)
 """Until it hears the others a node that boots is alone."""
+_UNDECIDED = ("quorum-lost", "lock-lost", "write-refused")
+"""Where the nodes that are left are no majority of all, they are not quorate until the quorum device has voted."""
 _CUT_OFF = ("watchdog-expired", "watchdog-near-miss", "watchdog-not-fed", "lock-lost", "quorum-lost", "write-refused")
 
 MAKES: Mapping[str, Makes] = {
@@ -46,7 +48,9 @@ def made_by(kind: str, victims: Iterable[str], *, majority: bool) -> list[Expect
     """What to expect of that fault on these victims; if they leave no majority, the others are its victims, too."""
     makes = MAKES.get(kind, Makes())
     whom = tuple(victims) if majority else ()
+    undecided = _UNDECIDED if makes.on_victims and not majority else ()
     return [
+        *expected(undecided),
         *expected(makes.on_victims, whom),
         *expected(makes.anywhere),
         *expected(makes.about_victims, about=whom),

@@ -132,7 +132,7 @@ class Sentinel:
         if now - self._guests_at >= GUESTS_EVERY:
             self._guests_at = now
             self._bystanders()
-        elif self.site.has_ceph and now - self._pgs_at >= PGS_EVERY:
+        elif self.site.has_ceph and not self._may_lose_data and now - self._pgs_at >= PGS_EVERY:
             self._pgs_at = now
             self._data(now)
 
@@ -147,6 +147,11 @@ class Sentinel:
 
     def _gone(self, membership: Membership) -> set[str]:
         return {name for name in self._online if membership.online.get(name) is False}
+
+    @property
+    def _may_lose_data(self) -> bool:
+        """Whether nodes are to be reset for want of quorum: their storage goes with them, and was agreed to."""
+        return any(reach.about_quorum and not reach.brief for reach in self.standing)
 
     def _membership(self, view: View) -> None:
         if view.membership is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from typing import Any, Protocol
@@ -15,6 +15,7 @@ from pytest_pveha.errors import (
     HealFailed,
     NoEffect,
     NotMet,
+    PreflightRefused,
     SiteError,
     WaitTimeout,
 )
@@ -70,16 +71,24 @@ class Session:
 
     @contextmanager
     def injected(
-        self, fault: Fault, name: str, *, at_most: float, grace: float = GRACE, trial: bool = False
+        self,
+        fault: Fault,
+        name: str,
+        *,
+        at_most: float,
+        grace: float = GRACE,
+        trial: bool = False,
+        unattended: bool = False,
     ) -> Iterator[None]:
         """While open the fault is in force; afterwards it is undone, whatever happened in between.
 
         Args:
             at_most: seconds it may be in force; the nodes themselves undo it ``grace`` seconds later.
             trial: it is made for a moment, before the fault that the test is about.
+            unattended: the nodes are to undo it by themselves, each of them, while it is open.
 
         Raises:
-            PreflightRefused: nothing was touched.
+            PreflightRefused: nothing was touched; or, unattended, it was undone by us where a node should have.
             NoEffect: it was injected and did not bite.
             HarmSeen, StopAsked: from any look at the site while it is open: more is being lost than was meant, or
                 somebody wants it to end.
@@ -100,6 +109,7 @@ class Session:
             "params": params(fault),
             "undo": {"by_hand": fault.undo},
             "trial": trial,
+            "unattended": unattended,
         }
         observer.write("fault.plan", plan)
         body: BaseException | None = None
@@ -131,7 +141,9 @@ class Session:
                 self._watch()
                 if self._sentinel.standing:  # what is asked from now on is about the fault that is still in force
                     observer.since, observer.broken_at = outer
-        if fired:
+        if unattended:
+            _all_acted(name, armed, fired)
+        elif fired:
             nodes = ", ".join(one.node for one in fired)
             raise DeadManFired(
                 f"{nodes} undid {name} without being asked, while it was still wanted: what was measured proves "
@@ -157,6 +169,16 @@ class Session:
         """Dead-men of faults that are over, on nodes that are back, are gone; what had acted is on record."""
         for name, fired in self._keeping.chase(nodes).items():
             tell_fired(self._observer.write, name, fired)
+
+
+def _all_acted(name: str, armed: Armed | None, fired: Sequence[Fired]) -> None:
+    """Return only if every dead-man did what it is for."""
+    idle = sorted(set(armed.nodes if armed else ()) - {one.node for one in fired})
+    if idle:
+        raise PreflightRefused(
+            f"the dead-man of {', '.join(idle)} did not undo {name} by itself, as it must if we die; it was undone "
+            f"from here, and nothing that lasts longer is made"
+        )
 
 
 def _nobody(view: View) -> None:

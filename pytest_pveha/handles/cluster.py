@@ -280,6 +280,17 @@ class Cluster:
             if said.values.get(name) is not None
         }
 
+    def max_workers(self, deadline: Deadline) -> int:
+        """How many guests an LRM starts or moves at a time (datacenter.cfg(5): 4 unless said).
+
+        Raises:
+            ProtocolError: it is set to something else than a number.
+        """
+        said = self.options(deadline, "max_workers").get("max_workers", "4")
+        if not isinstance(said, str) or not said.isdecimal() or not int(said):
+            raise ProtocolError(f"GET /cluster/options: max_workers is {said!r}, expected a number")
+        return int(said)
+
     def memory(self, deadline: Deadline) -> dict[str, tuple[int, int]]:
         """Total and used bytes of every node that is online."""
         path = "/cluster/resources"

@@ -30,7 +30,13 @@ ENOUGH = 20.0
 """Seconds of a short cut; longer proves nothing more."""
 
 UNHARMED = 40.0
-"""Seconds without quorum that no watchdog minds: it bites 60 s after the last feed, which is up to 10 s old already."""
+"""Seconds without quorum that no watchdog minds, with ten to spare."""
+
+PATIENCE = 50.0
+"""Seconds without quorum after which the first multiplexer may give up: 60 after the last feed, which may be 10 old."""
+
+LATE = 2.0
+"""Seconds by which a node's own timer may be late, and its rules gone."""
 
 _TOLD = re.compile(r"^(?P<key>Nodes|Quorate|Expected votes|Total votes|Quorum|Flags):[ \t]+(?P<value>\S.*)$", re.M)
 _DEVICE = re.compile(r"^\s*0(?:x0+)?\s+(?P<votes>\d+)\s.*\bQdevice\b", re.M)
@@ -56,14 +62,28 @@ class Ring:
         return CONSENSUS * self.token
 
     @property
+    def forms(self) -> float:
+        """Within so many seconds a cut is known to the nodes that count votes by themselves."""
+        return self.token + self.consensus + MARGIN
+
+    @property
     def settles(self) -> float:
         """Within so many seconds a cut is known to both sides; until then both may say that they are quorate."""
-        return self.token + self.consensus + MARGIN + (DEVICE_WAIT if self.device else 0.0)
+        return self.forms + (DEVICE_WAIT if self.device else 0.0)
 
     @property
     def blip(self) -> float:
         """A cut of so many seconds resets nobody: quorum is back before a watchdog minds."""
         return min(ENOUGH, UNHARMED - self.consensus - REJOIN)
+
+    @property
+    def undone_by(self) -> float:
+        """After so many seconds at the latest the nodes undo a short cut by themselves, and still nobody is reset."""
+        return PATIENCE - self.consensus - REJOIN - LATE
+
+    def harmless(self, seconds: float) -> bool:
+        """Whether a cut of so many seconds is mended before a watchdog minds."""
+        return seconds <= self.undone_by
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,16 +48,28 @@ class Stranded(Guests):
 
     homes: Mapping[str, str]
     """Service id → node."""
+    guarding: frozenset[str]
+    """The nodes of that side whose LRM was active, whether they run any of these guests or not."""
 
-    def __new__(cls, members: Iterable[Guest], homes: Mapping[str, str] = MappingProxyType({})) -> Stranded:
+    def __new__(
+        cls,
+        members: Iterable[Guest],
+        homes: Mapping[str, str] = MappingProxyType({}),
+        guarding: Iterable[str] = (),
+    ) -> Stranded:
         found = super().__new__(cls, members)
         assert isinstance(found, Stranded)
         found.homes = {sid: homes[sid] for sid in found.sids}
+        found.guarding = frozenset(guarding)
         return found
 
     def nodes(self, every: Nodes) -> Nodes:
-        """Those nodes: each has an active LRM, and is to reset itself without quorum."""
+        """The nodes that ran them, which are fenced when they are lost."""
         return Nodes(node for node in every if node.name in self.homes.values())
+
+    def resetting(self, every: Nodes) -> Nodes:
+        """The nodes that hold a lock, and with it a watchdog: without quorum they reset themselves. No other does."""
+        return Nodes(node for node in every if node.name in self.guarding | {*self.homes.values()})
 
 
 class Nodes:

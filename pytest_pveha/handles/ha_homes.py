@@ -13,21 +13,27 @@ NOWHERE: frozenset[str] = frozenset()
 def homes(rules: Rules, nodes: Collection[str]) -> dict[str, frozenset[str]]:
     """Each service's homes: the nodes of the highest priority in its node affinity or group, if it fails back.
 
-    One that must be with, or away from, others may be sent anywhere: all nodes are its homes.
+    Those that are kept together have the homes of any of them. One that must be away from others may be sent anywhere:
+    all nodes are its homes.
     Source: PVE Administration Guide, "HA Rules" and "Groups"; failback is on unless said (``failback 0``, before PVE 9
     ``nofailback 1`` of the group).
     """
     found = {sid: _of_group(rules, resource) for sid, resource in rules.resources.items()}
-    for rule in (rules.rules or {}).values():
-        if _on(rule.get("disable", "")):
-            continue
-        for sid in _words(rule.get("resources", "")):
-            if sid not in rules.resources:
-                continue
-            if rule.get("type") != "node-affinity":
-                found[sid] = frozenset(nodes)
-            elif _on(rules.resources[sid].get("failback", "1")) and found[sid] != frozenset(nodes):
-                found[sid] = _best(rule.get("nodes", ""))
+    best: dict[str, frozenset[str]] = {}
+    anywhere: set[str] = set()
+    for rule in _in_force(rules):
+        named = [sid for sid in _words(rule.get("resources", "")) if sid in rules.resources]
+        if rule.get("type") == "node-affinity":
+            best |= dict.fromkeys(named, _best(rule.get("nodes", "")))
+        elif rule.get("affinity") != "positive":
+            anywhere |= set(named)
+    found |= {sid: each for sid, each in best.items() if _fails_back(rules, sid)}
+    for bundle in together(rules):
+        ruled = [sid for sid in sorted(bundle) if sid in best]
+        if anywhere & bundle or not all(_fails_back(rules, sid) for sid in bundle if ruled):
+            anywhere |= bundle
+        found |= dict.fromkeys(bundle, frozenset().union(*(best[sid] for sid in ruled)))
+    found |= dict.fromkeys(anywhere, frozenset(nodes))
     return {sid: each & frozenset(nodes) for sid, each in found.items()}
 
 
@@ -55,22 +61,63 @@ def company(rules: Rules) -> list[tuple[bool, frozenset[str]]]:
     """Each rule of services among themselves: whether it keeps them together (else apart), and whom."""
     return [
         (rule.get("affinity") == "positive", frozenset(_words(rule.get("resources", ""))))
-        for rule in (rules.rules or {}).values()
-        if rule.get("type") == "resource-affinity" and not _on(rule.get("disable", ""))
+        for rule in _in_force(rules)
+        if rule.get("type") == "resource-affinity"
     ]
 
 
 def _bound(rules: Rules) -> list[tuple[str, str, bool]]:
     """Each service bound to nodes, by a rule or a group: the nodes with their priorities, and whether it is strict."""
     found = []
-    for rule in (rules.rules or {}).values():
-        if rule.get("type") == "node-affinity" and not _on(rule.get("disable", "")):
+    for rule in _in_force(rules):
+        if rule.get("type") == "node-affinity":
             strict = _on(rule.get("strict", ""))
             found += [(sid, rule.get("nodes", ""), strict) for sid in _words(rule.get("resources", ""))]
     for sid, resource in rules.resources.items():
         if group := (rules.groups or {}).get(resource.get("group", "")):
             found.append((sid, group.get("nodes", ""), _on(group.get("restricted", ""))))
     return found
+
+
+def together(rules: Rules) -> tuple[frozenset[str], ...]:
+    """The services that are kept on one node, whichever: positive resource affinities, joined where they share one."""
+    bundles: list[frozenset[str]] = []
+    for positive, sids in company(rules):
+        if positive:
+            named = sids & rules.resources.keys()
+            touched = [bundle for bundle in bundles if bundle & named]
+            bundles = [bundle for bundle in bundles if not bundle & named] + [named.union(*touched)]
+    return tuple(bundle for bundle in bundles if len(bundle) > 1)
+
+
+def places_after(rules: Rules, nodes: Collection[str], left: str) -> dict[str, frozenset[str]]:
+    """Where each service that left that node before it went may rightly be, once it is back.
+
+    HA brings them back to where they were, except those that do not fail back, and those that are kept together: the
+    partners' node comes before the way back, so the first finds the others elsewhere and stays, and so do they.
+    Source: measured with pve-ha-manager 5.2 and its own tester: maintenance, and reboot under ``migrate``.
+    """
+    bundled = frozenset().union(*together(rules))
+    own = homes(rules, nodes)
+    found = {}
+    for sid in rules.resources:
+        if sid in bundled:
+            found[sid] = own[sid] or frozenset(nodes)
+        else:
+            found[sid] = frozenset([left]) if _fails_back(rules, sid) else frozenset(nodes)
+    return found
+
+
+def _in_force(rules: Rules) -> list[Mapping[str, str]]:
+    return [rule for rule in (rules.rules or {}).values() if not _on(rule.get("disable", ""))]
+
+
+def _fails_back(rules: Rules, sid: str) -> bool:
+    """Whether it leaves a node that will do for a better one by itself."""
+    resource = rules.resources[sid]
+    if (group := (rules.groups or {}).get(resource.get("group", ""))) is not None:
+        return not _on(group.get("nofailback", ""))
+    return _on(resource.get("failback", "1"))
 
 
 def _of_group(rules: Rules, resource: Mapping[str, str]) -> frozenset[str]:

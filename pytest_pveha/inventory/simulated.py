@@ -43,6 +43,8 @@ class SimulatedGuest(Block):
     """false = its node's boot does not start it (without HA)."""
     boot_seconds: Seconds | None = None
     """From the start of its process until the application answers."""
+    start_seconds: Annotated[float, Field(ge=0, le=600)] = 0.0
+    """From the request to start it until its process runs: reserving its memory, opening its disks."""
     memory: Size | None = None
     """Its memory."""
     state: Literal["started", "stopped", "disabled", "ignored"] = "started"
@@ -289,6 +291,7 @@ def _bmc(simulator: Simulator, node: str) -> dict[str, Any]:
 def _ha_of(play: SimulatedGuest) -> dict[str, Any]:
     return {
         "state": play.state,
+        "start_seconds": play.start_seconds,
         "max_restart": play.max_restart,
         "max_relocate": play.max_relocate,
         "failback": play.failback,

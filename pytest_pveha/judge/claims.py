@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from pytest_pveha.errors import Inconclusive
-from pytest_pveha.judge import deaths, durations, paths, places, sides
+from pytest_pveha.judge import deaths, durations, paths, places, sides, turns
 from pytest_pveha.judge.facts import SECOND, TestFacts, known, mapping, real, strings, text
 from pytest_pveha.judge.measured import Comparison, Measured, compare, counted, seconds_down, seconds_up
 from pytest_pveha.judge.phases import first_start
@@ -60,6 +60,7 @@ CAUSES: Final[Mapping[str, str]] = {
     "not_before_death": "it was started elsewhere before its dead node's watchdog could have fired, so both could run",
     "collateral_resets": "a node that was not meant to die was reset",
     "recovery_time": "its application answered too late",
+    "recovery_in_turn": "its application answered too late: it was recovered, and had to wait for its turn to start",
     "downtime": "its application was away too long",
     "start_after_death": "it was started elsewhere while its node still lived",
     "fence_margin": "a node that was cut off died too close to the moment at which others take over its guests",
@@ -68,6 +69,8 @@ CAUSES: Final[Mapping[str, str]] = {
     "sides_reset": "nodes were reset on both sides of the cut",
     "rejoins": "a node came back and was lost again",
     "last_reset": "a node without quorum went on for too long",
+    "starved_for": "a node was reset sooner than its watchdog allows, by something that does not wait for quorum",
+    "time_to_quorum": "the nodes were reset, or could hear each other again, and were without quorum for too long",
     "fences": "a node was fenced that was not to be",
     "membership_changes": "the cluster lost members that it was to keep",
     "quorum_losses": "nodes lost quorum that were to keep it",
@@ -218,6 +221,7 @@ def _violations(test: TestFacts, subject: str, params: Mapping[str, Any]) -> Mea
 MEASURES: Final[Mapping[str, Callable[[TestFacts, str, Mapping[str, Any]], Measured]]] = {
     "recovery_time": _recovery_time,
     "downtime": _downtime,
+    "recovery_in_turn": turns.recovery_in_turn,
     "not_before_death": _not_before_death,
     "collateral_resets": _collateral_resets,
     "reset_after": deaths.reset_after,
@@ -234,6 +238,8 @@ MEASURES: Final[Mapping[str, Callable[[TestFacts, str, Mapping[str, Any]], Measu
     "last_reset": sides.last_reset,
     "sides_reset": sides.sides_reset,
     "start_after_death": sides.start_after_death,
+    "starved_for": sides.starved_for,
+    "time_to_quorum": sides.time_to_quorum,
     **places.MEASURES,
     "fence_path_time": paths.slowest,
     "broken_paths": paths.broken,

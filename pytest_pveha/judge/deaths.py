@@ -5,7 +5,7 @@ Method: docs/explanation/method.md, "Deaths".
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -87,7 +87,14 @@ def which_watchdog(test: TestFacts, params: Mapping[str, Any]) -> str:
     if not told:
         return "which watchdog it has was not seen"
     kind = "the kernel's own timer" if told[-1] == SOFTDOG else "hardware"
-    return f"watchdog: {told[-1]}, {kind}"
+    return f"watchdog: {told[-1]}, {kind}{bmc_says(test, [node])}"
+
+
+def bmc_says(test: TestFacts, nodes: Sequence[str]) -> str:
+    """What the BMCs' own logs have of the nodes' end, for the end of a sentence: it supports, and decides nothing."""
+    told = {node: [seen.new for seen in test.seen if seen.what == f"bmc_log/{node}"] for node in nodes}
+    words = [f"{node} {', '.join(dict.fromkeys(events))}" for node, events in told.items() if events]
+    return f"; in its BMC's log: {'; '.join(words)}" if words else ""
 
 
 def half_alive(test: TestFacts, subject: str, params: Mapping[str, Any]) -> Measured:

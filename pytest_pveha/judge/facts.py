@@ -94,7 +94,9 @@ class Fault:
     healed_at: int | None = None
     """When the undo had been seen (mono ns)."""
     fired: list[Fired] = field(default_factory=list)
-    """Dead-men that undid it by themselves."""
+    """Dead-men that undid it by themselves, and were not to."""
+    unattended: bool = False
+    """The nodes were meant to undo it by themselves."""
     kinds: set[str] = field(default_factory=set)
 
     @property
@@ -223,6 +225,7 @@ def _fault(facts: Facts, by_name: dict[str, Fault], line: Line) -> None:
     fault.kinds.add(line.kind)
     if line.kind == "fault.plan":
         fault.trial = data.get("trial") is True
+        fault.unattended = data.get("unattended") is True
     if line.kind == "fault.inject":
         fault.before, fault.after = integer(data.get("before")), integer(data.get("after"))
     elif line.kind == "fault.effect":
@@ -236,7 +239,8 @@ def _fault(facts: Facts, by_name: dict[str, Fault], line: Line) -> None:
             fault.healed_at = line.mono
     elif line.kind == "fault.fired":
         bounds = integer(data.get("low")), integer(data.get("high"))
-        fault.fired.append(Fired(tuple(strings(data.get("nodes")) or ["?"]), *bounds))
+        if not fault.unattended:
+            fault.fired.append(Fired(tuple(strings(data.get("nodes")) or ["?"]), *bounds))
     elif line.kind == "fault.close":
         fault.outcome = text(data.get("outcome"))
 

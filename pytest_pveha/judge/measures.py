@@ -59,6 +59,12 @@ def reset_after(victim: HasName) -> Measure:
     return Measure("reset_after", "s", params={"node": victim.name}, subject=victim.name)
 
 
+def recovery_in_turn(guests: Iterable[HasSid], victim: HasName) -> Measure:
+    """As ``recovery_time``, and its words tell behind how many others each guest waited to be started."""
+    guests = tuple(guests)
+    return Measure("recovery_in_turn", "s", guests, {"node": victim.name, "guests": sorted(one.sid for one in guests)})
+
+
 def reset_after_last_feed(victim: HasName) -> Measure:
     """From the victim's LRM feeding its watchdog for the last time to the victim's reset, in seconds."""
     return Measure("reset_after_last_feed", "s", params={"node": victim.name}, subject=victim.name)
@@ -88,8 +94,18 @@ def start_after_death(guests: Iterable[HasSid], at: HasHomes) -> Measure:
 
 
 def fence_margin(at: HasHomes) -> Measure:
-    """Seconds left, in the worst case, from the death of those guests' nodes until they could be taken over."""
+    """Seconds left from the death of those guests' nodes until they could be taken over; of the worst node."""
     return Measure("fence_margin", "s", params={"nodes": sorted(set(at.homes.values()))})
+
+
+def starved_for(nodes: Iterable[HasName]) -> Measure:
+    """Seconds from the last feed of a node's watchdog to its death; the shortest of these nodes."""
+    return Measure("starved_for", "s", params=_nodes(nodes))
+
+
+def time_to_quorum(nodes: Iterable[HasName]) -> Measure:
+    """Seconds from the last death among these nodes, or the heal if none died, until all of them are quorate again."""
+    return Measure("time_to_quorum", "s", params=_nodes(nodes))
 
 
 def overlaps(guests: Iterable[HasSid], nodes: Iterable[HasName]) -> Measure:
@@ -198,3 +214,15 @@ def moves(guests: Iterable[HasSid]) -> Measure:
 def misplaced(guests: Iterable[HasSid], homes: Mapping[str, Sequence[str]]) -> Measure:
     """Whether each guest is at last not on one of its homes, or left where it was if it has none: 1, else 0."""
     return Measure("misplaced", "count", tuple(guests), {"homes": {sid: sorted(each) for sid, each in homes.items()}})
+
+
+class HasGroups(Protocol):
+    """Guests that HA keeps on one node each, by group."""
+
+    @property
+    def together(self) -> Iterable[Iterable[str]]: ...
+
+
+def parted(homes: HasGroups) -> Measure:
+    """How many groups of guests that an HA rule keeps on one node were, at last, on several."""
+    return Measure("parted", "count", params={"together": sorted(sorted(group) for group in homes.together)})

@@ -94,6 +94,29 @@ def misplaced(test: TestFacts, subject: str, params: Params) -> Measured:
     return counted(wrong, wrong)
 
 
+def parted(test: TestFacts, subject: str, params: Params) -> Measured:
+    """How many of the groups of guests that are kept on one node were, at last, on several.
+
+    One that never moved has no line of its own: it is where the others of its group came from.
+    """
+    del subject
+    groups = [strings(each) for each in params.get("together") or ()]
+    if not groups:
+        return counted(0, 0)
+    heal, count = _heal(test), 0
+    if not any(each.high >= heal for what in ("node_status/", "service/") for each in _under(test, what)):
+        raise Inconclusive("where the guests were after the heal nobody asked")
+    for group in groups:
+        rows = [seen for sid in group if (seen := _seen_of(test, f"service/{sid}"))]
+        places = {seen[-1].new.partition("@")[2] for seen in rows}
+        if rows and len(rows) < len(group):
+            places |= {(seen[0].old or "").partition("@")[2] for seen in rows}
+            if "" in places:
+                raise Inconclusive(f"where {' and '.join(group)} were nobody asked")
+        count += len(places) > 1
+    return counted(count, count)
+
+
 def _came(test: TestFacts, subject: str, begin: int, fits: Callable[[str], bool]) -> tuple[int, int] | None:
     """Between which moments the guest first was on such a node: HA calls it started there, and its process was seen.
 
@@ -168,6 +191,7 @@ MEASURES: Final[Mapping[str, Callable[[TestFacts, str, Params], Measured]]] = {
     "time_to_leave": time_to_leave,
     "moves": moves,
     "misplaced": misplaced,
+    "parted": parted,
 }
 
 CAUSES: Final[Mapping[str, str]] = {
@@ -178,4 +202,5 @@ CAUSES: Final[Mapping[str, str]] = {
     "time_to_leave": "maintenance was over, and HA kept the node in it",
     "moves": "it went to and fro",
     "misplaced": "it is not where its HA rule wants it",
+    "parted": "guests that an HA rule keeps on one node are on several",
 }

@@ -6,13 +6,14 @@ Method: docs/explanation/method.md, "The two sides of a cut".
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from pytest_pveha.errors import Inconclusive
+from pytest_pveha.judge.deaths import bmc_says
 from pytest_pveha.judge.durations import effect_of
 from pytest_pveha.judge.facts import SECOND, Fault, Run, Seen, TestFacts, known, mapping, strings, text
-from pytest_pveha.judge.measured import Measured, between, counted, seconds_down, seconds_up
+from pytest_pveha.judge.measured import Measured, between, counted, seconds_up
 from pytest_pveha.judge.phases import first_start
 
 LOCK_LIFETIME: Final = 120 * SECOND
@@ -20,6 +21,10 @@ LOCK_LIFETIME: Final = 120 * SECOND
 
 FEED_AGE: Final = 10 * SECOND
 """An active LRM renews its lock and feeds its watchdog once in a round of this length (pve-ha-manager LRM.pm)."""
+
+WARNS_AFTER: Final = (50 * SECOND, 52 * SECOND)
+"""The multiplexer warns of a client that did not feed it for so long: by whole seconds, once a second
+(pve-ha-manager watchdog-mux.c)."""
 
 BLIND: Final = 25 * SECOND
 """Longer than this (ns) without an answer of a node that lives, and what it did meanwhile was not seen."""
@@ -80,13 +85,25 @@ def _quorate(test: TestFacts, node: str, fault: Fault, until: int) -> list[Spell
         raise Inconclusive(f"{node} was not asked whether it is quorate")
     clipped = []
     for spell in spells:
-        if spell.begin[0] <= until <= spell.begin[1] and until - spell.begin[0] <= BLIND:
-            continue  # it was not so at the last look before the heal
+        last = max(spell.begin[0], _dead_until(test, node, spell.begin[1]))
+        if spell.begin[0] <= until <= spell.begin[1] and until - last <= BLIND:
+            continue  # it was not so at the last look before the heal, or it was still booting then
         starts = max(begin, spell.begin[0]), max(begin, spell.begin[1])
         ends = min(until, spell.end[0]), min(until, spell.end[1])
         if ends[1] > starts[0]:
             clipped.append(Spell(starts, ends))
     return clipped
+
+
+def _dead_until(test: TestFacts, node: str, moment: int) -> int:
+    """The last of the unanswered questions before that moment, if the node died before it; else 0."""
+    died = _death(test, node)
+    silent = [
+        run
+        for run in inside(test, node)
+        if died is not None and run.answer == "bad" and run.last >= died[1] and run.last_end <= moment
+    ]
+    return max((run.last for run in silent), default=0)
 
 
 def _asked(test: TestFacts, node: str, begin: int) -> bool:
@@ -174,23 +191,75 @@ def _length(stretch: Sequence[Run]) -> int:
 
 
 def fence_margin(test: TestFacts, subject: str, params: Mapping[str, Any]) -> Measured:
-    """Seconds that were left, in the worst case, from a cut-off node's death until its guests could be taken over.
+    """Seconds that were left from a cut-off node's death until its guests could be taken over; of the worst node.
 
-    The survivors take over 120 s after its last lock renewal; its watchdog counts from the feed that follows that. The
-    last feed is up to one LRM round older than the cut. The worst of the nodes counts.
+    The survivors take over 120 s after its last lock renewal that they saw: that came before the cut, and at most one
+    LRM round before it. Feeds that the node makes later renew nothing for them.
 
     Raises:
         Inconclusive: no node was to die, or the death of one was not seen.
     """
     del subject
+    nodes = _dying(params)
+    fault, low, high = effect_of(test)
+    begin = low if fault.before is None else fault.before
+    end = high if fault.after is None else fault.after
+    found = {}
+    for node in nodes:
+        died = death_of(test, node)
+        found[node] = begin - FEED_AGE + LOCK_LIFETIME - died[1], end + LOCK_LIFETIME - died[0]
+    return _worst(found)
+
+
+def starved_for(test: TestFacts, subject: str, params: Mapping[str, Any]) -> Measured:
+    """Seconds from the last feed of a node's watchdog to its death; of the node that was given the shortest time.
+
+    The multiplexer warns 50 s after the last feed, and says so in the node's journal, which was read while it lived. A
+    node that died before that was fed at most one LRM round before the cut, or later.
+
+    Raises:
+        Inconclusive: no node was to die, or the death of one was not seen.
+    """
+    del subject
+    fault, low, _ = effect_of(test)
+    begin = low if fault.before is None else fault.before
+    found = {}
+    for node in _dying(params):
+        died = death_of(test, node)
+        warned = _starving(test, node, begin, died[0])
+        if warned is None:
+            found[node] = 0, died[1] - (begin - FEED_AGE)
+        else:
+            found[node] = died[0] - warned[1] + WARNS_AFTER[0], died[1] - warned[0] + WARNS_AFTER[1]
+    measured = _worst(found)
+    return replace(measured, about=measured.about + bmc_says(test, sorted(found)))
+
+
+def _starving(test: TestFacts, node: str, begin: int, died: int) -> Span | None:
+    """When the multiplexer warned first of a client that then fed it no more."""
+    told = [
+        each for each in test.seen if each.what in (f"starving/{node}", f"fed/{node}") and begin <= each.low <= died
+    ]
+    clients: dict[str, Span] = {}
+    for each in sorted(told, key=lambda seen: seen.high):
+        clients.pop(each.new, None)
+        if each.what.startswith("starving/"):
+            clients[each.new] = each.low, each.high
+    return min(clients.values(), default=None)
+
+
+def _dying(params: Mapping[str, Any]) -> list[str]:
     nodes = strings(params.get("nodes"))
     if not nodes:
         raise Inconclusive("the claim names no node that was to die")
-    fault, low, _ = effect_of(test)
-    fed = (low if fault.before is None else fault.before) - FEED_AGE
-    worst = min(LOCK_LIFETIME - (death_of(test, node)[1] - fed) for node in nodes)
-    seconds = seconds_down(worst)
-    return Measured(seconds, seconds, seconds, "s")
+    return nodes
+
+
+def _worst(found: Mapping[str, Span]) -> Measured:
+    """The least of the nodes' values, and in words each node's own."""
+    least = between(min(low for low, _ in found.values()), min(high for _, high in found.values()))
+    told = "; ".join(f"{node} {between(*span)}" for node, span in sorted(found.items()))
+    return replace(least, about=told)
 
 
 def last_reset(test: TestFacts, subject: str, params: Mapping[str, Any]) -> Measured:
@@ -200,14 +269,45 @@ def last_reset(test: TestFacts, subject: str, params: Mapping[str, Any]) -> Meas
         Inconclusive: no node was to die, or the death of one was not seen.
     """
     del subject
-    nodes = strings(params.get("nodes"))
-    if not nodes:
-        raise Inconclusive("the claim names no node that was to die")
+    nodes = _dying(params)
     fault, low, high = effect_of(test)
     deaths = [death_of(test, node) for node in nodes]
     begin = low if fault.before is None else fault.before
     end = high if fault.after is None else fault.after
     return between(max(0, max(each[0] for each in deaths) - end), max(each[1] for each in deaths) - begin)
+
+
+def time_to_quorum(test: TestFacts, subject: str, params: Mapping[str, Any]) -> Measured:
+    """Seconds from the death of the last of the nodes, or from the heal where none died, until all were quorate again.
+
+    Rules go with a node that is reset, so that they may find each other before the heal.
+
+    Raises:
+        Inconclusive: a node was not seen to be quorate again.
+    """
+    del subject
+    _, _, heal = _window(test)
+    nodes = strings(params.get("nodes"))
+    if not nodes:
+        raise Inconclusive("the claim names no nodes")
+    deaths = [span for node in nodes if (span := _death(test, node)) is not None]
+    begin = max((span[0] for span in deaths), default=heal), max((span[1] for span in deaths), default=heal)
+    back = [_quorate_again(test, node, begin[0]) for node in nodes]
+    return between(max(0, max(low for low, _ in back) - begin[1]), max(high for _, high in back) - begin[0])
+
+
+def _quorate_again(test: TestFacts, node: str, begin: int) -> Span:
+    seen = [each for each in _changes(test, f"quorate@{node}") if each.high >= begin]
+    if not seen or seen[-1].new != "yes":
+        raise Inconclusive(f"{node} was not seen to be quorate again")
+    return seen[-1].low, seen[-1].high
+
+
+def _death(test: TestFacts, node: str) -> Span | None:
+    try:
+        return death_of(test, node)
+    except Inconclusive:
+        return None
 
 
 def start_after_death(test: TestFacts, subject: str, params: Mapping[str, Any]) -> Measured:
@@ -270,10 +370,7 @@ def _ran(test: TestFacts, subject: str, node: str, begin: int, end: int) -> list
         starts = [(each.low, each.high) for each in born if each.low <= spell.begin[1] and each.high >= spell.begin[0]]
         first = max(starts, default=spell.begin)
         last = spell.end
-        try:
-            died = death_of(test, node)
-        except Inconclusive:
-            died = None
+        died = _death(test, node)
         if died is not None and last[0] <= died[1] <= last[1]:
             last = last[0], died[1]
         last = min(end, last[0]), min(end, last[1])

@@ -69,6 +69,42 @@ def all_fenced(victims: Nodes) -> Condition:
     return each_of(victims, fenced, f"{', '.join(victims.names)} fenced")
 
 
+def at_rest(nodes: Nodes) -> Condition:
+    """The LRM of none of these nodes holds a lock or a watchdog: it lets go ten minutes after its last guest."""
+
+    def ask(observer: Observer) -> Answer:
+        manager = observer.look().manager
+        if manager is None:
+            return cant_tell("nobody tells what the LRMs do")
+        missing = [name for name in nodes.names if name not in manager.lrms]
+        if missing:
+            return cant_tell(f"nobody tells what the LRM of {', '.join(missing)} does")
+        guarding = [name for name in nodes.names if manager.lrms[name].guarded]
+        if guarding:
+            return no(f"the LRM of {', '.join(guarding)} is {manager.lrms[guarding[0]].state}")
+        return yes(f"the LRM of {', '.join(nodes.names)} is idle")
+
+    return Condition(f"{', '.join(nodes.names)} guards no guest", ask)
+
+
+def led_by(nodes: Nodes) -> Condition:
+    """One of these nodes is CRM master, and has written since this was first asked."""
+    first: list[float] = []
+
+    def ask(observer: Observer) -> Answer:
+        first.append(observer.site.clock.now().utc / SECOND)
+        manager = observer.look().manager
+        if manager is None:
+            return cant_tell("nobody tells who is CRM master")
+        if manager.master not in nodes.names:
+            return no(f"the CRM master is {manager.master or 'nobody'}")
+        if manager.timestamp <= first[0]:
+            return no(f"{manager.master} is called CRM master, and has not written yet")
+        return yes(f"{manager.master} is CRM master")
+
+    return Condition(f"one of {', '.join(nodes.names)} leads HA", ask)
+
+
 def all_online(nodes: Nodes) -> Condition:
     """Each of these nodes is a quorate member again, and its LRM works."""
     return each_of(nodes, online, f"{', '.join(nodes.names)} back")

@@ -5,6 +5,7 @@ What the cluster says of a node is not what the node does. A cut leaves SSH alon
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from pytest_pveha.clock import SECOND
@@ -20,6 +21,13 @@ EVERY = 2 * SECOND
 
 PATIENCE = 2.0
 """Seconds for each answer: a dead node must not hold up the others."""
+
+STARVING = 30 * SECOND
+"""Nanoseconds without quorum after which a node's watchdog is asked: it warns 50 s after its last feed, which may be
+10 s older than the cut, and quorum is lost within some seconds of it."""
+
+WARNED = re.compile(r"client \(PID (?P<pid>\d+)\) watchdog (?P<what>is about to expire|was updated before expiring)")
+"""What watchdog-mux says when a client has not fed it for 50 s, and when it did after all (watchdog-mux.c)."""
 
 SILENT = 10 * SECOND
 """Nanoseconds until a node that did not answer is asked again."""
@@ -45,6 +53,7 @@ class Witness:
         self._nodes = nodes
         self._due = dict.fromkeys(nodes.names, 0)
         self._streaks: dict[str, _Streak] = {}
+        self._warnings: set[tuple[str, float]] = set()
         observer.afresh("process/", "quorate@", "members@", "votes@", "device@")
         for name in ("api", *nodes.names):
             subject = f"node:{name}:inside"
@@ -79,6 +88,10 @@ class Witness:
             self._heard(node.name, "bad", asked.mono, ended)
             return
         self._votes(node)
+        lost = self._observer.began(f"quorate@{node.name}")
+        starving = lost is not None and self._clock.now().mono - lost >= STARVING
+        if starving and self._observer.last(f"quorate@{node.name}") == "no":
+            self._watchdog(node)
         ended = self._clock.now().mono
         self._due[node.name] = asked.mono + EVERY
         self._heard(node.name, "good", asked.mono, ended)
@@ -97,6 +110,28 @@ class Witness:
             (f"device@{node.name}", "none" if found.device is None else str(found.device)),
         ):
             self._observer.note(what, value, asked, answered, "ssh")
+
+    def _watchdog(self, node: Node) -> None:
+        """What its multiplexer says of clients that do not feed it, by our clock: soon nobody can read it any more."""
+        try:
+            offset = node.clock_offset(self._clock.deadline(PATIENCE))
+            lines = node.journal(self._observer.since, ("watchdog-mux",), self._clock.deadline(PATIENCE))
+        except SiteError:
+            return
+        now = self._clock.now()
+        for line in lines:
+            said = WARNED.search(line.text)
+            if said is None or (node.name, line.at) in self._warnings:
+                continue
+            self._warnings.add((node.name, line.at))
+            ours = now.mono + round((line.at - offset.offset) * SECOND) - now.utc
+            error = round((offset.error + 0.001) * SECOND)
+            word = "starving" if said["what"].startswith("is about") else "fed"
+            seen = {"what": f"{word}/{node.name}", "old": None, "new": said["pid"]}
+            self._observer.write(
+                "seen",
+                {**seen, "low": max(0, ours - error), "high": max(0, ours + error), "source": f"journal {node.name}"},
+            )
 
     def _heard(self, name: str, answer: str, asked: int, ended: int) -> None:
         streak = self._streaks.get(name)

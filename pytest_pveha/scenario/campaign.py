@@ -17,7 +17,7 @@ from pytest_pveha.clock import Clock, Deadline, LiveClock
 from pytest_pveha.embedded import Embedded, start_or_attach
 from pytest_pveha.errors import PreflightRefused, PvehaError, SiteBusy, SiteDirty, SiteError, UnsafeTarget
 from pytest_pveha.faults.fault import Fault, Reach
-from pytest_pveha.faults.interlock import interlock
+from pytest_pveha.faults.interlock import interlock, losses
 from pytest_pveha.faults.keeping import STOP, STORE, Keeping, remembered
 from pytest_pveha.faults.session import tell_fired
 from pytest_pveha.faults.survey import Terms, look
@@ -268,12 +268,16 @@ class Campaign:
 
     def interlock(self, reach: Reach, standing: Sequence[Reach]) -> None:
         """Return only if the site, as it is now, survives that loss beside what is lost; else PreflightRefused."""
-        if reach.about_quorum and not self.declared.simulated and not (self._declared and self._declared.site_reset):
+        meant = reach.about_quorum and not reach.brief
+        if meant and not self.declared.simulated and not (self._declared and self._declared.site_reset):
             raise PreflightRefused(
                 "this fault takes the quorum away, which can reset more than its victim, and the test does not say so; "
                 "add site_reset=True to its mark destructive, and have consent.site_reset granted"
             )
-        interlock(lambda whole: look(self.observer, self.terms, whole), reach, standing)
+        state = interlock(lambda whole: look(self.observer, self.terms, whole), reach, standing)
+        if (told := losses(state, reach)) is not None:
+            self.observer.write("note", {"text": f"expected losses: {told}"})
+            self.observer.tell("expected losses", told)
 
     @property
     def terms(self) -> Terms:

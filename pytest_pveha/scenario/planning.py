@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -64,8 +65,8 @@ class Scene:
     """Those that run."""
     connected: bool
     master: str | None = None
-    busy: frozenset[str] = field(default_factory=frozenset)
-    """Nodes that run HA services."""
+    busy: Mapping[str, int] = field(default_factory=dict)
+    """How many HA services each node runs."""
 
 
 def declared_scene(inventory: Inventory) -> Scene:
@@ -97,7 +98,7 @@ def live_scene(site: Site) -> Scene:
         guests,
         connected=True,
         master=manager.master,
-        busy=frozenset(service.node for service in manager.services.values()),
+        busy=Counter(service.node for service in manager.services.values()),
     )
 
 

@@ -16,6 +16,7 @@ from pytest_pveha.judge import Measure, downtime, time_after_return
 from pytest_pveha.observe import ha, nodes
 from pytest_pveha.observe.answer import Condition
 from pytest_pveha.observe.observer import READ
+from pytest_pveha.scenario.homes import homes_of
 from pytest_pveha.scenario.objectives import Objective, Objectives
 
 DEFAULT = "conditional"
@@ -60,10 +61,10 @@ def policy_of(site: Site, guests: Guests, victim: Node, objectives: Objectives) 
     unfenced, lost = nodes.not_fenced(victim), ha.membership_lost(victim)
     at_home, elsewhere = ha.started(guests, on=home), ha.started(guests, on=others)
     anywhere = ha.started(guests, on=site.nodes)
-    moved = Promise(elsewhere, elsewhere, at_home, unfenced, downtime(guests), objectives.live)
+    returned = homes_of(site).returned(guests, victim)
+    moved = Promise(elsewhere, elsewhere, returned, unfenced, downtime(guests), objectives.live)
     frozen_there = nodes.frozen(guests, victim)
-    returned = time_after_return(guests, victim)
-    frozen = Promise(frozen_there, frozen_there, at_home, unfenced, returned, objectives.rto)
+    frozen = Promise(frozen_there, frozen_there, at_home, unfenced, time_after_return(guests, victim), objectives.rto)
     recovered = Promise(lost, elsewhere, anywhere, ha.fenced(victim), downtime(guests), objectives.rto)
     unless_back = Promise(
         lost, lost, anywhere, nodes.recovered_or_home(guests, victim), downtime(guests), objectives.rto

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 
 
-def cast(role: str, nodes: Sequence[str], master: str, busy: Collection[str]) -> str | None:
+def cast(role: str, nodes: Sequence[str], master: str, busy: Mapping[str, int]) -> str | None:
     """The node that plays ``role`` now; None where nobody of the inventory does.
 
     Args:
-        role: ``crm-master``, or ``other-1``, ``other-2``, …: the other nodes, those that run HA services first.
+        role: ``crm-master``, or ``other-1``, ``other-2``, …: the other nodes, those that run HA services first; or
+            ``fullest``, the one that runs most of them.
         nodes: the inventory's nodes, in its order.
-        busy: nodes that run HA services.
+        busy: how many HA services each node runs.
     """
+    if role == "fullest":
+        return max(nodes, key=lambda name: busy.get(name, 0), default=None)
     if role == "crm-master":
         return master if master in nodes else None
     others = sorted((name for name in nodes if name != master), key=lambda name: name not in busy)
@@ -20,7 +23,7 @@ def cast(role: str, nodes: Sequence[str], master: str, busy: Collection[str]) ->
     return others[place - 1] if place <= len(others) else None
 
 
-def cast_side(role: str, nodes: Sequence[str], master: str, busy: Collection[str]) -> tuple[str, ...] | None:
+def cast_side(role: str, nodes: Sequence[str], master: str, busy: Mapping[str, int]) -> tuple[str, ...] | None:
     """The nodes that play a side of a cut; None where nobody does.
 
     Args:

@@ -34,6 +34,7 @@ from pytest_pveha.faults.restore import restore
 from pytest_pveha.faults.session import Register, Session
 from pytest_pveha.faults.shutdown import CleanPowerOff, CleanReboot
 from pytest_pveha.handles import corosync, guest_process
+from pytest_pveha.handles.corosync import Ring
 from pytest_pveha.handles.guest import Guest, Guests, Nodes
 from pytest_pveha.handles.node import Node
 from pytest_pveha.handles.site import Site
@@ -42,6 +43,7 @@ from pytest_pveha.inventory import parse_duration
 from pytest_pveha.judge import Measure, violations
 from pytest_pveha.observe.answer import Condition, Met, ask, wait_until
 from pytest_pveha.observe.audits import Scene, audit
+from pytest_pveha.observe.bmc_log import BmcLogs
 from pytest_pveha.observe.fence_paths import survey
 from pytest_pveha.observe.ha import quorum_whole
 from pytest_pveha.observe.news import Expected, expected, present
@@ -66,9 +68,16 @@ TRIAL = 15.0
 TRIAL_LIMIT, TRIAL_GRACE = 20.0, 5.0
 """Every node concerned undoes the short cut by itself after 25 s."""
 
-BLIP = "30 s"
-SOON = 10.0
-"""Seconds after which the nodes undo a short loss of quorum by themselves: their watchdogs bite 50 s after it."""
+SOON = 2.0
+"""Seconds between the longest time of a short cut and the nodes undoing it by themselves."""
+
+TRIED = TRIAL_LIMIT + TRIAL_GRACE
+
+MAY_RESET = frozenset({KernelCrash.kind, DaemonKilled.kind, DaemonsFrozen.kind, Partition.kind})
+"""Faults that end with a node resetting itself: its BMC's log may have that, too."""
+
+CALMLY, CLOSELY = 5.0, 2.0
+"""Seconds between looks while time passes, and while it does so in a cut whose first seconds count."""
 
 REJOIN = 60.0
 """Seconds in which everybody is one cluster again after the short cut."""
@@ -221,14 +230,14 @@ class Run:
 
     def hold_broken(self, duration: str) -> None:
         """That much time has passed since the present fault was injected, watched."""
-        self._hold(self._observer.broken_at + round(parse_duration(duration) * SECOND), duration)
+        self._hold(self._observer.broken_at + round(parse_duration(duration) * SECOND), duration, CLOSELY)
 
-    def _hold(self, end: int, duration: str) -> None:
+    def _hold(self, end: int, duration: str, every: float = CALMLY) -> None:
         begin = self._clock.now().mono
         while self._clock.now().mono < end:
             self._observer.tell(f"watching for {duration}", "")
             self._observer.look()
-            self._clock.sleep_until(min(end, self._clock.now().mono + 5 * SECOND))
+            self._clock.sleep_until(min(end, self._clock.now().mono + round(every * SECOND)))
         self._observer.watched += self._clock.now().mono - begin
 
     def claim(
@@ -285,6 +294,8 @@ class Run:
         fault = make(self._keeping.tag(name))
         for victim in victims:
             self._allow(fault, victim)
+        resets = victims if kind in MAY_RESET and not fault.reach.brief else ()
+        logs = BmcLogs(self._observer, (self._site.nodes[name] for name in resets))
         if isinstance(fault, CordPulled):
             fault.summon(self._observer)  # before the interlock, whose look must be fresh when they pull
         self._interlock(fault.reach, self._session.standing)
@@ -299,10 +310,11 @@ class Run:
             if outermost:  # else everything has been sampled fast for long
                 self._clock.sleep(BEFORE_FAULT)
             if fault.family in CUTS and len(fault.reach.nodes) > 1:
-                self._try_first(trial or make, f"{name}-trial", fault.reach)
+                self._try_first(trial or make, f"{name}-trial", unattended=fault.reach.about_quorum)
             with self._session.injected(fault, name, at_most=at_most, grace=grace):
                 yield
                 self._milestones(victims)
+                logs.note()
         except WrongMachine as hit:  # it fell by that hand, and not by the cluster's doing
             self._victims.update(hit.nodes)
             self._declared_news += made_by(kind, hit.nodes, majority=majority)
@@ -312,19 +324,28 @@ class Run:
             if outermost:
                 self._sampler.slow()
 
-    def _try_first(self, make: Callable[[str], Fault], name: str, reach: Reach) -> None:
+    def _try_first(self, make: Callable[[str], Fault], name: str, *, unattended: bool) -> None:
         """The same cut for a moment: quorum and storage do what was predicted, and all is whole again after it.
+
+        Args:
+            unattended: each node is seen to undo it by itself, before a cut is made from which none is left quorate.
 
         Raises:
             HarmSeen: they do not; it was undone at once.
+            PreflightRefused: a node did not undo it by itself.
         """
         fault = make(self._keeping.tag(name))
         begin = self._clock.now().mono
         gone = frozenset().union(*(one.nodes for one in self._session.standing))
-        with self._session.injected(fault, name, at_most=TRIAL_LIMIT, grace=TRIAL_GRACE, trial=True):
+        with self._session.injected(
+            fault, name, at_most=TRIAL_LIMIT, grace=TRIAL_GRACE, trial=True, unattended=unattended
+        ):
             while self._clock.now().mono < begin + TRIAL * SECOND:
                 self._observer.look()
                 self._clock.sleep(1)
+            if unattended:
+                by_themselves = self._observer.broken_at + round((TRIED + corosync.LATE) * SECOND)
+                self._clock.sleep_until(max(by_themselves, self._clock.now().mono))
         try:
             wait_until(quorum_whole(but=gone), REJOIN, self._observer)
         except (NotMet, CantTell) as error:
@@ -519,20 +540,29 @@ class Faults:
     def blip(self, cut_off: Nodes, *, lasting: str) -> None:
         """These nodes and the others did not hear each other for so long, and do again.
 
-        The nodes undo it by themselves after 40 s, before a watchdog minds.
+        The nodes undo it by themselves if we do not, before a watchdog minds.
         """
-        with self._cut(cut_off, cut_off, BLIP, grace=SOON, brief=True):
+        with self._brief_cut(cut_off):
             self._run.hold_broken(lasting)
 
     def blip_of_quorum(self, apart: Nodes, *, lasting: str) -> None:
         """Each of these nodes heard nobody for so long, nobody had quorum, and all hear each other again."""
-        with self._cut(apart, apart, BLIP, grace=SOON, about_quorum=True, apart=True, brief=True):
+        with self._brief_cut(apart, about_quorum=True, apart=True):
             self._run.hold_broken(lasting)
 
     @contextmanager
     def site_without_quorum(self, apart: Nodes, *, at_most: str = "20 min") -> Iterator[None]:
         """The same for so long that every node that guards guests resets itself: all guests go down."""
         with self._cut(apart, self._site.nodes, at_most, about_quorum=True, apart=True, site=True):
+            yield
+
+    @contextmanager
+    def _brief_cut(self, cut_off: Nodes, **how: Any) -> Iterator[None]:
+        """A cut that is over, whoever dies, before a watchdog minds."""
+        deadline = self._site.clock.deadline
+        ring = Ring(self._site.cluster.totem(deadline(READ), len(self._site.cluster.votes(deadline(READ)))).token)
+        at_most = f"{ring.undone_by - SOON:.1f} s"
+        with self._cut(cut_off, cut_off, at_most, grace=SOON, brief=ring.undone_by, **how):
             yield
 
     @contextmanager
@@ -546,7 +576,9 @@ class Faults:
             victims.names,
             parse_duration(at_most),
             grace=grace,
-            trial=lambda tag: Partition(tag, cut_off.names, rest.names, addresses, **{**how, "brief": True}),
+            trial=lambda tag: Partition(
+                tag, cut_off.names, rest.names, addresses, **{**how, "brief": TRIAL_LIMIT + TRIAL_GRACE}
+            ),
         ):
             yield
 

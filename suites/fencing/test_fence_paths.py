@@ -19,7 +19,7 @@ def test_every_node_reaches_every_bmc(nodes, run, objectives):
 
 @pytest.mark.destructive(blast="one node and its guests", expected="10 min", breaks=("power-cut-by-peer",))
 @pytest.mark.roles("other")
-@pytest.mark.needs(nodes=3)
+@pytest.mark.needs(losses=1)
 def test_a_peer_cuts_the_power(victim, nodes, guests, faults, run):
     """A command typed on one node cuts another one's power, and nobody else's."""
     run.watch(guests, nodes)

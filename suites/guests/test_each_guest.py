@@ -1,9 +1,9 @@
-"""Each HA guest by itself: killed, moved there and back, relocated, without its network."""
+"""Each HA guest by itself: killed, moved there and back, relocated, without its network, in its turn after others."""
 
 import pytest
 
-from pytest_pveha.judge import collateral_resets, downtime, recovery_time, violations
-from pytest_pveha.observe import audits
+from pytest_pveha.judge import collateral_resets, downtime, recovery_in_turn, recovery_time, violations
+from pytest_pveha.observe import audits, ha
 from pytest_pveha.observe.guests import answers, runs_on, started_again, untouched
 
 
@@ -63,4 +63,22 @@ def test_without_its_network(guest, home, faults, run):
 
     run.claim(downtime([guest]), at_least=115)
     run.claim(collateral_resets(), none=True)
+    run.claim(violations(audits.CLUSTER), none=True)
+
+
+@pytest.mark.destructive(blast="the node with the most guests", expected="20 min", breaks=("power-cut",))
+@pytest.mark.roles("fullest")
+@pytest.mark.needs(losses=1)
+def test_in_its_turn_after_others(victim, residents, max_workers, nodes, guests, faults, run, objectives):
+    """When a full node is lost, its HA guests start some at a time, and even the last one answers within its RTO."""
+    run.watch(guests, nodes)
+    with faults.power_cut(victim):
+        run.expect(ha.fenced(victim), within="6 min")
+        run.expect(ha.started(residents, on=nodes - {victim}), within="15 min")
+        run.expect(ha.answering(residents), within="20 min")
+    run.expect(ha.online(victim), within="15 min")
+    run.expect(ha.quorum_whole(), within="2 min")
+
+    run.claim(recovery_in_turn(residents, victim), at_most=objectives.rto)
+    run.claim(collateral_resets(victim), none=True)
     run.claim(violations(audits.CLUSTER), none=True)

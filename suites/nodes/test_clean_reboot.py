@@ -9,7 +9,7 @@ from pytest_pveha.observe import nodes as node
 
 @pytest.mark.destructive(blast="one node and its guests", expected="14 min", breaks=("clean-reboot",))
 @pytest.mark.roles("crm-master", "other")
-@pytest.mark.needs(nodes=3)
+@pytest.mark.needs(losses=1)
 def test_clean_reboot(victim, residents, policy, nodes, guests, faults, run):
     """When a node reboots in good order, its HA guests fare as the site's shutdown policy promises."""
     run.watch(guests, nodes)
@@ -31,7 +31,7 @@ def test_clean_reboot(victim, residents, policy, nodes, guests, faults, run):
 
 @pytest.mark.destructive(blast="one node and its guests", expected="18 min", breaks=("clean-power-off",))
 @pytest.mark.roles("other")
-@pytest.mark.needs(nodes=3)
+@pytest.mark.needs(losses=1)
 def test_clean_power_off(victim, residents, policy, nodes, guests, faults, run):
     """When a node powers off in good order, its HA guests fare as the site's shutdown policy promises."""
     run.watch(guests, nodes)
@@ -54,7 +54,7 @@ def test_clean_power_off(victim, residents, policy, nodes, guests, faults, run):
 
 @pytest.mark.destructive(blast="one node and its guests", expected="14 min", breaks=("clean-reboot",))
 @pytest.mark.roles("other")
-@pytest.mark.needs(nodes=3)
+@pytest.mark.needs(losses=1)
 def test_guests_move_before_a_reboot(victim, residents, policy, nodes, guests, faults, run, objectives):
     """Before a node reboots its HA guests move elsewhere by themselves, VMs without an interruption."""
     run.watch(guests, nodes)

@@ -2,13 +2,13 @@
 
 import pytest
 
-from pytest_pveha.judge import collateral_resets, misplaced, moves, recovery_time, violations
+from pytest_pveha.judge import collateral_resets, misplaced, moves, parted, recovery_time, violations
 from pytest_pveha.observe import audits, ha
 
 
 @pytest.mark.destructive(blast="one node and its guests", expected="21 min", breaks=("power-cut",))
 @pytest.mark.roles("other")
-@pytest.mark.needs(nodes=3)
+@pytest.mark.needs(losses=1)
 def test_failback(victim, residents, homes, nodes, guests, faults, run, objectives):
     """When a failed node is back, each HA guest goes where its rule wants it, once, or stays where no rule says so."""
     run.watch(guests, nodes)
@@ -23,6 +23,7 @@ def test_failback(victim, residents, homes, nodes, guests, faults, run, objectiv
     run.expect(ha.answering(guests), within="10 min")
 
     run.claim(misplaced(residents, homes.of), none=True)
+    run.claim(parted(homes), none=True)
     run.claim(moves(guests), at_most=1)
     run.claim(recovery_time(residents), at_most=objectives.rto)
     run.claim(collateral_resets(victim), none=True)

@@ -8,7 +8,7 @@ from pytest_pveha.observe import audits, ha, life
 
 @pytest.mark.destructive(blast="one node and its guests", expected="20 min", breaks=("daemons-frozen",))
 @pytest.mark.roles("other")
-@pytest.mark.needs(nodes=3)
+@pytest.mark.needs(losses=1)
 def test_hang_of_one_node(victim, residents, nodes, guests, faults, run, objectives):
     """A node that hangs is reset before its HA guests start elsewhere, and they answer again within their RTO."""
     run.watch(guests)

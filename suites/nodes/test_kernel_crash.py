@@ -8,7 +8,7 @@ from pytest_pveha.observe import audits, ha, life
 
 @pytest.mark.destructive(blast="one node and its guests", expected="20 min", breaks=("kernel-crash",))
 @pytest.mark.roles("other")
-@pytest.mark.needs(nodes=3)
+@pytest.mark.needs(losses=1)
 def test_kernel_crash_of_one_node(victim, residents, nodes, guests, faults, run, objectives):
     """The HA guests of a node whose kernel crashes answer again within their RTO, and it restarts as it is set to."""
     run.watch(guests)

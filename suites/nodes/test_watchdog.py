@@ -13,7 +13,7 @@ STARVED = 60 + KILLED
 
 @pytest.mark.destructive(blast="one node and its guests", expected="20 min", breaks=("daemon-killed",))
 @pytest.mark.roles("other")
-@pytest.mark.needs(nodes=3)
+@pytest.mark.needs(losses=1)
 @pytest.mark.parametrize("daemon", ["watchdog-mux", "pve-ha-lrm"])
 def test_killed_daemon_resets_its_node(victim, daemon, residents, nodes, guests, faults, run):
     """A node whose watchdog multiplexer or LRM is killed is reset by its watchdog within 12 seconds."""
@@ -35,7 +35,7 @@ def test_killed_daemon_resets_its_node(victim, daemon, residents, nodes, guests,
 
 @pytest.mark.destructive(blast="one node and its guests", expected="20 min", breaks=("daemons-frozen",))
 @pytest.mark.roles("other")
-@pytest.mark.needs(nodes=3)
+@pytest.mark.needs(losses=1)
 def test_starved_lrm_resets_its_node(victim, residents, nodes, guests, faults, run):
     """A node whose LRM stands still is reset by its watchdog within 72 seconds of the last time it was fed."""
     run.watch(guests)

@@ -29,7 +29,7 @@ def test_minority_stops_before_majority_starts(minority, stranded, nodes, guests
         run.expect(quorum.lost(minority), within="30 s")
         run.expect(quorum.kept(majority), within="10 s")
         run.expect(quorum.refuses_writes(minority), within="10 s")
-        run.expect(quorum.reset(stranded.nodes(nodes)), within="10 min")
+        run.expect(quorum.reset(stranded.resetting(nodes)), within="10 min")
         run.expect(ha.all_fenced(stranded.nodes(nodes)), within="5 min")
         run.expect(ha.started(stranded, on=majority), within="6 min")
         run.expect(placement.by_the_rules(stranded), within="1 min")
@@ -44,7 +44,33 @@ def test_minority_stops_before_majority_starts(minority, stranded, nodes, guests
     run.claim(fence_margin(stranded), at_least=objectives.fence_margin)
     run.claim(start_after_death(stranded, stranded), at_least=0)
     run.claim(overlaps(guests, nodes), none=True)
-    run.claim(collateral_resets(*stranded.nodes(nodes)), none=True)
+    run.claim(collateral_resets(*stranded.resetting(nodes)), none=True)
+    run.claim(violations(audits.CLUSTER), none=True)
+
+
+@pytest.mark.destructive(blast="nothing: the nodes cut off run no HA guest", expected="8 min", breaks=("partition",))
+@pytest.mark.needs(nodes=3)
+def test_idle_minority_is_left_alone(idle, nodes, guests, ring, faults, run):
+    """A minority that runs no HA guest stops writing, is neither reset nor fenced, and the majority leads HA."""
+    majority = nodes - idle
+    run.expect(ha.at_rest(idle), within="12 min")
+    run.watch(guests, nodes)
+    run.witness(nodes)
+    with faults.partition(idle):
+        run.expect(quorum.lost(idle), within="30 s")
+        run.expect(quorum.kept(majority), within="10 s")
+        run.expect(quorum.refuses_writes(idle), within="10 s")
+        run.expect(ha.led_by(majority), within="4 min")
+        run.hold_broken("2 min")
+        run.expect(quorum.refuses_writes(idle), within="10 s")
+    run.expect(ha.all_online(idle), within="5 min")
+    run.expect(ha.quorum_whole(), within="2 min")
+
+    run.claim(both_quorate(idle, majority), at_most=ring.settles)
+    run.claim(downtime(guests), at_most=5)
+    run.claim(fences(), none=True)
+    run.claim(overlaps(guests, nodes), none=True)
+    run.claim(collateral_resets(), none=True)
     run.claim(violations(audits.CLUSTER), none=True)
 
 

@@ -9,22 +9,26 @@ from pytest_pveha.judge import (
     fences,
     last_reset,
     overlaps,
+    quorum_losses,
     recovery_time,
+    starved_for,
+    time_to_quorum,
     violations,
 )
 from pytest_pveha.observe import audits, ha, quorum
 
 
-@pytest.mark.destructive(blast="quorum", expected="6 min", breaks=("partition",), site_reset=True)
+@pytest.mark.destructive(blast="quorum", expected="6 min", breaks=("partition",))
 @pytest.mark.needs(nodes=3)
-def test_short_loss_of_quorum_resets_nobody(too_many, blip, nodes, guests, ring, faults, run):
+def test_short_loss_of_quorum_resets_nobody(too_many, blip_of_quorum, nodes, guests, ring, faults, run):
     """When all nodes lose quorum for some seconds, nobody is reset or fenced, and no guest notices it."""
     run.watch(guests, nodes)
     run.witness(nodes)
-    faults.blip_of_quorum(too_many, lasting=blip)
+    faults.blip_of_quorum(too_many, lasting=blip_of_quorum)
     run.expect(ha.quorum_whole(), within="1 min")
     run.hold("2 min")
 
+    run.claim(quorum_losses(nodes), at_least=len(nodes))
     run.claim(both_quorate(too_many, nodes - too_many), at_most=ring.settles)
     run.claim(downtime(guests), at_most=5)
     run.claim(fences(), none=True)
@@ -41,13 +45,17 @@ def test_long_loss_of_quorum_resets_the_site(too_many, guarding, nodes, guests, 
     with faults.site_without_quorum(too_many):
         run.expect(quorum.lost(nodes), within="30 s")
         run.expect(quorum.refuses_writes(nodes), within="10 s")
+        run.hold_broken("40 s")
+        run.expect(quorum.refuses_writes(nodes), within="5 s")
         run.expect(quorum.reset(guarding), within="10 min")
     run.expect(ha.all_online(nodes), within="15 min")
     run.expect(ha.started(guests, on=nodes), within="10 min")
     run.expect(ha.answering(guests), within="20 min")
     run.expect(ha.quorum_whole(), within="2 min")
 
+    run.claim(starved_for(guarding), at_least=60)
     run.claim(last_reset(guarding), at_most=80)
+    run.claim(time_to_quorum(nodes), at_most=900)
     run.claim(recovery_time(guests), at_most=1200)
     run.claim(overlaps(guests, nodes), none=True)
     run.claim(collateral_resets(*guarding), none=True)

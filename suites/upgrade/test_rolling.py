@@ -9,7 +9,7 @@ from pytest_pveha.observe import audits, ha, upkeep
 @pytest.mark.destructive(
     blast="every node in turn, its guests moved away first", expected="50 min", breaks=("maintenance", "clean-reboot")
 )
-@pytest.mark.needs(nodes=3)
+@pytest.mark.needs(losses=1)
 def test_rolling_reboot(nodes, guests, faults, run, objectives):
     """All nodes reboot one after the other, emptied before, as an update does it, and no guest fails."""
 

@@ -33,10 +33,10 @@ class Caught:
 MUX, LRM = "other-1-watchdog-mux", "other-1-pve-ha-lrm"
 KILLED, STARVED = "killed_daemon", "starved_lrm"
 CAUGHT = {
-    "watchdog-never-fires": Caught(
+    "watchdog-never-bites": Caught(
         KILLED, LRM, "rejected", r"node pve\d falls silent: not within 180 s; last seen: pve\d lives on: it answers"
     ),
-    "watchdog-slow": Caught(
+    "watchdog-bites-late": Caught(
         KILLED,
         MUX,
         "rejected",

@@ -34,9 +34,29 @@ class Caught:
     """A regular expression; what is not in the reason was not said to the person on call."""
     played: dict[str, Any] = field(default_factory=dict)
     """What else the simulated site has."""
+    blocks: dict[str, Any] = field(default_factory=dict)
+    """Whole blocks of its inventory."""
 
+
+FULL = {
+    "guests": [
+        {"id": f"vm:{number}", "tier": "gold", "preferred_node": node}
+        for number, node in enumerate(["pve1", *["pve2"] * 18, "pve3"], 101)
+    ],
+    "objectives": {"tiers": {"gold": {"rto": "5 min"}}, "settle": "40 min"},
+}
+"""pve2 runs eighteen guests, and the others start eight at once. One at a time, they take long to go home as well."""
+SLOW_STARTS = [{"id": f"vm:{number}", "start_seconds": 20} for number in range(102, 120)]
 
 CAUGHT = {
+    "max-workers-one": Caught(
+        "test_in_its_turn_after_others[fullest]",
+        "rejected",
+        r"recovery_in_turn of vm:\d+ is 3\d\d(\.\d)? s .*, objective at most 300 s: its application answered too late: "
+        r"it was recovered, and had to wait for its turn to start \(started on pve\d behind [678] of 8 others, ",
+        {"guests": SLOW_STARTS, "guest_memory": "2 GiB"},
+        FULL,
+    ),
     "bmc-unreachable-from-one-node": Caught(
         PATHS,
         "rejected",
@@ -121,7 +141,7 @@ def test_the_defect_is_caught_and_named(name: str, here: whole_run.Place) -> Non
     """With that defect the test fails with the promised verdict, names the cause, and leaves a whole site."""
     caught = CAUGHT[name]
     suite = DEFECTS[name].caught_by
-    inventory = here.inventory(defects=[name], boot_seconds=40, **caught.played)
+    inventory = here.inventory(caught.blocks, defects=[name], boot_seconds=40, **caught.played)
     marks = "readiness" if caught.test == PATHS else "destructive"
     outcome = whole_run.run(inventory, here, "-m", marks, "-k", caught.test, suites=ROOT / suite)
     (test,) = (test for test in outcome.verdict["tests"] if test["id"] == f"{suite}::{caught.test}")

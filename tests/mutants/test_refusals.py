@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,8 +17,10 @@ import whole_run
 from refusing import Meanwhile, Wish, cut, nothing, partition, refused, typed, without_ssh
 
 from pytest_pveha.faults.interlock import RULES
+from pytest_pveha.handles.guest import Nodes
 from pytest_pveha.handles.site import Site
 from pytest_pveha.record.journal import Line
+from pytest_pveha.scenario.run import Faults
 from tests.mutants.test_defects import CAUGHT
 
 POWER_LOSS = whole_run.ROOT / "suites" / "nodes" / "test_power_loss.py"
@@ -61,6 +63,16 @@ def reboot(node: str) -> Wish:
 def restart(node: str, unit: str) -> Wish:
     """That daemon."""
     return lambda faults, site: faults.service_restarted(site.nodes[node], unit)
+
+
+def brief(node: str, seconds: float) -> Wish:
+    """That node cut off, by somebody who lets the nodes undo it after so long."""
+
+    def wish(faults: Faults, site: Site) -> AbstractContextManager[None]:
+        one = Nodes([site.nodes[node]])
+        return faults._cut(one, one, "30 s", brief=seconds)
+
+    return wish
 
 
 # --- what somebody does meanwhile -------------------------------------------------------------------------------------
@@ -287,6 +299,13 @@ REFUSED = {
         restart("pve3", "watchdog-mux"),
         r"watchdog: that of pve3 may be held open \(/run/watchdog-mux\.active\), so ending watchdog-mux resets the",
         "service-restarted",
+    ),
+    "cut that outlasts a watchdog": Refused(
+        "sound",
+        "_brief",
+        brief("pve2", 45),
+        r"watchdogs: the nodes undo this cut after 45\.0 s, and are one ring again up to \d\.\d s later; a watchdog",
+        "partition",
     ),
     "guest on its way": Refused(
         "sound",

@@ -241,6 +241,20 @@ def test_scopes(inside: Inside) -> None:
     assert {"test_victim[other-2]", "test_node[pve3]", "test_guest[vm:103]"} <= set(many)
 
 
+def test_a_run_that_has_nothing_left_says_why(inside: Inside) -> None:
+    """What does not apply is told with its reason, though nothing runs and there is no report: pytest's exit code 5."""
+    Path("suites/test_it.py").write_text(HEAD + TARGETS)
+    result = inside("--inventory", "a.yml", "-k", "many or ceph")
+    assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
+    result.stdout.fnmatch_lines(
+        [
+            "*not applicable: suites/test_it.py::test_many: it needs 9 nodes, the inventory has 3",
+            "*not applicable: suites/test_it.py::test_ceph: the inventory has no ceph block",
+            "*no test is left to run (2 not applicable, *left out): nothing was broken, and nothing is proven",
+        ]
+    )
+
+
 def test_unmarked_tests_are_destructive(inside: Inside) -> None:
     """A test of ours without a mark is chosen by -m destructive; one that only looks, and foreign ones, are not."""
     Path("suites/test_it.py").write_text(HEAD + TARGETS)

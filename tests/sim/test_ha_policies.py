@@ -313,6 +313,35 @@ def test_disarm_ignored1() -> None:
     assert site.healthy()
 
 
+@pytest.mark.parametrize("mode", ["freeze", "ignore"])
+def test_arming_while_a_node_is_cut_off(mode: str) -> None:
+    """Frozen, its guests stay frozen until its LRM is back. Ignored, they are recovered at once, and run twice.
+
+    Its lock is free and no watchdog has reset it: so on a real site (played with pve-ha-manager 5.2's own tester).
+    """
+    site = Site(guest(101, "pve1"), guest(102, "pve2"), guest(103, "pve3"), seed=4)
+    victim = next(name for name in site.slaves())
+    (vmid,) = (vmid for vmid in (101, 102, 103) if site.running(vmid) == [victim])
+    site.command(f"disarm-ha {mode}")
+    site.play(60)
+    site.world.cut_network(victim)
+    site.play(100)
+    assert site.world.nodes[victim].running
+    start = site.now
+    site.command("arm-ha")
+    site.play(200)
+    assert victim in site.running(vmid)
+    if mode == "freeze":
+        assert site.at(f"vm:{vmid}") == f"freeze@{victim}"
+        assert site.running(vmid) == [victim]
+    else:
+        assert site.during(start, "recovery", vmid=vmid) <= 10.1
+        assert len(site.running(vmid)) == 2
+    site.world.restore_network(victim)
+    site.play(200)
+    assert site.healthy() is (mode == "freeze")
+
+
 def test_disarm_fence1() -> None:
     """A disarm waits until a pending fence is over and its services are recovered."""
     site = Site(*GUESTS, seed=2)

@@ -112,6 +112,43 @@ def test_positive_affinity_in_recovery_and_migration() -> None:
     assert {site.running(vmid)[0] for vmid in (101, 102, 103)} == {other}
 
 
+@pytest.mark.parametrize("how", ["maintenance", "reboot", "power"])
+@pytest.mark.parametrize("home", [False, True])
+def test_partners_stay_where_they_went(how: str, home: bool) -> None:
+    """Each finds the other elsewhere, which counts more than the way back; with a node of their own they go home."""
+    rules = [affinity("positive", "vm:103", "vm:104"), *([pin("pve3", guests=("vm:103",))] if home else [])]
+    pair, alone = [guest(103, "pve3"), guest(104, "pve3")], guest(105, "pve3")
+    site = Site(*pair, alone, guest(101, "pve1"), guest(102, "pve2"), rules=rules, seed=3, shutdown_policy="migrate")
+    if how == "maintenance":
+        site.command("enable-node-maintenance pve3")
+        site.play(120)
+        assert "pve3" not in {site.service(sid)["node"] for sid in ("vm:103", "vm:104", "vm:105")}
+        site.command("disable-node-maintenance pve3")
+    elif how == "reboot":
+        site.world.shutdowns.begin(site.world.nodes["pve3"], reboot=True)
+    else:
+        site.cut("pve3")
+        site.play(260)
+        site.power_on("pve3")
+    site.play(300)
+    (node,) = {site.running(vmid)[0] for vmid in (103, 104)}
+    assert (node == "pve3") is home
+    assert (site.running(105) == ["pve3"]) is (how != "power")
+    assert site.healthy()
+
+
+def test_without_failback_nobody_comes_back_from_maintenance() -> None:
+    """It stays where it went, while the others come home."""
+    site = Site(guest(101, "pve3", failback=False), guest(102, "pve3"), guest(103, "pve1"), seed=3)
+    site.command("enable-node-maintenance pve3")
+    site.play(120)
+    site.command("disable-node-maintenance pve3")
+    site.play(120)
+    assert site.running(101) != ["pve3"]
+    assert site.running(102) == ["pve3"]
+    assert site.healthy()
+
+
 def test_static_placement_weighs_memory() -> None:
     """`static` puts a recovered guest where memory is free, `basic` where there are fewer services."""
     gib = 1 << 30

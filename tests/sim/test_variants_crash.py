@@ -24,6 +24,7 @@ def here() -> Iterator[whole_run.Place]:
     [
         pytest.param("kernel_crash", {"boot_seconds": 40} | HARDWARE, id="hardware"),
         pytest.param("starved", {"boot_seconds": 40}, id="starved"),
+        pytest.param("starved", {"boot_seconds": 40} | BMCS_OWN, id="starved-bmc"),
         pytest.param(MINE, {}, id="softdog-0", marks=pytest.mark.proof),
         pytest.param(MINE, {"kernel_panic": 10}, id="softdog-10", marks=pytest.mark.proof),
         pytest.param(MINE, HARDWARE, id="hardware-0", marks=pytest.mark.proof),
@@ -45,6 +46,8 @@ def test_a_healthy_site_is_accepted(chosen: str, simulator: dict[str, Any], here
     assert ran
     assert {name: said for name, said in ran.items() if said[0] not in ("accepted", "not applicable")} == {}
     assert "watchdog" in " ".join(said[1] for said in ran.values()) or "kernel_crash" in chosen
+    told = [line.data["new"] for line in outcome.journal if line.data.get("what", "").startswith("bmc_log/")]
+    assert ("watchdog reset" in told) is ("bmcs" in simulator)
 
 
 def test_an_idle_lrm_proves_nothing(here: whole_run.Place) -> None:

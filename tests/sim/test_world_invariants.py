@@ -102,6 +102,12 @@ class Checked:
     def holds(self, node: str) -> bool:
         return any(node in guest.processes for guest in self.world.guests.values() if guest.spec.ha)
 
+    @property
+    def ignored(self) -> bool:
+        """Whether HA is disarmed and tracks nothing, or about to be."""
+        store = self.world.pmxcfs.store
+        return store.manager.get("disarm", {}).get("mode") == "ignore" or "ignore" in str(store.commands)
+
     def act(self, what: str, number: int) -> None:
         world = self.world
         names = sorted(world.nodes)
@@ -118,8 +124,8 @@ class Checked:
                 world.shutdown(name, what == "reboot")
             elif what in ("maintain", "serve"):
                 world.crm_command(name, f"{'enable' if what == 'maintain' else 'disable'}-node-maintenance {name}")
-            elif what == "arm-ha" and not all(node.link_up for node in world.nodes.values()):
-                # who arms while a disarmed node runs guests alone has them twice, in life too: its lock is free
+            elif what == "arm-ha" and self.ignored and not all(node.link_up for node in world.nodes.values()):
+                # who was not tracking and arms while a node is cut off has its guests twice, in life too
                 return
             elif what.endswith(("-ha", "freeze", "ignore")):
                 world.crm_command(name, what)

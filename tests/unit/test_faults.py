@@ -26,6 +26,7 @@ SAMPLES: tuple[Fault, ...] = (
     Partition(
         "pveha-0a1b2c3d-partition-1", ("n1",), ("n2", "n3"), (("n1", ("10.0.0.1",)), ("n2", ("10.0.0.2", "fd00::2")))
     ),
+    Partition("pveha-0a1b2c3d-partition-2", ("n1", "n2"), ("n3",), (), about_quorum=True, apart=True, brief=39.6),
     ServiceStopped("n1", "corosync", 812),
     LinkLoss("pveha-0a1b2c3d-link-loss-1", ("n1",), 1, (("n1", "10.1.0.1"), ("n2", "fd01::2"))),
     QdeviceLoss("pveha-0a1b2c3d-qdevice-loss-1", ("n1", "n2"), "10.0.9.9", 5403),

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_pveha.handles.cluster import Rules
-from pytest_pveha.handles.ha_homes import company, homes, rightful
+from pytest_pveha.handles.ha_homes import company, homes, places_after, rightful, together
 
 NODES = ("n1", "n2", "n3")
 
@@ -40,6 +40,43 @@ def test_with_others_it_may_be_anywhere() -> None:
     both = {"a": {"type": "resource-affinity", "resources": "vm:101,vm:102"}, "b": rule("n1:1")}
     assert of(both) == list(NODES)
     assert of(dict(reversed(both.items()))) == list(NODES)
+
+
+PAIR = {"type": "resource-affinity", "resources": "vm:101,vm:102", "affinity": "positive"}
+BOTH: dict[str, dict[str, str]] = {"vm:101": {}, "vm:102": {}, "vm:103": {}}
+
+
+def test_partners_have_the_homes_of_any_of_them() -> None:
+    """None without a node affinity: they stay where they are. Without failback of the one that has it: anywhere."""
+    alone = homes(Rules({"p": PAIR}, None, BOTH), NODES)
+    assert alone == {"vm:101": set(), "vm:102": set(), "vm:103": set()}
+    ruled = homes(Rules({"p": PAIR, "b": rule("n1:1")}, None, BOTH), NODES)
+    assert ruled == {"vm:101": {"n1"}, "vm:102": {"n1"}, "vm:103": set()}
+    off = homes(Rules({"p": PAIR, "b": rule("n1:1")}, None, {**BOTH, "vm:101": {"failback": "0"}}), NODES)
+    assert off == {"vm:101": set(NODES), "vm:102": set(NODES), "vm:103": set()}
+
+
+def test_rules_that_share_a_guest_are_one() -> None:
+    """Disabled ones, and those of one guest, keep nobody together."""
+    more = {"type": "resource-affinity", "resources": "vm:102,vm:103", "affinity": "positive"}
+    assert together(Rules({"p": PAIR, "q": more}, None, BOTH)) == (frozenset(BOTH),)
+    assert together(Rules({"p": PAIR | {"disable": "1"}}, None, BOTH)) == ()
+    assert together(Rules({"p": PAIR}, None, {"vm:101": {}})) == ()
+    assert together(Rules({"p": PAIR | {"affinity": "negative"}}, None, BOTH)) == ()
+
+
+def test_who_comes_back_to_a_node_that_was_emptied() -> None:
+    """All but partners without a home of their own, and those that do not fail back."""
+    assert places_after(Rules({}, None, BOTH), NODES, "n2") == {sid: {"n2"} for sid in BOTH}
+    pair = places_after(Rules({"p": PAIR}, None, BOTH), NODES, "n2")
+    assert pair == {"vm:101": set(NODES), "vm:102": set(NODES), "vm:103": {"n2"}}
+    ruled = places_after(Rules({"p": PAIR, "b": rule("n2")}, None, BOTH), NODES, "n2")
+    assert ruled == {sid: {"n2"} for sid in BOTH}
+    off = places_after(Rules({}, None, {**BOTH, "vm:103": {"failback": "0"}}), NODES, "n2")
+    assert off["vm:103"] == set(NODES)
+    groups = {"stay": {"nodes": "n2", "nofailback": "1"}}
+    eight = places_after(Rules(None, groups, {"vm:101": {"group": "stay"}, "vm:102": {}}), NODES, "n2")
+    assert eight == {"vm:101": set(NODES), "vm:102": {"n2"}}
 
 
 def test_a_group_is_a_rule() -> None:

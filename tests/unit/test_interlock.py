@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pytest_pveha.errors import PreflightRefused, Unreachable
 from pytest_pveha.faults.fault import Reach
-from pytest_pveha.faults.interlock import CephState, State, interlock, needs, objections
+from pytest_pveha.faults.interlock import CephState, State, interlock, losses, needs, objections
 from pytest_pveha.handles.cluster import GuestRow, RunningTask, Totem
 from pytest_pveha.handles.node import ClockOffset, Votes
 
@@ -332,6 +332,43 @@ def test_a_scenario_about_quorum_may_cost_quorum() -> None:
     assert objections(replace(seen, armed=False), cut) != []
 
 
+SITE = Reach(frozenset({"n1", "n2", "n3"}), about_quorum=True)
+"""All nodes, for as long as it takes."""
+MINE = replace(
+    HEALTHY,
+    permitted=None,
+    api_answered=HEALTHY.online,
+    privileges={**HEALTHY.privileges, "/vms/103": {"VM.PowerMgmt": True}},
+)
+"""Where every guest may fall, and may be started again."""
+
+
+def test_a_site_that_is_reset_for_want_of_quorum_loses_its_storage_and_says_so() -> None:
+    """What was agreed to is no objection, and is told: nodes, guests, OSDs, mons; what is broken is one."""
+    held = replace(MINE, ceph=replace(CEPH, ok_to_stop=False))
+    assert objections(held, SITE) == []
+    assert losses(held, SITE) == (
+        "quorum is taken from all nodes: n1, n2, n3 may be reset, and with them vm:101, vm:102, vm:103; "
+        "Ceph: OSDs 0 1 and mons n1, n2, n3 go with them, so that no data is served until they are back"
+    )
+    assert objections(replace(held, ceph=replace(CEPH, clean=False, pgs=EVENTFUL)), SITE) != []
+    assert (losses(HEALTHY, SITE) or "").endswith("vm:103")
+    assert losses(held, ONE) is None
+    assert losses(held, replace(SITE, brief=38.0)) is None
+
+
+@pytest.mark.parametrize(
+    ("token", "seconds", "refused"),
+    [(3.125, 40, False), (3.65, 39.6, False), (3.65, 40, True), (10, 30, False), (10, 33, True)],
+)
+def test_a_brief_cut_is_over_before_a_watchdog_minds(token: float, seconds: float, refused: bool) -> None:
+    """Its end, a consensus and a rejoin later, comes within 50 s of it; else it is refused, with the figures."""
+    seen = replace(MINE, totem=Totem(token))
+    found = objections(seen, replace(SITE, brief=seconds))
+    assert bool(found) is refused
+    assert all(text.startswith(f"watchdogs: the nodes undo this cut after {seconds:.1f} s") for text in found)
+
+
 def test_unlisted_guests_may_fall_where_all_are_permitted() -> None:
     """With every bystander permitted none is an objection; templates and stopped guests never are."""
     assert objections(replace(HEALTHY, permitted=None), ONE) == []
@@ -441,16 +478,20 @@ def would_harm(state: State, reach: Reach) -> list[str]:
     harm += [f"guest {one.sid}" for one in fallen if state.permitted is not None and one.sid not in state.permitted]
     harm += [f"never {one.sid}" for one in fallen if one.sid in state.never_touch]
     moving = [one for one in fallen if one.sid in state.moving and one.node in reach.nodes]
-    nobody_takes_over = reach.about_quorum and not left
-    if not nobody_takes_over and not _placeable(state, moving, left):
+    if not reach.about_quorum and not _placeable(state, moving, left):
         harm.append("memory")
     if state.ceph is not None:
         mons = [mon for name, of_node in state.ceph.mons.items() for mon in of_node if name in left]
         every = [mon for of_node in state.ceph.mons.values() for mon in of_node]
         mon_is_hit = any(name in reach.nodes for name in state.ceph.mons)
-        if not state.ceph.clean or (state.ceph.osds and state.ceph.ok_to_stop is not True):
+        stops = state.ceph.osds and not reach.about_quorum
+        if not state.ceph.clean or (stops and state.ceph.ok_to_stop is not True):
             harm.append("data")
-        if mon_is_hit and 2 * len([mon for mon in mons if mon in state.ceph.in_quorum]) <= len(every):
+        if (
+            not reach.about_quorum
+            and mon_is_hit
+            and 2 * len([mon for mon in mons if mon in state.ceph.in_quorum]) <= len(every)
+        ):
             harm.append("mons")
     return harm
 

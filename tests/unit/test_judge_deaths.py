@@ -136,7 +136,11 @@ def test_the_watchdog_is_named() -> None:
     assert which_watchdog(facts(), NODE) == "which watchdog it has was not seen"
     soft = facts(seen("watchdog/pve3", None, "Software Watchdog", 99.0, 99.1))
     assert which_watchdog(soft, NODE) == "watchdog: Software Watchdog, the kernel's own timer"
-    assert which_watchdog(facts(seen("watchdog/pve3", None, "IPMI", 99.0, 99.1)), NODE) == "watchdog: IPMI, hardware"
+    own = seen("watchdog/pve3", None, "IPMI", 99.0, 99.1)
+    assert which_watchdog(facts(own), NODE) == "watchdog: IPMI, hardware"
+    logged = [seen(f"bmc_log/{node}", None, "watchdog reset", 300.0, 301.0) for node in ("pve3", "pve2", "pve3")]
+    told = "watchdog: IPMI, hardware; in its BMC's log: pve3 watchdog reset"
+    assert which_watchdog(facts(own, *logged), NODE) == told
 
 
 class Named:

@@ -133,3 +133,22 @@ def test_a_policy_that_moves_nobody_is_named() -> None:
     verdict = claims.evaluate(facts(saw("service/vm:101", "started@n1", "freeze@n1", 110, 111), LEFT), claim)
     assert verdict.verdict == "rejected"
     assert "not met by policy conditional" in verdict.reason
+
+
+def test_partners_on_two_nodes_are_parted() -> None:
+    """As HA last saw them; nobody parted where no rule keeps anybody together; the unseen is not measured."""
+    other = saw("service/vm:102", None, "started@n2", 90, 91)
+    apart = facts(*placed("n3", 250, 251), other)
+    params = {"together": [["vm:101", "vm:102"]]}
+    assert places.parted(apart, "", params) == counted(1, 1)
+    assert places.parted(facts(*placed("n2", 250, 251), other), "", params) == counted(0, 0)
+    assert places.parted(facts(), "", {"together": []}) == counted(0, 0)
+    stayed = saw("service/vm:101", "started@n1", "freeze@n1", 110, 111), saw("node_status/n1", None, "online", 199, 201)
+    assert places.parted(facts(*stayed), "", params) == counted(0, 0)
+    assert places.parted(facts(stayed[1]), "", params) == counted(0, 0)
+    left_alone = placed("n3", 250, 251)
+    assert places.parted(facts(*left_alone), "", params) == counted(1, 1)
+    with pytest.raises(Inconclusive):
+        places.parted(facts(other, stayed[1]), "", params)
+    with pytest.raises(Inconclusive):
+        places.parted(facts(other), "", params)

@@ -10,6 +10,7 @@ from journal_builder import TEST, Entry, accepted_run, chained, fault, ns, sampl
 from pytest_pveha.errors import Inconclusive
 from pytest_pveha.judge import sides
 from pytest_pveha.judge.facts import TestFacts, gather
+from pytest_pveha.judge.measured import Measured, compare
 
 NODES = {"nodes": ["pve1", "pve2"]}
 SIDES = {"one": ["pve1"], "other": ["pve2"]}
@@ -68,6 +69,23 @@ def test_a_side_that_never_loses_quorum_is_counted_to_the_heal() -> None:
     assert sides.both_quorate(test, "cluster", SIDES).low == pytest.approx(300)
 
 
+def test_a_node_that_boots_as_the_cut_ends_was_not_quorate_before() -> None:
+    """It was dead and silent until just before: that it is quorate at the first look after the cut says nothing."""
+    inside = "node:pve1:inside"
+    told = [
+        samples("inside:pve1", "good", -20, 66, subject=inside),
+        samples("inside:pve1", "bad", 70, 296, subject=inside),
+        samples("inside:pve1", "good", 301, 310, subject=inside),
+        *quorate("pve1", 8),
+        seen("quorate@pve1", "no", "yes", 65, 301, "ssh"),
+    ]
+    booting = facts(*asked("pve2"), *died(66, 298), *told, *quorate("pve2"))
+    measured = sides.both_quorate(booting, "cluster", SIDES)
+    assert (measured.low, measured.high) == (pytest.approx(7), pytest.approx(8))
+    alive = facts(*asked("pve2"), *told, *quorate("pve2"))
+    assert sides.both_quorate(alive, "cluster", SIDES).high > 200
+
+
 def test_a_side_that_nobody_asked_is_inconclusive() -> None:
     """Silence is not a lost quorum."""
     with pytest.raises(Inconclusive, match="pve1 was not asked"):
@@ -75,11 +93,63 @@ def test_a_side_that_nobody_asked_is_inconclusive() -> None:
 
 
 @given(at=st.floats(20, 100), silent=st.floats(10, 100))
-def test_the_margin_is_the_worst_case(at: float, silent: float) -> None:
-    """120 s less the time from a feed ten seconds before the cut to the latest moment of death."""
+def test_the_margin_lies_between_the_oldest_and_the_newest_renewal(at: float, silent: float) -> None:
+    """120 s from a renewal up to ten seconds before the cut, less the death, as late and as early as seen."""
     test = facts(*asked("pve1", "pve2"), *died(at, at + 1 + silent))
     measured = sides.fence_margin(test, "cluster", {"nodes": ["pve1"]})
-    assert measured.low == measured.high == pytest.approx(120 - 10 - (at + 1), abs=0.01)
+    assert measured.low == pytest.approx(120 - 10 - (at + 1), abs=0.01)
+    assert measured.high == pytest.approx(120 + 0.1 - at, abs=0.01)
+    assert measured.about.startswith("pve1 ")
+
+
+@pytest.mark.parametrize(("at", "verdict"), [(80, "accepted"), (95, "inconclusive"), (105, "rejected")])
+def test_a_margin_across_its_objective_is_inconclusive(at: float, verdict: str) -> None:
+    """Twenty seconds are to be left: surely, perhaps, or surely not."""
+    test = facts(*asked("pve1", "pve2"), *died(at, at + 60))
+    assert compare(sides.fence_margin(test, "cluster", {"nodes": ["pve1"]}), "at_least", 20)[0] == verdict
+
+
+def warned(at: float, pid: str = "900", word: str = "starving") -> Entry:
+    """The multiplexer of pve1 said so at that moment."""
+    return seen(f"{word}/pve1", None, pid, at - 0.01, at + 0.01, "journal pve1")
+
+
+def starved(*more: Entry, at: float = 66) -> Measured:
+    """For how long pve1 was not fed when it died."""
+    return sides.starved_for(facts(*died(at), *more), "cluster", {"nodes": ["pve1"]})
+
+
+def test_the_time_without_a_feed_counts_from_fifty_seconds_before_the_warning() -> None:
+    """By whole seconds: up to 52. Of two clients the first to starve counts, unless it was fed after all."""
+    found = starved(warned(46))
+    assert (found.low, found.high) == (pytest.approx(70, abs=0.02), pytest.approx(73, abs=0.02))
+    assert starved(warned(46), warned(50, "901")).low == found.low
+    assert starved(warned(30, "901"), warned(40, "901", "fed"), warned(46)).low == found.low
+
+
+@pytest.mark.parametrize(("at", "verdict"), [(40, "rejected"), (66, "inconclusive")])
+def test_a_death_without_a_warning_came_too_early_or_nobody_knows(at: float, verdict: str) -> None:
+    """Less than 60 s after a feed ten seconds before the cut is too early; later it cannot be told."""
+    assert compare(starved(at=at), "at_least", 60)[0] == verdict
+
+
+def test_a_warning_before_the_cut_is_another_matter() -> None:
+    """It was about something else."""
+    assert starved(warned(-5)).low == 0
+
+
+def test_the_last_to_be_quorate_again_counts() -> None:
+    """From the heal, or from the last death; a node that was not seen to be quorate again is inconclusive."""
+    back = [seen(f"quorate@{node}", "no", "yes", low, low + 1, "ssh") for node, low in (("pve1", 305), ("pve2", 310))]
+    found = sides.time_to_quorum(facts(*back), "cluster", NODES)
+    assert (found.low, found.high) == (10, 11)
+    reset = sides.time_to_quorum(facts(*died(66), *back), "cluster", NODES)
+    assert (reset.low, reset.high) == (pytest.approx(243, abs=0.1), pytest.approx(245, abs=0.1))
+    with pytest.raises(Inconclusive, match="pve2 was not seen"):
+        sides.time_to_quorum(facts(back[0]), "cluster", NODES)
+    lost = seen("quorate@pve2", "yes", "no", 320, 321, "ssh")
+    with pytest.raises(Inconclusive, match="pve2 was not seen"):
+        sides.time_to_quorum(facts(*back, lost), "cluster", NODES)
 
 
 def test_a_node_that_did_not_die_has_no_margin() -> None:

@@ -113,6 +113,15 @@ def fenced(*names: str) -> list[JournalLine]:
     return [line("pve-ha-crm", text) for text in texts]
 
 
+def test_half_of_the_nodes_is_not_quorate_until_the_device_has_voted() -> None:
+    """Of two nodes one is lost: the other may lose its lock for a moment. Where a majority is left nobody may."""
+    lost = [line("pve-ha-lrm", "lost lock 'ha_agent_n2_lock - cfs lock update failed - Permission denied")]
+    for kind in ("power-cut", "clean-reboot", "kernel-crash"):
+        assert unexpected("n2", lost, made_by(kind, ["n1"], majority=False)) == []
+        assert len(unexpected("n2", lost, made_by(kind, ["n1"], majority=True))) == 1
+    assert len(unexpected("n2", lost, made_by("link-loss", ["n1"], majority=False))) == 1
+
+
 @pytest.mark.parametrize("kind", [kind for kind, makes in MAKES.items() if makes.about_victims])
 def test_a_fence_is_declared_for_the_victims_alone(kind: str) -> None:
     """Whoever says it: that a victim was fenced is none, that another node was is bad news."""

@@ -27,6 +27,7 @@ from pytest_pveha.scenario.planning import (
     plan,
     refusals,
 )
+from pytest_pveha.scenario.roles import cast, cast_side
 
 NOON = datetime(2026, 3, 1, 22, 0, tzinfo=UTC)
 FULL = CONSENT.replace("ticket:", f"node_digest: {node_digest(['pve1', 'pve2'])}\n  ticket:")
@@ -43,9 +44,9 @@ def site_of(folder: Path, text: str) -> Site:
     return load(path)
 
 
-def scene(*guests: Resident, master: str = "pve1", busy: frozenset[str] = frozenset({"pve2"})) -> Scene:
+def scene(*guests: Resident, master: str = "pve1", busy: str = "pve2") -> Scene:
     """A live site of two nodes."""
-    return Scene("prod1", ("pve1", "pve2"), guests, connected=True, master=master, busy=busy)
+    return Scene("prod1", ("pve1", "pve2"), guests, connected=True, master=master, busy={busy: 1})
 
 
 def hit(document: Document, number: int = 0) -> list[str]:
@@ -64,6 +65,14 @@ def test_roles_are_bound_as_a_run_would_bind_them(tmp_path: Path) -> None:
     assert hit(plan(site, scene(), "all", [MASTER])) == ["pve1"]
     assert hit(plan(site, scene(), "all", [OTHER])) == ["pve2"]
     assert hit(plan(site, scene(master="pve2"), "all", [MASTER])) == ["pve2"]
+
+
+def test_the_fullest_node_runs_most_services() -> None:
+    """Master or not; of equal ones the first of the inventory; none where there is no node."""
+    assert cast("fullest", ("n1", "n2", "n3"), "n1", {"n2": 2, "n3": 5}) == "n3"
+    assert cast("fullest", ("n1", "n2"), "n1", {"n1": 3, "n2": 3}) == "n1"
+    assert cast("fullest", (), "n1", {"n9": 3}) is None
+    assert cast_side("fullest", ("n1", "n2"), "n1", {"n2": 1}) == ("n2",)
 
 
 def test_once_the_master_is_lost_nobody_knows_who_is_next(tmp_path: Path) -> None:

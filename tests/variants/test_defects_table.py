@@ -24,7 +24,7 @@ def played_with(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
         module = importlib.import_module(f"tests.mutants.{path.stem}")
         caught = getattr(module, "CAUGHT", {}).get(name)
         blocks |= getattr(caught, "blocks", {})
-        simulator |= getattr(caught, "site", {})
+        simulator |= getattr(caught, "site", {}) | getattr(caught, "played", {})
         simulator |= getattr(module, "PLAYED", {}).get(name, {})
     return blocks, simulator
 

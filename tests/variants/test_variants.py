@@ -22,8 +22,6 @@ def here() -> Iterator[whole_run.Place]:
 
 def assert_green(here: whole_run.Place, variant: Variant, suite: str, **simulator: Any) -> None:
     """Each test of the suite is accepted there, or what the table says; and nothing is left to heal."""
-    if variant.awaits:
-        pytest.skip(f"needs {variant.awaits}")
     outcome, seconds = play(here.inventory(variant.blocks, **variant.simulator, **simulator), here, suite)
     found = rows(variant.name, suite, outcome, seconds, variant)
     keep("variants", found)

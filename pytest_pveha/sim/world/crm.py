@@ -99,6 +99,8 @@ class Crm(Daemon):
         if self.state == "master":
             self._say(f"lost lock '{MANAGER_LOCK} - cfs lock update failed - Permission denied")
             self._change("lost_manager_lock")
+            if self._world.planted("idle-master-resets"):
+                self._node.watchdog.neglect(self.pid)
         else:
             self._change("wait_for_quorum")
         self.schedule(_WAIT + self._rng.uniform(0.0, 0.03))

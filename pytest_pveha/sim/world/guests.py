@@ -56,7 +56,7 @@ class GuestActs:
         self._say(node, by, f"<{user}> starting task {task.upid}")
         kind = guest.kind.upper()
         self._say(node, (by[0], task.pid), f"{'start VM' if kind == 'VM' else 'starting CT'} {guest.vmid}: {task.upid}")
-        seconds = self._rng.uniform(0.2, 0.35)
+        seconds = guest.spec.start_seconds + self._rng.uniform(0.2, 0.35)
         self._world.on(node, seconds, lambda: self._started(guest, node, task, ended, by), f"{guest.sid} starts")
         return task
 

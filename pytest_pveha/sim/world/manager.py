@@ -5,6 +5,7 @@ Sources: pve-ha-manager 5.2 (Manager.pm); measured on a PVE 9.1.9 control plane.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_pveha.sim.world import commands, disarm
@@ -35,6 +36,7 @@ class Manager:
         self.modes: dict[str, str] = {}
         """Each LRM's mode, as it last wrote it."""
         self._dropped: list[str] = []
+        self._recovered = False
         self._groups = GroupMigration(self)
         self._lifecycle = Lifecycle(self)
 
@@ -127,7 +129,11 @@ class Manager:
         home = home or self.world.planted("nofailback-ignored")
         if wanted == BEST and self.world.planted("recovery-piles-up"):
             return min(self.load.nodes, default=None)
-        return choose(sid, self.services, self.rules, self.load, failback=home, wanted=wanted)
+        rules = self.rules
+        self._recovered = self._recovered or wanted == BEST
+        if self._recovered and self.world.planted("pair-parted"):
+            rules = replace(rules, together={}, apart=rules.together if wanted == BEST else rules.apart)
+        return choose(sid, self.services, rules, self.load, failback=home, wanted=wanted)
 
     # words
 

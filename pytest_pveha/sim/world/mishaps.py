@@ -17,7 +17,7 @@ _CRASHED = 300.0
 _DRAGGED = 30.0
 _SOON_ALL_ARE_CUT = 1.0
 _FLAP = 11.0
-_SCRIPT = 10.0
+_SCRIPT, _SLOWER_SCRIPT = 10.0, 30.0
 _FROZEN = 900 * SECOND
 _KEPT = 300 * SECOND
 _BALANCED = 60.0
@@ -140,9 +140,13 @@ class Mishaps:
 
     def quorum_lost(self, node: Node) -> None:
         """The node has lost quorum."""
-        if self._world.planted("short-loss-resets"):
-            text = f"{node.name} is reset by a script"
-            self._world.on(node, _SCRIPT, partial(self._world.power.reset_now, node, "script"), text)
+        for defect, seconds in (("short-loss-resets", _SCRIPT), ("reset-before-its-time", _SLOWER_SCRIPT)):
+            if self._world.planted(defect):
+                self._world.on(node, seconds, partial(self._reset_without_quorum, node), f"a script resets {node.name}")
+
+    def _reset_without_quorum(self, node: Node) -> None:
+        if not self._world.quorate(node):
+            self._world.power.reset_now(node, "script")
 
     def filters_gone(self, node: Node) -> None:
         """The last filter of that node was taken back."""

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 WARNING = 50
 EXPIRY = 60
 _LATE = 40.0
-"""Seconds that a raised timeout adds to an expired client's reset."""
-_SLOW = 60.0
 """Seconds a hardware watchdog takes longer that was set to another timeout than it was told."""
 _IDENT = "watchdog-mux"
 
@@ -180,17 +178,15 @@ class Watchdog:
         text = f"client (PID {self._client}) watchdog expired - disable watchdog updates"
         self._world.log(self._node, _IDENT, text)
         left = self._world.rng(f"mux {self._name}").uniform(9.9, 10.0)
-        if self._world.planted("watchdog-bites-late"):
-            left += _LATE
         self._world.on(self._node, left, self._bite, "hardware watchdog")
 
     def _bite(self) -> None:
         world = self._world
-        if world.planted("watchdog-never-fires") or world.planted("watchdog-never-bites"):
+        if world.planted("watchdog-never-bites"):
             return
-        if world.planted("watchdog-slow") and not self._late:
+        if world.planted("watchdog-bites-late") and not self._late:
             self._late = True
-            world.on(self._node, _SLOW, self._bite, "slow hardware watchdog")
+            world.on(self._node, _LATE, self._bite, "slow hardware watchdog")
             return
         self._world.truth("watchdog_reset", {"node": self._name})
         self._world.power.reset_now(self._node, "watchdog")

@@ -1,7 +1,8 @@
 """The LRM's workers: a few acts at a time, and what it remembers of how they ended.
 
-A round forks up to ``max_workers`` (4 unless the datacenter says otherwise), watches them for 8 s, and leaves the rest
-to the next round. A guest that could not be started is tried again in the next round, ``max_restart`` times.
+A round forks up to ``max_workers`` (4 unless the datacenter says otherwise), looks after them once a second for 8 s,
+and leaves the rest to the next round. A guest that could not be started is tried again in the next round,
+``max_restart`` times.
 Source: pve-ha-manager 5.2 (LRM.pm, Resources/*.pm).
 """
 
@@ -184,12 +185,16 @@ class Workers:
             self.stop_errors += code != 0
         elif task.state != "started" or code != 1 or not self._try_again(task.sid):
             self._done(task, code)
+        # it is seen to have ended when the loop looks again
+        self._world.on(self._node, self._rng.uniform(0.0, 1.0), self._looks, "lrm looks after its workers")
+
+    def _looks(self) -> None:
         if self._world.timeline.now > self._watched_until or not self._alive():
             # nobody looks before the next round
             return
         self.go_on()
         if not self.busy:
-            self._world.on(self._node, self._rng.uniform(0.0, 1.0), self._idle, "lrm writes its results")
+            self._idle()
 
     def _try_again(self, sid: str) -> bool:
         """Whether a failed start is simply tried again in the next round."""

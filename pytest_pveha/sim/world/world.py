@@ -412,6 +412,8 @@ class World:
             store.options["ha"] = {"shutdown_policy": self.spec.shutdown_policy}
         if self.spec.crs != "basic":
             store.options["crs"] = {"ha": self.spec.crs}
+        if self.planted("max-workers-one"):
+            store.options["max_workers"] = 1
         store.manager = {
             "master_node": master,
             "node_status": dict.fromkeys(sorted(self.nodes), "online"),

@@ -1,0 +1,46 @@
+"""A loss of quorum that lasts must be declared and agreed to; one that is over before a watchdog minds need not be."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from pytest_pveha.errors import PreflightRefused
+from pytest_pveha.faults.fault import Reach
+from pytest_pveha.scenario import campaign
+from pytest_pveha.scenario.campaign import Campaign
+from pytest_pveha.scenario.declared import Declared
+from tests.unit.test_interlock import HEALTHY
+
+SITE = Reach(frozenset({"n1", "n2", "n3"}), about_quorum=True)
+
+
+def asked(reach: Reach, *, site_reset: bool, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What is on record of a fault that is let pass on a real site, by a test that says so or does not."""
+    told: list[Any] = []
+    monkeypatch.setattr(campaign, "interlock", lambda look, reach, standing: HEALTHY)
+    model = SimpleNamespace(quorum_device=None)
+    fake = SimpleNamespace(
+        terms=None,
+        declared=SimpleNamespace(simulated=False, permitted=None, never_touch=frozenset(), model=model),
+        observer=SimpleNamespace(write=lambda kind, data: told.append(data["text"]), tell=lambda what, saw: None),
+        _declared=Declared(site_reset=site_reset),
+    )
+    Campaign.interlock(cast("Campaign", fake), reach, ())
+    return told
+
+
+def test_a_lasting_loss_of_quorum_must_be_declared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the mark it is refused; with it what goes with the nodes is told first."""
+    with pytest.raises(PreflightRefused, match="add site_reset=True to its mark"):
+        asked(SITE, site_reset=False, monkeypatch=monkeypatch)
+    (told,) = asked(SITE, site_reset=True, monkeypatch=monkeypatch)
+    assert told.startswith("expected losses: quorum is taken from all nodes: n1, n2, n3 may be reset")
+
+
+def test_a_brief_one_need_not_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It resets nobody, and loses nothing."""
+    assert asked(replace(SITE, brief=38.0), site_reset=False, monkeypatch=monkeypatch) == []
