@@ -27,6 +27,9 @@ A_READ = 0.5
 LATE = 60 * SECOND
 """How much later than its fault's end a node may still be lost to it: so long a watchdog takes to bite."""
 
+DECIDES = 30 * SECOND
+"""For so long a new membership of half of the nodes may wait for the quorum device's vote."""
+
 _ENDS = "healed at once, the campaign ends"
 
 
@@ -73,6 +76,7 @@ class Sentinel:
         self._guests_at = 0
         self._pgs_at = 0
         self._inactive_since: int | None = None
+        self._unquorate_since: int | None = None
 
     # --- what is in force ----------------------------------------------------------------------------------------
 
@@ -167,8 +171,22 @@ class Sentinel:
                 f"{', '.join(lost)} was lost too, while only {_names(reaches)} was to be"
                 f"{', and with it quorum' if quorum else ''}: {_ENDS}"
             )
-        if quorum:
+        if quorum and not self._undecided(reaches):
             raise HarmSeen(f"the cluster lost quorum, which was not to happen: {_ENDS}")
+        if not quorum:
+            self._unquorate_since = None
+
+    def _undecided(self, reaches: tuple[Reach, ...]) -> bool:
+        """Whether the quorum device has the last word, by the nodes that are to be left, and may not have said it.
+
+        They are not quorate until it has voted, which it is waited for (corosync-qdevice(8), sync_timeout).
+        """
+        away = frozenset().union(*(reach.nodes for reach in reaches))
+        now = self.site.clock.now().mono
+        if self._unquorate_since is None:
+            self._unquorate_since = now
+        by_the_device = 2 * len(self._online - away) <= len(self._online)
+        return by_the_device and now - self._unquorate_since < DECIDES
 
     def _services(self, view: View) -> None:
         if view.manager is None:

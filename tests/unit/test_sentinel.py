@@ -155,6 +155,21 @@ def test_lost_quorum_stops_unless_it_was_meant() -> None:
     sentinel(Reach(frozenset({"n1"}), about_quorum=True))(view("n2", "n3", quorate=False))
 
 
+def test_half_of_the_nodes_may_wait_for_the_quorum_device() -> None:
+    """For half a minute, and anew after it was quorate; where a majority is left there is nothing to wait for."""
+    site = Field()
+    watching = sentinel(Reach(frozenset({"n1", "n3"})), site=site)
+    for _ in range(2):
+        watching(view("n2", quorate=False))
+        site.clock.sleep(29)
+        watching(view("n2", quorate=False))
+        watching(view("n2"))
+    watching(view("n2", quorate=False))
+    site.clock.sleep(31)
+    with pytest.raises(HarmSeen, match="lost quorum"):
+        watching(view("n2", quorate=False))
+
+
 def test_a_protected_guest_that_falls_stops() -> None:
     """A guest elsewhere that is down by its own node's word ends it, and so does one that is gone."""
     down = {**RAN, "vm:107": replace(RAN["vm:107"], status="stopped")}
