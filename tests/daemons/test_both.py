@@ -306,9 +306,11 @@ def events(bench: Bench, name: str) -> list[str]:
 
 @pytest.mark.parametrize("link", [0, 1])
 def test_a_lost_link(three: Bench, link: int) -> None:
-    """It is down from every node's view, and nobody leaves."""
+    """It is missed after a while, then down from every node's view, and nobody leaves."""
     loss = link_loss(three, link)
+    begin = three.clock.now().mono
     three.make(loss)
+    assert 0.5 < (three.clock.now().mono - begin) / SECOND < BUSY * 10
     found = {f"{name} {tool}": three.tell(name, tool) for name in ("pve1", "pve3") for tool in TOOLS[:2]}
     same(three, f"link {link} lost", found)
     assert all(three.quorum(name).nodes == 3 and three.quorum(name).quorate for name in names(three))

@@ -126,18 +126,20 @@ def _cfgtool(call: Invocation) -> Result:
     if not facts.node.corosync_up:
         return Result(1, err="Could not initialize corosync configuration API error 2\n")
     others = sorted(facts.world.nodes.values(), key=lambda node: node.nodeid)
+    calls_up = facts.world.corosync.calls_up
     text = f"Local node ID {facts.node.nodeid}, transport knet\n"
     for link in range(facts.world.spec.links):
         text += f"LINK ID {link} udp\n\taddr\t= {facts.address(facts.node, link)}\n\tstatus:\n"
         for node in others:
-            word = "localhost" if node is facts.node else "connected" if _sees(facts, node, link) else "disconnected"
+            word = (
+                "localhost"
+                if node is facts.node
+                else "connected"
+                if calls_up(facts.node, node, link)
+                else "disconnected"
+            )
             text += f"\t\tnodeid: {node.nodeid:10d}:\t{word}\n"
     return Result(out=text)
-
-
-def _sees(facts: Facts, node: Node, link: int) -> bool:
-    """Whether knet calls that link up."""
-    return node.corosync_up and facts.world.network.link_up(facts.node, node, link)
 
 
 @command("ha-manager")
