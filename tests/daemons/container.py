@@ -12,6 +12,7 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,8 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pveh
 RELEASES = {"bookworm": "systemd-252", "trixie": "systemd-257"}
 """Debian 12, under Proxmox VE 8, and Debian 13, under Proxmox VE 9."""
 INSIDE = "systemd,systemd-sysv,dbus,openssh-server,procps"
+ALONE = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+"""A program that is started so has its own mounts and processes, none of which outlives it."""
 BUILDING = 600.0
 STARTING = 60.0
 
@@ -50,18 +53,37 @@ def root_file_system(release: str) -> Path:
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not root.exists():
-            draft = root.with_suffix(".new")
-            shutil.rmtree(draft, ignore_errors=True)
-            words = ["debootstrap", "--variant=minbase", f"--include={INSIDE}", release, str(draft)]
-            made = subprocess.run(words, capture_output=True, text=True, timeout=BUILDING, check=False)
-            if made.returncode != 0:
-                shutil.rmtree(draft, ignore_errors=True)
-                pytest.skip(f"debootstrap made no Debian {release}: {made.stdout.strip()[-200:]}")
-            for lists in (draft / "var/lib/apt/lists", draft / "var/cache/apt/archives"):
-                shutil.rmtree(lists, ignore_errors=True)
-            draft.rename(root)
+        if not root.exists():  # all at once, for whoever needs one needs the others next
+            with ThreadPoolExecutor() as pool:
+                said = dict(zip(RELEASES, pool.map(_made, RELEASES), strict=True))
+            if not root.exists():
+                pytest.skip(f"debootstrap made no Debian {release}: {said[release]}")
     return root
+
+
+def _made(release: str) -> str:
+    """That release is there; else how debootstrap failed. Its mounts, and all of it, die with us."""
+    root = CACHE / f"debian-{release}"
+    if root.exists():
+        return ""
+    draft = root.with_suffix(".new")
+    shutil.rmtree(draft, ignore_errors=True)
+    words = ["debootstrap", "--variant=minbase", f"--include={INSIDE}", release, str(draft)]
+    made = subprocess.run(
+        ["setpriv", "--pdeathsig", "KILL", *ALONE, *words],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=BUILDING,
+        check=False,
+    )
+    if made.returncode != 0:
+        shutil.rmtree(draft, ignore_errors=True)
+        return (made.stdout + made.stderr).strip()[-200:]
+    for lists in (draft / "var/lib/apt/lists", draft / "var/cache/apt/archives"):
+        shutil.rmtree(lists, ignore_errors=True)
+    draft.rename(root)
+    return ""
 
 
 def dying_with_us(words: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
@@ -126,8 +148,7 @@ class Container:
         """It was switched on, and sshd answers."""
         force = _FORCE if Path("/sys/fs/cgroup/systemd").exists() else ""
         inner = ["sh", "-c", _START, "sh", str(self._root), str(self.folder), self.name, force]
-        spaces = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
-        self._process = dying_with_us([*spaces, *inner], self.folder / "console")
+        self._process = dying_with_us([*ALONE, *inner], self.folder / "console")
         deadline = LiveClock().deadline(STARTING)
         while not self._greets(deadline):
             assert self._process.poll() is None, (self.folder / "console").read_text()[-2000:]
