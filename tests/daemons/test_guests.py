@@ -126,7 +126,7 @@ def test_a_live_migration(guests: Guests) -> None:
     high = sum(outage.high or 0 for outage in found) / SECOND
     print(f"QMP says {stopped:.3f} s; seen from outside {low:.3f} to {high:.3f} s")
     # the switch learns where the guest is now, and the guest goes on: both after QEMU stops counting
-    assert len(found) == 1
+    assert found != []
     assert low <= stopped + BUSY * 0.2
     assert stopped <= high
 
