@@ -89,10 +89,11 @@ def test_a_process_that_is_killed(guests: Guests) -> None:
         guest = guests.start("killed", "10.41.0.11")
         guest.up()
         watched = Watched(guest)
-        CLOCK.sleep(1)
+        # a busy machine's guest may miss a question now and then
+        watched.until(lambda: (since := watched.good()) is not None and CLOCK.now().mono - since > SECOND)
         before, after = guest.kill()
-        watched.until(lambda: watched.good() is None)
-        (outage,) = watched.found()
+        CLOCK.sleep(1)
+        *_, outage = watched.found()
     assert outage.start_low is not None
     assert outage.start_low <= after
     assert before <= outage.start_high
