@@ -391,6 +391,8 @@ ELSEWHERE = {
     "cord.py: is to die with it": f"{CORD}::test_what_is_dead_already_is_not_pulled",
     "cord.py: refuses to pull the cord of": f"{CORD}::test_who_does_not_pull_breaks_nothing",
     "cord.py: neither pulled the cord of": f"{CORD}::test_who_does_not_pull_breaks_nothing",
+    "session.py: by itself, as it must if we die": "tests/mutants/test_defects_quorum.py"
+    "::test_the_defect_is_caught_and_named",
     "shutdown.py: is going down already": "tests/sim/test_planned_downtime.py"
     "::test_a_node_that_goes_down_already_is_refused",
 }
