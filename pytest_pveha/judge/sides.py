@@ -297,10 +297,12 @@ def time_to_quorum(test: TestFacts, subject: str, params: Mapping[str, Any]) -> 
 
 
 def _quorate_again(test: TestFacts, node: str, begin: int) -> Span:
-    seen = [each for each in _changes(test, f"quorate@{node}") if each.high >= begin]
-    if not seen or seen[-1].new != "yes":
+    seen = _changes(test, f"quorate@{node}")[-1:]
+    if not seen or (seen[0].old, seen[0].new) != ("no", "yes"):
         raise Inconclusive(f"{node} was not seen to be quorate again")
-    return seen[-1].low, seen[-1].high
+    if seen[0].high < begin and not _asked(test, node, begin):  # it found others before the last of them had died
+        raise Inconclusive(f"{node} was not asked whether it stayed quorate")
+    return seen[0].low, seen[0].high
 
 
 def _death(test: TestFacts, node: str) -> Span | None:

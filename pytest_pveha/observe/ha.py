@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 
 from pytest_pveha.clock import SECOND
 from pytest_pveha.errors import SiteError
@@ -108,6 +109,29 @@ def led_by(nodes: Nodes) -> Condition:
 def all_online(nodes: Nodes) -> Condition:
     """Each of these nodes is a quorate member again, and its LRM works."""
     return each_of(nodes, online, f"{', '.join(nodes.names)} back")
+
+
+def guarding(nodes: Collection[str], since: float) -> Condition:
+    """Each of these nodes' LRM holds its lock and has written since then (epoch s): it has fed its watchdog again.
+
+    Without quorum it can do neither, and its watchdog counts on (pve-ha-manager 5.2, LRM.pm: lock, feed, status).
+    """
+
+    def ask(observer: Observer) -> Answer:
+        view = observer.look()
+        if view.manager is None:
+            return cant_tell(view.trouble)
+        lrms = view.manager.lrms
+        late = [
+            name
+            for name in sorted(nodes)
+            if (lrm := lrms.get(name)) is None or not lrm.guarded or lrm.timestamp <= since
+        ]
+        if late:
+            return no(f"the LRM of {', '.join(late)} has not fed its watchdog again")
+        return yes(f"every LRM that guarded its node does so again ({', '.join(sorted(nodes)) or 'none did'})")
+
+    return Condition("every watchdog is fed again", ask)
 
 
 def find_in_journals(observer: Observer, nodes: Nodes, text: str) -> Answer:

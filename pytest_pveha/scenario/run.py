@@ -45,7 +45,7 @@ from pytest_pveha.observe.answer import Condition, Met, ask, wait_until
 from pytest_pveha.observe.audits import Scene, audit
 from pytest_pveha.observe.bmc_log import BmcLogs
 from pytest_pveha.observe.fence_paths import survey
-from pytest_pveha.observe.ha import quorum_whole
+from pytest_pveha.observe.ha import guarding, quorum_whole
 from pytest_pveha.observe.news import Expected, expected, present
 from pytest_pveha.observe.observer import READ, Observer, View
 from pytest_pveha.observe.reachable import answering
@@ -337,6 +337,8 @@ class Run:
         fault = make(self._keeping.tag(name))
         begin = self._clock.now().mono
         gone = frozenset().union(*(one.nodes for one in self._session.standing))
+        manager = self._site.cluster.manager(self._clock.deadline(READ))
+        guarded = [node for node, lrm in manager.lrms.items() if lrm.guarded and node not in gone]
         with self._session.injected(
             fault, name, at_most=TRIAL_LIMIT, grace=TRIAL_GRACE, trial=True, unattended=unattended
         ):
@@ -348,6 +350,8 @@ class Run:
                 self._clock.sleep_until(max(by_themselves, self._clock.now().mono))
         try:
             wait_until(quorum_whole(but=gone), REJOIN, self._observer)
+            # else the watchdogs would count through both cuts, and reset their nodes in the second
+            wait_until(guarding(guarded, self._clock.now().utc / SECOND), REJOIN, self._observer)
         except (NotMet, CantTell) as error:
             raise HarmSeen(
                 f"a cut of {TRIAL:g} s was undone, and the cluster is not whole again: {error.last_seen}; the longer "

@@ -165,6 +165,8 @@ def test_a_cut_of_two_nodes_is_tried_for_a_moment_first(here: Place) -> None:
     assert "fault.fired" not in kinds(run)
     assert kinds(run, fault="partition-1")[-1] == "fault.close"
     assert [event for event in run.truth if event["kind"] == "dead"] == []
+    (cut,) = (line for line in run.journal if (line.kind, line.data.get("fault")) == ("fault.plan", "partition-1"))
+    assert cut.mono - trial[-1].mono > SECOND  # an LRM's round lies between: no watchdog counts through both
 
 
 # --- copies and the lease ---------------------------------------------------------------------------------------------

@@ -152,6 +152,15 @@ def test_the_last_to_be_quorate_again_counts() -> None:
         sides.time_to_quorum(facts(*back, lost), "cluster", NODES)
 
 
+def test_who_is_quorate_before_the_last_one_died_stays_so() -> None:
+    """Two that were reset early are a majority by themselves; that they were still asked afterwards must be seen."""
+    early = [seen(f"quorate@{node}", "no", "yes", low, low + 1, "ssh") for node, low in (("pve1", 60), ("pve2", 310))]
+    found = sides.time_to_quorum(facts(*died(66), *early, *asked("pve1")), "cluster", NODES)
+    assert found.high == pytest.approx(245, abs=0.1)
+    with pytest.raises(Inconclusive, match="pve1 was not asked"):
+        sides.time_to_quorum(facts(*died(66), *early), "cluster", NODES)
+
+
 def test_a_node_that_did_not_die_has_no_margin() -> None:
     """Without a new boot id, or without having watched the silence, nothing is claimed."""
     with pytest.raises(Inconclusive, match="nobody saw a new boot id"):
