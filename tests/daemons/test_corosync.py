@@ -138,7 +138,7 @@ def test_a_cut_is_only_of_what_was_asked(trio: Cluster) -> None:
 
 
 def test_a_short_cut_costs_nobody_quorum(trio: Cluster) -> None:
-    """A cut that ends well before the token is given up for lost is not even noticed."""
+    """After a cut that ends well before the token is given up for lost the ring has the members it had, throughout."""
     cut = partition(trio)
     trio.mark()
     begin = CLOCK.now().mono
@@ -151,7 +151,8 @@ def test_a_short_cut_costs_nobody_quorum(trio: Cluster) -> None:
     undone(trio, cut)
     seen = [now(trio) for _ in range(10)]
     assert all(said.nodes == 3 and said.quorate for each in seen for said in each.values())
-    assert "A new membership" not in trio.log("pve3")[trio.marks["pve3"] :]
+    # the ring may be formed anew where knet lost its links meanwhile, and everybody is in it (seen)
+    assert not re.search(r"Members (?:joined|left)|non-primary", trio.log("pve3")[trio.marks["pve3"] :])
 
 
 @pytest.mark.parametrize(
