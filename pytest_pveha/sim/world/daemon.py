@@ -104,6 +104,7 @@ class Daemon:
     def _change(self, state: str) -> None:
         if state != self.state:
             self._say(f"status change {self.state} => {state}")
+            self._world.truth("daemon_state", {"node": self._node.name, "daemon": self.ident, "new": state})
             self.state = state
 
     def _say(self, text: str, pid: int | None = None) -> None:
