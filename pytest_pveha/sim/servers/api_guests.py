@@ -8,9 +8,13 @@ from __future__ import annotations
 from typing import Any
 
 from pytest_pveha.sim.servers.api_registry import PARAMETERS, ApiError, Call, asked, route
-from pytest_pveha.sim.servers.facts import Facts, digest, stable_uuid
+from pytest_pveha.sim.servers.facts import Facts
+from pytest_pveha.sim.world.configs import config_of, digest_of
 from pytest_pveha.sim.world.model import Guest
 from pytest_pveha.sim.world.requests import SHUTDOWN_TIMEOUT
+
+_NUMBERS = {"onboot", "swap", "unprivileged"}
+"""Keys that PVE writes as numbers; ``memory`` of a VM is a text (recorded on 9.1.9)."""
 
 
 @route("GET", "/nodes/{node}/{kind:qemu|lxc}")
@@ -19,7 +23,7 @@ def guests(call: Call, node: str, kind: str) -> list[dict[str, Any]]:
     here = (
         guest
         for guest in call.facts.world.guests.values()
-        if call.facts.view.config_nodes[guest.vmid] == call.node.name
+        if call.facts.view.config_nodes.get(guest.vmid) == call.node.name
     )
     seen = here if call.may("VM.Audit") else ()
     return [_guest_entry(call.facts, guest) for guest in seen if _folder(guest) == kind]
@@ -28,7 +32,7 @@ def guests(call: Call, node: str, kind: str) -> list[dict[str, Any]]:
 @route("GET", "/nodes/{node}/{kind:qemu|lxc}/{vmid}/status/current", ("VM.Audit",), "/vms/{vmid}")
 def guest_status(call: Call, node: str, kind: str, vmid: str) -> dict[str, Any]:
     """One guest as its node sees it now."""
-    guest = _guest(call, kind, vmid)
+    guest = guest_of(call, kind, vmid)
     entry = _guest_entry(call.facts, guest)
     shown = call.facts.service_shown(guest.sid)
     ha: dict[str, Any] = {"managed": 0} if shown is None else {"managed": 1, "state": shown}
@@ -43,26 +47,9 @@ def guest_status(call: Call, node: str, kind: str, vmid: str) -> dict[str, Any]:
 @route("GET", "/nodes/{node}/{kind:qemu|lxc}/{vmid}/config", ("VM.Audit",), "/vms/{vmid}")
 def guest_config(call: Call, node: str, kind: str, vmid: str) -> dict[str, Any]:
     """One guest's configuration."""
-    guest = _guest(call, kind, vmid)
-    memory = str(guest.spec.memory_bytes // (1 << 20))
-    entry = {"digest": digest("config", vmid), "memory": memory}
-    if kind == "lxc":
-        return {**entry, "hostname": guest.name, "ostype": "debian", "arch": "amd64", "swap": 0}
-    own_mac = call.world.mishaps.own_mac
-    if own_mac is not None and guest is next(iter(call.world.guests.values())):
-        entry["net0"] = f"virtio={own_mac.upper()},bridge=vmbr0"
-    return {
-        **entry,
-        **({"agent": "1"} if guest.spec.agent else {}),
-        "boot": " ",
-        "meta": f"creation-qemu=10.1.2,ctime={call.facts.world.spec.epoch_utc}",
-        "name": guest.name,
-        "ostype": "l26",
-        "serial0": "socket",
-        "smbios1": f"uuid={stable_uuid('smbios', vmid)}",
-        "vga": "none",
-        "vmgenid": stable_uuid("vmgenid", vmid),
-    }
+    config = config_of(call.world, guest_of(call, kind, vmid))
+    numbers = {key: int(config[key]) for key in _NUMBERS & config.keys() if config[key].isdigit()}
+    return {**config, **numbers, "digest": digest_of(config)}
 
 
 @route(
@@ -73,7 +60,7 @@ def guest_config(call: Call, node: str, kind: str, vmid: str) -> dict[str, Any]:
 )
 def guest_command(call: Call, node: str, kind: str, vmid: str, command: str) -> str:
     """A task's UPID. For an HA guest the task only writes the request: its OK is not the guest's."""
-    guest = _guest(call, kind, vmid)
+    guest = guest_of(call, kind, vmid)
     requests = call.world.requests
     if command == "shutdown":
         timeout = call.number("timeout")
@@ -86,7 +73,7 @@ def guest_command(call: Call, node: str, kind: str, vmid: str, command: str) -> 
 @route("POST", "/nodes/{node}/{kind:qemu|lxc}/{vmid}/migrate", ("VM.Migrate",), "/vms/{vmid}")
 def guest_migrate(call: Call, node: str, kind: str, vmid: str) -> str:
     """A task's UPID. For an HA guest the task only queues the request: its OK is not the migration's."""
-    guest, target = _guest(call, kind, vmid), call.needed("target")
+    guest, target = guest_of(call, kind, vmid), call.needed("target")
     online = call.params.get("online") == "1"
     return asked(lambda: call.world.requests.migrate(guest.vmid, target, call.user, online=online))
 
@@ -94,7 +81,7 @@ def guest_migrate(call: Call, node: str, kind: str, vmid: str) -> str:
 @route("POST", "/nodes/{node}/qemu/{vmid}/agent/ping", ("VM.GuestAgent.Audit", "VM.Monitor"), "/vms/{vmid}")
 def agent_ping(call: Call, node: str, vmid: str) -> dict[str, Any]:
     """Nothing, wrapped in ``result``, if the guest's agent answers."""
-    guest = _guest(call, "qemu", vmid)
+    guest = guest_of(call, "qemu", vmid)
     process = guest.processes.get(call.node.name)
     if not guest.spec.agent:
         raise ApiError(500, "No QEMU guest agent configured")
@@ -109,12 +96,12 @@ def _folder(guest: Guest) -> str:
     return "qemu" if guest.kind == "vm" else "lxc"
 
 
-def _guest(call: Call, kind: str, vmid: str) -> Guest:
+def guest_of(call: Call, kind: str, vmid: str) -> Guest:
     """The guest, if its configuration lies here; PVE knows no other."""
     if not vmid.isdigit():
         raise ApiError(400, PARAMETERS, {"vmid": f"type check ('integer') failed - got '{vmid}'"})
     guest = call.facts.world.guests.get(int(vmid))
-    if guest is None or call.facts.view.config_nodes[guest.vmid] != call.node.name or _folder(guest) != kind:
+    if guest is None or call.facts.view.config_nodes.get(guest.vmid) != call.node.name or _folder(guest) != kind:
         folder = "qemu-server" if kind == "qemu" else "lxc"
         raise ApiError(500, f"Configuration file 'nodes/{call.node.name}/{folder}/{vmid}.conf' does not exist")
     return guest

@@ -14,6 +14,7 @@ from pytest_pveha.sim.servers.commands import (
     packages,
     processes,
     system,
+    tasks,
     units,
 )
 from pytest_pveha.sim.servers.commands.registry import COMMANDS
@@ -33,5 +34,6 @@ __all__ = [
     "packages",
     "processes",
     "system",
+    "tasks",
     "units",
 ]

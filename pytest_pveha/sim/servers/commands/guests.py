@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pytest_pveha.sim.servers.commands.acts import attempt
 from pytest_pveha.sim.servers.commands.registry import command
 from pytest_pveha.sim.servers.facts import Facts
 from pytest_pveha.sim.servers.shell import Invocation, Result
+from pytest_pveha.sim.world.configs import config_of
 from pytest_pveha.sim.world.model import Guest
 
 
 @command("qm", "pct")
 def _qm(call: Invocation) -> Result:
     facts = call.facts
-    here = [guest for guest in facts.world.guests.values() if facts.view.config_nodes[guest.vmid] == facts.node.name]
+    here = [
+        guest for guest in facts.world.guests.values() if facts.view.config_nodes.get(guest.vmid) == facts.node.name
+    ]
     match call.args:
         case ["list"]:
             return Result(out=_guest_table(facts, [guest for guest in here if guest.kind == "vm"]))
@@ -22,7 +27,22 @@ def _qm(call: Invocation) -> Result:
                 return _no_such_guest(facts, vmid)
             running = facts.node.name in guest.processes
             return Result(out=f"status: {'running' if running else 'stopped'}\n")
-        case ["start" | "stop" as verb, vmid]:
+        case ["config", vmid]:
+            guest = next((guest for guest in here if str(guest.vmid) == vmid), None)
+            if guest is None:
+                return _no_such_guest(facts, vmid)
+            config = config_of(facts.world, guest)
+            return Result(out="".join(f"{key}: {value}\n" for key, value in sorted(config.items())))
+        case ["unlock", vmid]:
+            guest = next((guest for guest in here if str(guest.vmid) == vmid), None)
+            if guest is None:
+                return _no_such_guest(facts, vmid)
+            facts.world.restores.unlock(guest)
+            return Result()
+        case ["destroy", vmid, *options]:
+            guest = next((guest for guest in here if str(guest.vmid) == vmid), None)
+            return _no_such_guest(facts, vmid) if guest is None else _destroy(facts, guest, options)
+        case ["start" | "stop" as verb, vmid, *_]:
             guest = next((guest for guest in here if str(guest.vmid) == vmid), None)
             if guest is None:
                 return _no_such_guest(facts, vmid)
@@ -33,6 +53,22 @@ def _qm(call: Invocation) -> Result:
             return Result(done.status, said, done.err)
         case _:
             return Result(255, err="ERROR: unknown command 'qm " + " ".join(call.args) + "'\n")
+
+
+def _destroy(facts: Facts, guest: Guest, options: list[str]) -> Result:
+    """The command returns when the guest is gone."""
+    given = {name.lstrip("-") for name in options}
+    world = facts.world
+    done = attempt(
+        lambda: world.restores.destroy(
+            guest,
+            "root@pam",
+            purge="purge" in given,
+            unreferenced="destroy-unreferenced-disks" in given,
+            skip_lock="skiplock" in given,
+        )
+    )
+    return replace(done, until=lambda: guest.vmid not in world.guests) if done.status == 0 else done
 
 
 def _no_such_guest(facts: Facts, vmid: str) -> Result:
