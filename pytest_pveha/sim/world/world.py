@@ -43,6 +43,7 @@ from pytest_pveha.sim.world.power import UNITS, Power
 from pytest_pveha.sim.world.requests import Requests
 from pytest_pveha.sim.world.rules import NODE, RESOURCE
 from pytest_pveha.sim.world.shutdown import Shutdowns
+from pytest_pveha.sim.world.storages import Storages
 from pytest_pveha.sim.world.systemd import Exec, Systemd
 from pytest_pveha.sim.world.watchdog import Watchdog
 
@@ -83,6 +84,7 @@ class World:
         self.bmcs: dict[tuple[str, int], BmcLogin] = {}
         """Which BMC answers at which host and port; the servers say so once they have ports."""
         self.corosync = Corosync(self)
+        self.storages = Storages(self)
         self.guest_acts = GuestActs(self)
         self.requests = Requests(self)
         self.shutdowns = Shutdowns(self)
