@@ -14,6 +14,21 @@ from pytest_pveha.observe.observer import Observer
 
 
 @dataclass(frozen=True, slots=True)
+class Restoring:
+    """A copy that is made from a backup: of whom, as which guest, where, and how large it will be."""
+
+    sid: str
+    copy: str
+    node: str
+    storage: str
+    volume: str
+    size: int
+    """Bytes of its disks, as the backup has them."""
+    memory: int
+    """Bytes that it has when it runs."""
+
+
+@dataclass(frozen=True, slots=True)
 class Reach:
     """What a fault takes away."""
 
@@ -39,6 +54,8 @@ class Reach:
     """Whether the quorum device's votes are lost."""
     emptied: frozenset[str] = frozenset()
     """Nodes that are members still and take nothing over."""
+    restoring: Restoring | None = None
+    """A copy that takes space and memory, and nothing away."""
 
     def beside(self, others: Iterable[Reach]) -> Reach:
         """What it takes away together with those others, which are in force already.
@@ -63,6 +80,7 @@ class Reach:
                 sides=sides,
                 device=whole.device or other.device,
                 emptied=whole.emptied | other.emptied,
+                restoring=whole.restoring or other.restoring,
             )
         return whole
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pytest_pveha.judge.measures import (
     Measure,
+    backup_age,
     both_quorate,
     broken_paths,
     collateral_resets,
@@ -29,6 +30,7 @@ from pytest_pveha.judge.measures import (
     rejoins,
     reset_after,
     reset_after_last_feed,
+    restore_time,
     sides_reset,
     start_after_death,
     starved_for,
@@ -45,6 +47,7 @@ from pytest_pveha.judge.measures import (
 
 __all__ = [
     "Measure",
+    "backup_age",
     "both_quorate",
     "broken_paths",
     "collateral_resets",
@@ -70,6 +73,7 @@ __all__ = [
     "rejoins",
     "reset_after",
     "reset_after_last_feed",
+    "restore_time",
     "sides_reset",
     "start_after_death",
     "starved_for",
