@@ -82,7 +82,7 @@ class _Seen:
 
 
 def lost_writes(test: TestFacts, subject: str, params: Mapping[str, Any]) -> Measured:
-    """How many writes that were read back as durable before the fault, or later, were not there when looked for.
+    """How many writes that were read back as durable were not there when looked for, after the fault or before it.
 
     A write whose chain was broken counts too: what it says is not what was written.
     """
@@ -97,8 +97,8 @@ def lost_writes(test: TestFacts, subject: str, params: Mapping[str, Any]) -> Mea
         raise Inconclusive(
             f"its writes were read back last {seconds_up(old):.1f} s before the fault, which is too early to tell"
         )
-    checks = [each for each in _events(test, subject, "check") if _at(each, "asked") >= begin]
-    if not checks:
+    checks = _events(test, subject, "check")
+    if not any(_at(each, "asked") >= begin for each in checks):
         raise Inconclusive(f"its writes were not looked for after the fault{_why(test, subject)}")
     lost = sum(max(0, integer(each.get("lost")) or 0) for each in checks)
     broken = sum(each.broken for life in lives for each in life.readings)
