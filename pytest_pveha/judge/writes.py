@@ -82,7 +82,7 @@ class _Seen:
 
 
 def lost_writes(test: TestFacts, subject: str, params: Mapping[str, Any]) -> Measured:
-    """How many writes that were read back as durable before the fault, or later, were not there when looked for.
+    """How many writes that were read back as durable were not there when looked for, after the fault or before it.
 
     A write whose chain was broken counts too: what it says is not what was written.
     """
@@ -97,8 +97,8 @@ def lost_writes(test: TestFacts, subject: str, params: Mapping[str, Any]) -> Mea
         raise Inconclusive(
             f"its writes were read back last {seconds_up(old):.1f} s before the fault, which is too early to tell"
         )
-    checks = [each for each in _events(test, subject, "check") if _at(each, "asked") >= begin]
-    if not checks:
+    checks = _events(test, subject, "check")
+    if not any(_at(each, "asked") >= begin for each in checks):
         raise Inconclusive(f"its writes were not looked for after the fault{_why(test, subject)}")
     lost = sum(max(0, integer(each.get("lost")) or 0) for each in checks)
     broken = sum(each.broken for life in lives for each in life.readings)
@@ -247,8 +247,8 @@ def write_slowdown(test: TestFacts, subject: str, params: Mapping[str, Any]) -> 
 def _mean(readings: list[Reading], subject: str, when: str) -> tuple[float, float]:
     """How long a write took on average, in seconds, and by how much that may be wrong: three standard errors."""
     spread: Counter[int] = Counter()
-    for each in readings:
-        spread.update(each.took)
+    for each in readings:  # one that hung is a stall, and judged as one
+        spread.update({size: times for size, times in each.took.items() if size * STEP < SECOND})
     count = sum(spread.values())
     if count < ENOUGH:
         raise Inconclusive(f"{count} writes of {subject} were read back {when}, {ENOUGH} are needed")
@@ -344,8 +344,8 @@ MEASURES: Final[Mapping[str, Callable[[TestFacts, str, Mapping[str, Any]], Measu
 }
 
 CAUSES: Final[Mapping[str, str]] = {
-    "lost_writes": "writes that the guest had been told are on the disk are gone: something keeps them in a memory "
-    "that does not outlive its power",
+    "lost_writes": "writes that the guest had been told are on the disk are gone: they were kept in a memory that does "
+    "not outlive its power, or another disk took the place of its own",
     "data_loss": "more of what was written is gone than the site promises to lose at most",
     "write_stall": "its writes hung too long, though the guest itself lived",
     "double_runs": "the guest lived twice at the same time, and both wrote",

@@ -57,11 +57,11 @@ class Ledger:
 
     def closely(self) -> None:
         """Every canary is read once a second: something is about to be broken."""
-        self._pace.close = True
+        self._pace.until = None
 
-    def calmly(self) -> None:
-        """Every canary is read twice a minute."""
-        self._pace.close = False
+    def calmly(self, after: float = 0) -> None:
+        """Every canary is read twice a minute, in so many seconds; one that has fallen silent meanwhile, at once."""
+        self._pace.until = self._observer.site.clock.now().mono + round(after * SECOND)
 
     def stop(self) -> None:
         """Nobody is read any more; each was read, and all that it had written was looked for, a last time."""
@@ -95,8 +95,13 @@ class Ledger:
 class Pace:
     """How often all readers look."""
 
-    close: bool = False
+    until: int | None = 0
+    """Once a second until then (mono ns); None: until something else is said."""
     over: bool = False
+
+    def close(self, now: int) -> bool:
+        """Whether it is once a second now."""
+        return self.until is None or now < self.until
 
 
 @dataclass(slots=True)
@@ -133,14 +138,14 @@ class Reader:
 
     def loop(self) -> None:
         """It is read until all is over, each time as soon as the pace says."""
-        due = self._clock.now().mono
+        looked = self._clock.now().mono
         while not self._pace.over:
             now = self._clock.now().mono
-            every = AGAIN if self._silent else CLOSE if self._pace.close else CALM
-            if now >= due + every * SECOND:
+            every = AGAIN if self._silent else CLOSE if self._pace.close(now) else CALM
+            if now >= looked + every * SECOND:
                 self.look()
-                due = now
-            self._clock.sleep(CLOSE if self._pace.close and not self._silent else AGAIN)
+                looked = now
+            self._clock.sleep(min(every, AGAIN))
 
     def look(self, *, finally_: bool = False) -> None:
         """What is new in it is on record; it is written in again where nobody does."""

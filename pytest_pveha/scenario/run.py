@@ -80,6 +80,9 @@ TRIED = TRIAL_LIMIT + TRIAL_GRACE
 MAY_RESET = frozenset({KernelCrash.kind, DaemonKilled.kind, DaemonsFrozen.kind, Partition.kind})
 """Faults that end with a node resetting itself: its BMC's log may have that, too."""
 
+DIES_LATER = 100.0
+"""Seconds after such a fault by which its victim has been reset, if it ever is: until then writes are read closely."""
+
 CALMLY, CLOSELY = 5.0, 2.0
 """Seconds between looks while time passes, and while it does so in a cut whose first seconds count."""
 
@@ -329,7 +332,7 @@ class Run:
             if fault.family in CUTS and len(fault.reach.nodes) > 1:
                 self._try_first(trial or make, f"{name}-trial", unattended=fault.reach.about_quorum)
             with self._session.injected(fault, name, at_most=at_most, grace=grace):
-                self.ledger.calmly()
+                self.ledger.calmly(after=DIES_LATER if kind in MAY_RESET else 0)
                 yield
                 self._milestones(victims)
                 logs.note()

@@ -32,7 +32,7 @@ def guests(call: Call, node: str, kind: str) -> list[dict[str, Any]]:
 @route("GET", "/nodes/{node}/{kind:qemu|lxc}/{vmid}/status/current", ("VM.Audit",), "/vms/{vmid}")
 def guest_status(call: Call, node: str, kind: str, vmid: str) -> dict[str, Any]:
     """One guest as its node sees it now."""
-    guest = guest_of(call, kind, vmid)
+    guest = guest_at(call, kind, vmid)
     entry = _guest_entry(call.facts, guest)
     shown = call.facts.service_shown(guest.sid)
     ha: dict[str, Any] = {"managed": 0} if shown is None else {"managed": 1, "state": shown}
@@ -47,7 +47,7 @@ def guest_status(call: Call, node: str, kind: str, vmid: str) -> dict[str, Any]:
 @route("GET", "/nodes/{node}/{kind:qemu|lxc}/{vmid}/config", ("VM.Audit",), "/vms/{vmid}")
 def guest_config(call: Call, node: str, kind: str, vmid: str) -> dict[str, Any]:
     """One guest's configuration."""
-    config = config_of(call.world, guest_of(call, kind, vmid))
+    config = config_of(call.world, guest_at(call, kind, vmid))
     numbers = {key: int(config[key]) for key in _NUMBERS & config.keys() if config[key].isdigit()}
     return {**config, **numbers, "digest": digest_of(config)}
 
@@ -60,7 +60,7 @@ def guest_config(call: Call, node: str, kind: str, vmid: str) -> dict[str, Any]:
 )
 def guest_command(call: Call, node: str, kind: str, vmid: str, command: str) -> str:
     """A task's UPID. For an HA guest the task only writes the request: its OK is not the guest's."""
-    guest = guest_of(call, kind, vmid)
+    guest = guest_at(call, kind, vmid)
     requests = call.world.requests
     if command == "shutdown":
         timeout = call.number("timeout")
@@ -73,30 +73,16 @@ def guest_command(call: Call, node: str, kind: str, vmid: str, command: str) -> 
 @route("POST", "/nodes/{node}/{kind:qemu|lxc}/{vmid}/migrate", ("VM.Migrate",), "/vms/{vmid}")
 def guest_migrate(call: Call, node: str, kind: str, vmid: str) -> str:
     """A task's UPID. For an HA guest the task only queues the request: its OK is not the migration's."""
-    guest, target = guest_of(call, kind, vmid), call.needed("target")
+    guest, target = guest_at(call, kind, vmid), call.needed("target")
     online = call.params.get("online") == "1"
     return asked(lambda: call.world.requests.migrate(guest.vmid, target, call.user, online=online))
-
-
-@route("POST", "/nodes/{node}/qemu/{vmid}/agent/ping", ("VM.GuestAgent.Audit", "VM.Monitor"), "/vms/{vmid}")
-def agent_ping(call: Call, node: str, vmid: str) -> dict[str, Any]:
-    """Nothing, wrapped in ``result``, if the guest's agent answers."""
-    guest = guest_of(call, "qemu", vmid)
-    process = guest.processes.get(call.node.name)
-    if not guest.spec.agent:
-        raise ApiError(500, "No QEMU guest agent configured")
-    if process is None:
-        raise ApiError(500, f"VM {vmid} is not running")
-    if not process.agent_up:
-        raise ApiError(500, "QEMU guest agent is not running")
-    return {"result": {}}
 
 
 def _folder(guest: Guest) -> str:
     return "qemu" if guest.kind == "vm" else "lxc"
 
 
-def guest_of(call: Call, kind: str, vmid: str) -> Guest:
+def guest_at(call: Call, kind: str, vmid: str) -> Guest:
     """The guest, if its configuration lies here; PVE knows no other."""
     if not vmid.isdigit():
         raise ApiError(400, PARAMETERS, {"vmid": f"type check ('integer') failed - got '{vmid}'"})

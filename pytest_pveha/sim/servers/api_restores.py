@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from pytest_pveha.sim.servers.api_guests import guest_of
+from pytest_pveha.sim.servers.api_guests import guest_at
 from pytest_pveha.sim.servers.api_registry import PARAMETERS, ApiError, Call, asked, route
 from pytest_pveha.sim.world.configs import rewrite
 from pytest_pveha.sim.world.model import Refused
@@ -58,7 +58,7 @@ def change_container(call: Call, node: str, vmid: str) -> None:
 @route("DELETE", "/nodes/{node}/{kind:qemu|lxc}/{vmid}", ("VM.Allocate",), "/vms/{vmid}")
 def destroy(call: Call, node: str, kind: str, vmid: str) -> str:
     """The UPID of the task that takes the guest away with its disks."""
-    guest = guest_of(call, kind, vmid)
+    guest = guest_at(call, kind, vmid)
     call.writing()
     call.only("purge", "destroy-unreferenced-disks", "force")
     purge, unreferenced = (call.params.get(name) == "1" for name in ("purge", "destroy-unreferenced-disks"))
@@ -78,7 +78,7 @@ def stop_task(call: Call, node: str, upid: str) -> None:
 
 
 def _change(call: Call, kind: str, vmid: str) -> None:
-    guest = guest_of(call, kind, vmid)
+    guest = guest_at(call, kind, vmid)
     call.writing()
     delete = [key for key in call.params.get("delete", "").split(",") if key]
     changes = {key: value for key, value in call.params.items() if key not in ("delete", "digest")}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pytest_pveha.sim.servers import (
     api_access,
+    api_agent,
     api_ceph,
     api_cluster,
     api_guests,
@@ -37,6 +38,7 @@ FAMILIES = (
     api_ha_rules,
     api_nodes,
     api_guests,
+    api_agent,
     api_tasks,
     api_storages,
     api_restores,

@@ -110,7 +110,13 @@ def _settings(call: Call, name: str) -> dict[str, Any]:
     if spec is not None and spec.storage == name:
         key = {"encryption-key": "1"} if call.world.pbs.key_there else {}
         space = {"namespace": spec.namespace} if spec.namespace else {}
-        host = {"server": "10.99.7.7", "datastore": spec.datastore, "username": "pve@pbs!cluster", **space, **key}
+        host = {
+            "server": call.world.pbs.address,
+            "datastore": spec.datastore,
+            "username": "pve@pbs!cluster",
+            **space,
+            **key,
+        }
         return {"storage": name, "type": "pbs", "content": "backup", "shared": 1, **host}
     one = call.world.storages[name]
     entry = {"storage": name, "type": _TYPES.get(one.kind, one.kind), "shared": int(one.shared)}

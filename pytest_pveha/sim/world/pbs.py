@@ -63,6 +63,7 @@ class Pbs:
         self._world = world
         self.spec = world.spec.backup
         self.up = True
+        self.address = "10.99.7.7"
         self.clock_offset = world.rng("clock pbs").uniform(-0.05, 0.05)
         self.snapshots: list[Snapshot] = []
 
@@ -72,11 +73,18 @@ class Pbs:
         return self.spec is not None
 
     @property
+    def guest(self) -> int:
+        """The guest of this very cluster that the server is; 0 if it is a machine of its own."""
+        if self.spec is None or self.spec.guest or not self._world.planted("pbs-on-same-ceph"):
+            return self.spec.guest if self.spec is not None else 0
+        return next((guest.vmid for guest in self._world.guests.values() if not guest.spec.ha), 0)
+
+    @property
     def answering(self) -> bool:
         """Whether it can be reached: as a guest of this cluster, only while that runs."""
         if self.spec is None or not self.up:
             return False
-        guest = self._world.guests.get(self.spec.guest)
+        guest = self._world.guests.get(self.guest)
         return guest is None or guest.answering
 
     @property
@@ -97,7 +105,7 @@ class Pbs:
         newest = world.spec.epoch_utc - round(_OLD if planted("backup-too-old") else self.spec.age_hours * 3600)
         sids = [guest.sid for guest in world.guests.values()]
         for place, guest in enumerate(world.guests.values()):
-            if guest.vmid == self.spec.guest:
+            if guest.vmid == self.guest:
                 continue
             config = config_of(world, guest) | (dict(self.spec.extra_config) if guest.kind == "vm" else {})
             for number in range(KEPT):

@@ -320,7 +320,9 @@ class Restores:
         world.truth("guest_destroyed", {"vmid": guest.vmid, "node": task.node})
 
     def unlock(self, guest: Guest) -> None:
-        """Nothing holds the guest any more (``qm unlock``, as root)."""
+        """Nothing holds the guest any more (``qm unlock``, as root). Refused while it is being restored."""
+        if self.running(guest.vmid):
+            raise Refused(f"can't lock file '/var/lock/qemu-server/lock-{guest.vmid}.conf' - got timeout")
         self._world.mishaps.locks.pop(guest.vmid, None)
         if guest.config is not None:
             guest.config.pop("lock", None)

@@ -8,7 +8,7 @@ from pytest_pveha.sim.servers.commands.acts import attempt
 from pytest_pveha.sim.servers.commands.registry import command
 from pytest_pveha.sim.servers.facts import Facts
 from pytest_pveha.sim.servers.shell import Invocation, Result
-from pytest_pveha.sim.world.configs import config_of
+from pytest_pveha.sim.world.configs import config_of, rewrite
 from pytest_pveha.sim.world.model import Guest
 
 
@@ -37,11 +37,17 @@ def _qm(call: Invocation) -> Result:
             guest = next((guest for guest in here if str(guest.vmid) == vmid), None)
             if guest is None:
                 return _no_such_guest(facts, vmid)
-            facts.world.restores.unlock(guest)
-            return Result()
+            return attempt(lambda: facts.world.restores.unlock(guest))
         case ["destroy", vmid, *options]:
             guest = next((guest for guest in here if str(guest.vmid) == vmid), None)
             return _no_such_guest(facts, vmid) if guest is None else _destroy(facts, guest, options)
+        case ["exec", vmid, "--", *words]:
+            return _exec(call, vmid, words)
+        case ["set", vmid, "--delete", keys]:
+            guest = next((guest for guest in here if str(guest.vmid) == vmid), None)
+            if guest is None:
+                return _no_such_guest(facts, vmid)
+            return attempt(lambda: rewrite(facts.world, guest, {}, keys.split(",")))
         case ["start" | "stop" as verb, vmid, *_]:
             guest = next((guest for guest in here if str(guest.vmid) == vmid), None)
             if guest is None:
@@ -69,6 +75,18 @@ def _destroy(facts: Facts, guest: Guest, options: list[str]) -> Result:
         )
     )
     return replace(done, until=lambda: guest.vmid not in world.guests) if done.status == 0 else done
+
+
+def _exec(call: Invocation, vmid: str, words: list[str]) -> Result:
+    """A program in a container, with our input; texts as pct has them (pve-container, PVE/CLI/pct.pm)."""
+    facts = call.facts
+    guest = facts.world.guests.get(int(vmid)) if vmid.isdigit() else None
+    if guest is None or guest.kind != "ct" or facts.view.config_nodes.get(guest.vmid) != facts.node.name:
+        return Result(2, err=f"Configuration file 'nodes/{facts.node.name}/lxc/{vmid}.conf' does not exist\n")
+    process = guest.processes.get(facts.node.name)
+    if process is None:
+        return Result(255, err=f"container '{vmid}' not running!\n")
+    return Result(*facts.world.canaries.run(guest, process, words, call.input))
 
 
 def _no_such_guest(facts: Facts, vmid: str) -> Result:
