@@ -466,14 +466,6 @@ def _copy_memory(state: State, reach: Reach) -> str | None:
     return f"memory: the copy needs {_gib(copy.memory)}, and {copy.node} has {_gib(left)} left; name another node"
 
 
-def _number_taken(state: State, reach: Reach) -> str | None:
-    if (copy := reach.restoring) is None:
-        return None
-    number = copy.copy.partition(":")[2]
-    taken = [sid for sid in state.guests if sid.partition(":")[2] == number]
-    return f"number: {', '.join(taken)} is there already, and nothing is ever restored over a guest" if taken else None
-
-
 def _restorable(state: State, reach: Reach) -> str | None:
     if (copy := reach.restoring) is None:
         return None
@@ -577,7 +569,7 @@ LEFT: tuple[Rule, ...] = (
 
 NOW: tuple[Rule, ...] = (
     _two_halves, _override, _config, _brief, _armed, _never_touch, _bystanders, _paused, _busy, _given_up, _clocks,
-    _data, _flags, _controller, _privileges, _watchdog, _space, _copy_memory, _number_taken, _restorable,
+    _data, _flags, _controller, _privileges, _watchdog, _space, _copy_memory, _restorable,
 )  # fmt: skip
 
 RULES = LEFT + NOW

@@ -340,7 +340,7 @@ def _take_ledger(test: TestFacts, line: Line) -> bool:
 
 def _take_backup(test: TestFacts, line: Line) -> bool:
     test.backups.append(line.data)
-    return real(line.data["low"]) is not None and real(line.data["high"]) is not None
+    return real(line.data["least"]) is not None and real(line.data["most"]) is not None
 
 
 def _take_close(test: TestFacts, line: Line) -> bool:

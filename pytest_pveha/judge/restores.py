@@ -65,7 +65,7 @@ def backup_age(test: TestFacts, subject: str, params: Mapping[str, Any]) -> Meas
     row = next((each for each in test.backups if text(each.get("guest")) == subject), None)
     if row is None:
         raise Inconclusive(f"no backup of {subject} was looked for")
-    low, high = real(row.get("low")), real(row.get("high"))
+    low, high = real(row.get("least")), real(row.get("most"))
     if low is None or high is None or low > high:
         raise Inconclusive(f"how old the backup of {subject} is was not told")
     low, high = max(0.0, low), max(0.0, high)

@@ -97,7 +97,7 @@ def _newest(observer: Observer, backups: Backups, guest: Guest, node: str) -> Ba
     if not found:
         raise PreflightRefused(f"there is no backup of {guest.sid} on {backups.block.storage}; nothing can be restored")
     low, high = age(observer, found[0])
-    data = {"guest": guest.sid, "volume": found[0].volume, "taken": found[0].taken, "low": low, "high": high}
+    data = {"guest": guest.sid, "volume": found[0].volume, "taken": found[0].taken, "least": low, "most": high}
     observer.write("backup", {**data, "size": found[0].size, "verification": found[0].verification})
     return found[0]
 

@@ -8,6 +8,7 @@ import pytest
 
 from pytest_pveha.errors import UsageError
 from pytest_pveha.faults.catalogue import FAULTS, from_plan
+from pytest_pveha.faults.copies import GuestRestored
 from pytest_pveha.faults.cord import CordPulled
 from pytest_pveha.faults.crash import DaemonKilled, DaemonsFrozen, KernelCrash
 from pytest_pveha.faults.fault import Danger, Fault, params
@@ -44,6 +45,19 @@ SAMPLES: tuple[Fault, ...] = (
     CordPulled("n1", "cord-pulled-2", ("n3",)),
     BridgeDown("vm:101", "n1", ("tap101i0", "tap101i1"), (("192.0.2.101", 80),)),
     ServiceRestarted("n1", "pve-ha-lrm", 1074),
+    GuestRestored(
+        "vm:101",
+        "vm:9000",
+        "n1",
+        "local-lvm",
+        "pbs1:backup/vm/101/2026-01-02T02:00:00Z",
+        1 << 33,
+        1 << 31,
+        "pveha-0a1b2c3d-guest-restored-1",
+        "pveha@pve!run",
+        1767340800,
+        (("net0", "virtio,link_down=1"), ("onboot", "0")),
+    ),
 )
 
 

@@ -615,7 +615,7 @@ _ALL = (
         "the newest backup of every guest was verified, and is broken",
         "a disk of the backup server forgets bits, and nobody reads its mail",
         _RESTORE,
-        "not proven",
+        "rejected",
     ),
     Defect(
         "backup-corrupt",

@@ -168,9 +168,7 @@ class Restores:
             self._fail(restore, "restore failed: connection reset by peer")
             return
         if restore.step == _ROTTEN_AT and restore.snapshot.corrupt:
-            self._fail(
-                restore, 'restore failed: reading file ".chunks/3f1a/3f1a…" failed: Data blob has wrong CRC checksum.'
-            )
+            self._fail(restore, "restore failed: Data blob has wrong CRC checksum.")
             return
         seconds = (world.timeline.now - restore.began) / SECOND
         percent, done = 100 * restore.step // STEPS, size * restore.step // STEPS
