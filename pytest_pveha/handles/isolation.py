@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 _CARD = re.compile(r"net\d+")
 _MAC = r"(?:[0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}"
-_ADDRESS = re.compile(rf"^(?P<model>[a-z0-9-]+)={_MAC}|(?:hw|mac)addr={_MAC}")
+_ADDRESS = re.compile(rf"(?:hw|mac)addr={_MAC}|(?P<model>[a-z0-9-]+)={_MAC}")
 _DROPPED = frozenset({"rate", "firewall", "link_down", "queues", "host-managed"})
 HAZARDS = re.compile(
     r"args|hookscript|hostpci\d+|usb\d+|virtiofs\d+|parallel\d+|serial\d+|ivshmem|dev\d+|lxc\..+|startup|vmstate"

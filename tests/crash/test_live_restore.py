@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from test_crash import PLAYED, Case, assert_healthy, healed_by, here, struck
 from whole_run import Place
-
-from tests.crash.test_crash import PLAYED, Case, assert_healthy, healed_by, here, struck
 
 __all__ = ["here"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 from pytest_pveha.sim.servers.commands.acts import attempt
 from pytest_pveha.sim.servers.commands.registry import command
@@ -37,7 +38,7 @@ def _qm(call: Invocation) -> Result:
             guest = next((guest for guest in here if str(guest.vmid) == vmid), None)
             if guest is None:
                 return _no_such_guest(facts, vmid)
-            return attempt(lambda: facts.world.restores.unlock(guest))
+            return attempt(partial(facts.world.restores.unlock, guest))
         case ["destroy", vmid, *options]:
             guest = next((guest for guest in here if str(guest.vmid) == vmid), None)
             return _no_such_guest(facts, vmid) if guest is None else _destroy(facts, guest, options)
@@ -47,7 +48,7 @@ def _qm(call: Invocation) -> Result:
             guest = next((guest for guest in here if str(guest.vmid) == vmid), None)
             if guest is None:
                 return _no_such_guest(facts, vmid)
-            return attempt(lambda: rewrite(facts.world, guest, {}, keys.split(",")))
+            return attempt(partial(rewrite, facts.world, guest, {}, keys.split(",")))
         case ["start" | "stop" as verb, vmid, *_]:
             guest = next((guest for guest in here if str(guest.vmid) == vmid), None)
             if guest is None:
