@@ -176,6 +176,31 @@ def wrong_machines(nodes: Iterable[HasName]) -> Measure:
     return Measure("wrong_machines", "count", params={"nodes": [node.name for node in nodes]})
 
 
+def lost_span(guests: Iterable[HasSid]) -> Measure:
+    """From the data of the replica that each guest started from until the fault, in seconds."""
+    return Measure("lost_span", "s", tuple(guests))
+
+
+def older_than_told(guests: Iterable[HasSid]) -> Measure:
+    """By how many seconds the replica that each guest started from was older than its job said before the fault."""
+    return Measure("older_than_told", "s", tuple(guests))
+
+
+def failed_requests(guests: Iterable[HasSid]) -> Measure:
+    """How many requests to each VM's disks failed since the fault, by QEMU's own count; containers have none."""
+    return Measure("failed_requests", "count", tuple(guest for guest in guests if guest.sid.startswith("vm:")))
+
+
+def restarts(guests: Iterable[HasSid], nodes: Iterable[HasName]) -> Measure:
+    """How often each guest's process was seen to begin since the fault, on any of these nodes."""
+    return Measure("restarts", "count", tuple(guests), _nodes(nodes))
+
+
+def ha_acts(guests: Iterable[HasSid], nodes: Iterable[HasName]) -> Measure:
+    """How often HA called each guest's state or node something else than before, while these nodes were watched."""
+    return Measure("ha_acts", "count", tuple(guests), _nodes(nodes))
+
+
 def lost_writes(guests: Iterable[HasSid]) -> Measure:
     """How many acknowledged writes are gone; not measured by this version, so inconclusive."""
     return Measure("lost_writes", "count", tuple(guests))

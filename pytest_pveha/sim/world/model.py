@@ -73,6 +73,8 @@ class GuestProcess:
     agent_up: bool = False
     link_up: bool = True
     """Its network card's end on the node."""
+    failed: int = 0
+    """Requests to its disk that failed."""
 
 
 @dataclass(slots=True)
