@@ -19,8 +19,8 @@ def test_guests_outlast_a_silent_server(served, lying, nodes, guests, faults, ru
     with faults.storage_cut(served, lasting="30 s"):
         run.expect(storages.noticed(served, nodes), within="30 s")
         run.hold_broken("30 s")
-    run.expect(storages.active(served, nodes), within="3 min")
     run.hold("2 min")
+    run.expect(storages.active(served, nodes), within="1 min")
     run.expect(ha.answering(guests), within="2 min")
     run.expect(storages.errors_read(lying), within="30 s")
 

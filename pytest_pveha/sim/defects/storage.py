@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pytest_pveha.sim.defects.defect import Defect
 
-_READINESS = "suites/readiness/test_readiness.py"
 _SHARED = "suites/storage/test_shared_storage.py"
 _FAILOVER = "suites/storage/test_replication_failover.py"
 
@@ -13,43 +12,43 @@ STORAGE = (
         "guest-on-local-disk",
         "the first HA guest has a second disk on a local storage, which no other node has",
         "a disk was added in a hurry, and the dialog proposed local-lvm",
-        _READINESS,
-        "rejected",
+        _SHARED,
+        "not proven",
     ),
     Defect(
         "guest-with-local-iso",
         "the first HA guest's CD drive holds an image on a local storage: it cannot start elsewhere",
         "the installation medium was never taken out",
-        _READINESS,
-        "rejected",
+        _SHARED,
+        "not proven",
     ),
     Defect(
         "guest-with-passthrough",
         "the first HA guest has a PCI device of its node",
         "a card was passed through for a test, without a mapping for the other nodes",
-        _READINESS,
-        "rejected",
+        _SHARED,
+        "not proven",
     ),
     Defect(
         "replication-never-ran",
         "a replication job is configured, and has never run",
         "its schedule never comes, or pvescheduler does not run",
-        _READINESS,
-        "rejected",
+        _FAILOVER,
+        "not proven",
     ),
     Defect(
         "replication-failing",
         "a replication job has failed for hours",
         "source and target have no snapshot in common any more",
-        _READINESS,
-        "rejected",
+        _FAILOVER,
+        "not proven",
     ),
     Defect(
         "replica-on-wrong-node",
         "a replica lies on another node than those on which HA may start the guest",
         "the rule was changed and the job was not",
-        _READINESS,
-        "rejected",
+        _FAILOVER,
+        "not proven",
     ),
     Defect(
         "replica-older-than-told",
@@ -63,7 +62,7 @@ STORAGE = (
         "the first replicated guest has a disk that is left out of its replication, so it cannot start elsewhere",
         "the disk was made for scratch data, with replicate=0, and now the system needs it",
         _FAILOVER,
-        "rejected",
+        "not proven",
     ),
     Defect(
         "job-does-not-turn-round",

@@ -90,6 +90,8 @@ class Replication:
         self.jobs: dict[str, Job] = {}
         self.copies: dict[tuple[int, str], Copy] = {}
         """(vmid, node) → its copy there."""
+        self.bases: dict[tuple[int, str], Copy] = {}
+        """(vmid, node) → the copy from which it was started there, as long as its snapshot is kept."""
         for one in world.spec.replication:
             guest = next(guest for guest in world.guests.values() if guest.sid == one.guest)
             number = sum(job.guest is guest for job in self.jobs.values())
@@ -213,9 +215,17 @@ class Replication:
             self._world.log(node, "pvescheduler", f"{job.id}: got unexpected replication job error - {error}")
             return
         state.last_sync, state.fail_count, state.error = now, 0, ""
+        self.bases.pop((job.guest.vmid, node.name), None)
         self._keep(job, now, began)
         job.log.append(f"{job.id}: end replication job")
         self._world.truth("replicated", {"job": job.id, "source": node.name, "target": job.target})
+
+    def snapshot(self, job: Job, node: Node) -> int:
+        """What the job's snapshot on that node is called after (epoch seconds); 0 where it has none."""
+        kept = self.copies.get((job.guest.vmid, node.name)) or self.bases.get((job.guest.vmid, node.name))
+        if kept is not None:
+            return kept.epoch
+        return job.state(node.name).last_sync if job.source == node.name else 0
 
     # a guest elsewhere
 
@@ -238,7 +248,7 @@ class Replication:
 
         Where it was, what it wrote after that moment is not what it goes on with: that is the common base.
         """
-        copy = self.copies.pop((guest.vmid, node.name))
+        copy = self.bases[guest.vmid, node.name] = self.copies.pop((guest.vmid, node.name))
         self.copies[guest.vmid, guest.disk_node] = copy
         return copy.at
 

@@ -93,10 +93,8 @@ def _snapshots(facts: Facts) -> list[tuple[str, int]]:
     world, found = facts.world, []
     for job in world.replication.jobs.values():
         disk = world.replication.volume(job.guest).partition(":")[2]
-        copy = world.replication.copies.get((job.guest.vmid, facts.node.name))
-        epoch = copy.epoch if copy else job.state(facts.node.name).last_sync if job.source == facts.node.name else 0
-        if epoch:
-            found.append((f"rpool/data/{disk}@__replicate_{job.id}_{epoch}__", epoch + 1))
+        if epoch := world.replication.snapshot(job, facts.node):
+            found.append((f"rpool/data/{disk}@__replicate_{job.id}_{epoch}__", epoch))
     return found
 
 
