@@ -18,6 +18,7 @@ from pytest_pveha.faults.peer import PowerCutByPeer
 from pytest_pveha.faults.power import PowerCut
 from pytest_pveha.faults.process import ServiceRestarted, ServiceStopped
 from pytest_pveha.faults.shutdown import CleanPowerOff, CleanReboot
+from pytest_pveha.faults.storage import StorageCut
 
 FAULTS: Mapping[str, type[Fault]] = {
     each.__name__: each
@@ -41,6 +42,7 @@ FAULTS: Mapping[str, type[Fault]] = {
         CordPulled,
         ServiceRestarted,
         GuestRestored,
+        StorageCut,
     )
 }
 

@@ -17,7 +17,9 @@ from pytest_pveha.handles.hand import Hand
 from pytest_pveha.handles.node import BmcIdentity, Node
 from pytest_pveha.handles.pbs import Pbs
 from pytest_pveha.handles.pdu import FromNodes, Pdu
+from pytest_pveha.handles.replication import Replication
 from pytest_pveha.handles.site import Site
+from pytest_pveha.handles.storages import Storages
 from pytest_pveha.inventory import Site as Inventory
 from pytest_pveha.inventory.hardware import Bmc as BmcBlock
 from pytest_pveha.inventory.hardware import Node as NodeBlock
@@ -50,6 +52,11 @@ def connect(inventory: Inventory, clock: Clock) -> Site:
         copies=Copies(api),
         backups=Backups(api, inventory.model.backup) if inventory.model.backup is not None else None,
         pbs=_pbs(inventory, clock),
+        storages=Storages(api),
+        replication=Replication(api),
+        served={name: one.redundant for name, one in inventory.model.storages.items()},
+        replica_age=inventory.model.replication.max_age if inventory.model.replication else None,
+        replicated=frozenset(inventory.model.replication.guests if inventory.model.replication else ()),
         has_ceph=inventory.model.ceph is not None,
     )
 

@@ -70,7 +70,7 @@ def test_a_restore_makes_a_guest_of_its_own(vmid: int, kind: str) -> None:
         assert made["net0"].split(",")[0] != original["net0"].split(",")[0]
         assert made["smbios1"] != original["smbios1"]
         assert "progress 100% (read 8589934592 bytes" in "\n".join(task.log)
-    assert site.world.restores.disks("local-lvm") != []
+    assert list(site.world.restores.volumes) != []
     assert config_of(site.world, site.world.guests[vmid]) == original
 
 
@@ -90,7 +90,7 @@ def test_a_restored_guest_starts_stops_and_goes() -> None:
     world.restores.destroy(world.guests[9000], "u", purge=True)
     site.play(5)
     assert 9000 not in world.guests
-    assert world.restores.disks("local-lvm") == []
+    assert world.restores.volumes == {}
 
 
 def test_a_live_restore_runs_before_it_is_whole() -> None:
@@ -122,7 +122,7 @@ def test_a_killed_restore_leaves_its_lock() -> None:
     world.restores.destroy(copy, "u", purge=True, unreferenced=True)
     site.play(5)
     assert 9000 not in world.guests
-    assert world.restores.disks("local-lvm") == []
+    assert world.restores.volumes == {}
 
 
 def test_a_node_that_dies_in_mid_restore_leaves_its_lock() -> None:

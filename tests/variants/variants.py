@@ -16,6 +16,8 @@ from typing import Any
 import whole_run
 from whole_run import ROOT, Outcome
 
+from tests.storage_sites import ISCSI, NFS, REPLICATED, STORAGES, ZFS
+
 SUITES = ROOT / "suites"
 GOOD = frozenset({"accepted"})
 POWER_LOSS = "nodes/test_power_loss.py"
@@ -24,6 +26,8 @@ ONE_LOSS = f"{POWER_LOSS}::test_power_loss_of_one_node[other-1]"
 IN_TURN = "guests/test_each_guest.py::test_in_its_turn_after_others"
 RESTORE = "backup/test_restore.py::test_restored_beside_itself"
 LIVE = "backup/test_restore.py::test_live_restored_beside_itself"
+SILENT = "storage/test_shared_storage.py::test_guests_outlast_a_silent_server"
+FAILOVER = "storage/test_replication_failover.py::test_failover_to_a_replica"
 RESTARTS = f"{ROLLING}::test_rolling_restart_of_ha"
 
 
@@ -80,6 +84,10 @@ class Variant:
             absent.add("backup/test_restore.py")
         elif not restore.get("live"):
             absent.add(LIVE)
+        if "storages" not in self.blocks:
+            absent.add(SILENT)
+        if "replication" not in self.blocks:
+            absent.add(FAILOVER)
         votes = count + device
         if count < 3 or votes - 2 <= votes // 2:  # two lost leave no quorum
             absent.add(TWO_LOST)
@@ -224,6 +232,9 @@ VARIANTS: Sequence[Variant] = (
         {"version": "8.4.14", "backup": {"config": {"hostpci0": "0000:01:00.0", "usb0": "host=1-2"}}},
         quick=RESTORE,
     ),
+    Variant("on-nfs", STORAGES, NFS, quick=SILENT),
+    Variant("on-iscsi", STORAGES, ISCSI, quick=SILENT),
+    Variant("replicated", REPLICATED, ZFS, quick=f"{FAILOVER}[other-1]"),
 )  # fmt: skip
 
 

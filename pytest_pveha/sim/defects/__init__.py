@@ -7,7 +7,10 @@ must catch it, and with which verdict: that is how the tool proves that it can f
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from pytest_pveha.sim.defects.backup import BACKUP
+from pytest_pveha.sim.defects.defect import Defect
+from pytest_pveha.sim.defects.storage import STORAGE
 
 _HANG = "suites/nodes/test_hang.py"
 _KERNEL_CRASH = "suites/nodes/test_kernel_crash.py"
@@ -20,7 +23,6 @@ _LINK_LOSS = "suites/quorum/test_link_loss.py"
 _QDEVICE_LOSS = "suites/quorum/test_qdevice_loss.py"
 _QUORUM_LOSS = "suites/quorum/test_quorum_loss.py"
 _WATCHDOG = "suites/nodes/test_watchdog.py"
-_RESTORE = "suites/backup/test_restore.py"
 _ROLLING = "suites/upgrade/test_rolling.py"
 _CLEAN_REBOOT = "suites/nodes/test_clean_reboot.py"
 _MAINTENANCE = "suites/nodes/test_maintenance.py"
@@ -29,17 +31,6 @@ _HAND = "tests/sim/test_hand.py"
 _MAINS = "suites/nodes/test_physical_power_cut.py"
 _EACH_GUEST = "suites/guests/test_each_guest.py"
 _FENCE_PATHS = "suites/fencing/test_fence_paths.py"
-
-
-@dataclass(frozen=True, slots=True)
-class Defect:
-    """One way to be wrong: what it is, how a site comes to it, and the test and verdict that must name it."""
-
-    name: str
-    meaning: str
-    how_it_comes_about: str
-    caught_by: str
-    verdict: str
 
 
 _ALL = (
@@ -603,90 +594,8 @@ _ALL = (
         _FENCE_PATHS,
         "inconclusive",
     ),
-    Defect(
-        "backup-unverified",
-        "the newest backup of every guest was never verified",
-        "the verify job runs on Sundays, or was never made",
-        _RESTORE,
-        "rejected",
-    ),
-    Defect(
-        "backup-verification-failed",
-        "the newest backup of every guest was verified, and is broken",
-        "a disk of the backup server forgets bits, and nobody reads its mail",
-        _RESTORE,
-        "rejected",
-    ),
-    Defect(
-        "backup-corrupt",
-        "a chunk of the newest backups has rotted since they were verified: no restore of them ends",
-        "a disk of the backup server forgets bits",
-        _RESTORE,
-        "rejected",
-    ),
-    Defect(
-        "backup-too-old",
-        "the newest backup of every guest is two and a half days old",
-        "the backup job is disabled, or has been failing since Friday",
-        _RESTORE,
-        "rejected",
-    ),
-    Defect(
-        "backup-owner-wrong",
-        "the newest backups belong to another user of the backup server than the cluster's, who may not read them",
-        "somebody made them by hand as root, or the storage was given another token",
-        _RESTORE,
-        "rejected",
-    ),
-    Defect(
-        "restore-key-missing",
-        "the backups are encrypted, and the cluster has not got the key",
-        "the key lay on the cluster alone, which was installed anew",
-        _RESTORE,
-        "not proven",
-    ),
-    Defect(
-        "pbs-on-same-ceph",
-        "the backup server is a guest of this very cluster",
-        "there was room for it",
-        "suites/readiness/test_readiness.py",
-        "rejected",
-    ),
-    Defect(
-        "pbs-gone-in-mid-restore",
-        "the backup server is gone when a restore is half way",
-        "it has one power supply, or its network card hangs under load",
-        _RESTORE,
-        "rejected",
-    ),
-    Defect(
-        "restore-leaves-lock",
-        "a restore ends well, and what it made stays locked",
-        "its worker was killed after its last step, or a version forgot it",
-        _RESTORE,
-        "rejected",
-    ),
-    Defect(
-        "restore-slow",
-        "a restore takes forty times as long as it should",
-        "the backup server's disks turn, or its network is the one for management",
-        _RESTORE,
-        "rejected",
-    ),
-    Defect(
-        "restored-guest-does-not-boot",
-        "what was restored runs, and nothing in it answers",
-        "its boot order names a disk that the backup leaves out",
-        _RESTORE,
-        "rejected",
-    ),
-    Defect(
-        "restored-content-differs",
-        "what was restored has another guest's data",
-        "two clusters back up to one namespace, and use the same numbers",
-        _RESTORE,
-        "rejected",
-    ),
+    *BACKUP,
+    *STORAGE,
 )
 
 DEFECTS: dict[str, Defect] = {defect.name: defect for defect in _ALL}

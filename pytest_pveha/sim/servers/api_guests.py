@@ -9,7 +9,8 @@ from typing import Any
 
 from pytest_pveha.sim.servers.api_registry import PARAMETERS, ApiError, Call, asked, route
 from pytest_pveha.sim.servers.facts import Facts
-from pytest_pveha.sim.world.configs import config_of, digest_of
+from pytest_pveha.sim.servers.storage_facts import configured
+from pytest_pveha.sim.world.configs import digest_of
 from pytest_pveha.sim.world.model import Guest
 from pytest_pveha.sim.world.requests import SHUTDOWN_TIMEOUT
 
@@ -41,13 +42,16 @@ def guest_status(call: Call, node: str, kind: str, vmid: str) -> dict[str, Any]:
         paused = entry["status"] == "running" and guest.vmid in call.world.mishaps.paused
         entry |= {"clipboard": None, "qmpstatus": "paused" if paused else entry["status"]}
         entry |= {"agent": 1} if guest.spec.agent else {}
+        if (process := guest.processes.get(call.node.name)) is not None:
+            failed = {"failed_rd_operations": 0, "failed_wr_operations": process.failed, "failed_flush_operations": 0}
+            entry["blockstat"] = {"scsi0": {**failed, "account_failed": 1, "wr_operations": 157514}}
     return entry
 
 
 @route("GET", "/nodes/{node}/{kind:qemu|lxc}/{vmid}/config", ("VM.Audit",), "/vms/{vmid}")
 def guest_config(call: Call, node: str, kind: str, vmid: str) -> dict[str, Any]:
     """One guest's configuration."""
-    config = config_of(call.world, guest_at(call, kind, vmid))
+    config = configured(call.facts, guest_at(call, kind, vmid))
     numbers = {key: int(config[key]) for key in _NUMBERS & config.keys() if config[key].isdigit()}
     return {**config, **numbers, "digest": digest_of(config)}
 

@@ -9,14 +9,16 @@ from __future__ import annotations
 from pytest_pveha.sim.servers import (
     api_access,
     api_agent,
+    api_backups,
     api_ceph,
     api_cluster,
     api_guests,
     api_ha,
     api_ha_rules,
     api_nodes,
+    api_replication,
     api_restores,
-    api_storages,
+    api_storage,
     api_tasks,
 )
 from pytest_pveha.sim.servers.api_registry import ApiError, Call, Listing, Route, find
@@ -40,6 +42,8 @@ FAMILIES = (
     api_guests,
     api_agent,
     api_tasks,
-    api_storages,
+    api_replication,
+    api_storage,
+    api_backups,
     api_restores,
 )

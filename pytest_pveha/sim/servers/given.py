@@ -6,8 +6,9 @@ import json
 import re
 from collections.abc import Callable
 
+from pytest_pveha.sim.servers import mounts
 from pytest_pveha.sim.servers.facts import KERNEL, KERNEL_BUILD, Facts, digest
-from pytest_pveha.sim.world.configs import config_of
+from pytest_pveha.sim.servers.storage_facts import configured
 from pytest_pveha.sim.world.pbs import KEY
 
 _WATCHDOG = "/sys/class/watchdog/watchdog0/"
@@ -37,10 +38,12 @@ def content(facts: Facts, path: str) -> str | None:
         folder = "lxc" if guest is not None and guest.kind == "ct" else "qemu-server"
         if guest is None or folder != match[2] or facts.view.config_nodes.get(guest.vmid) != (match[1] or name):
             return None
-        return "".join(f"{key}: {value}\n" for key, value in sorted(config_of(facts.world, guest).items()))
+        return "".join(f"{key}: {value}\n" for key, value in sorted(configured(facts, guest).items()))
     if (match := re.fullmatch(r"/etc/pve/nodes/([^/]+)/lrm_status", path)) and match[1] in facts.world.nodes:
         status = facts.ha_status["lrm_status"].get(match[1])
         return None if status is None else json.dumps(status)
+    if (told := mounts.content(facts, path)) is not None:
+        return told
     if match := re.fullmatch(r"/(?:var/)?run/qemu-server/(\d+)\.pid", path):
         guest = facts.world.guests.get(int(match[1]))
         process = guest.processes.get(name) if guest is not None and guest.kind == "vm" else None

@@ -73,6 +73,8 @@ class GuestProcess:
     agent_up: bool = False
     link_up: bool = True
     """Its network card's end on the node."""
+    failed: int = 0
+    """Requests to its disk that failed."""
     recovered: bool = False
     """Whether HA started it after its node had been fenced."""
     booted_at: int = -1

@@ -325,22 +325,10 @@ class Restores:
         if guest.config is not None:
             guest.config.pop("lock", None)
 
-    # --- space -------------------------------------------------------------------------------------------------------
-
-    def disks(self, storage: str) -> list[tuple[str, int, int]]:
-        """Every disk on that storage: volume id, whose number, bytes."""
-        world = self._world
-        own = {guest.vmid for guest in world.spec.guests}
-        found = [
-            (
-                f"{storage}:{'vm' if guest.kind == 'vm' else 'subvol'}-{guest.vmid}-disk-0",
-                guest.vmid,
-                guest.spec.disk_bytes,
-            )
-            for guest in world.guests.values()
-            if guest.vmid in own and world.storages.of(guest).name == storage
-        ]
-        return [*found, *((volume, vmid, size) for volume, (on, vmid, size) in self.volumes.items() if on == storage)]
+    @property
+    def made(self) -> frozenset[int]:
+        """The numbers of guests that restores made, or are making."""
+        return frozenset(self._world.guests) - {guest.vmid for guest in self._world.spec.guests}
 
 
 def _archive(restore: Restore) -> str:
