@@ -29,7 +29,7 @@ from pytest_pveha.wire.pve_api import Reply
 
 CLOCK = LiveClock()
 MODULES = (
-    "virtio", "virtio_ring", "virtio_pci_legacy_dev", "virtio_pci_modern_dev", "virtio_pci", "virtio_blk",
+    "virtio_ring", "virtio", "virtio_pci_legacy_dev", "virtio_pci_modern_dev", "virtio_pci", "virtio_blk",
     "virtio_console", "crc16", "mbcache", "crc32c_generic", "jbd2", "ext4",
 )  # fmt: skip
 """In the order in which they can be loaded."""
