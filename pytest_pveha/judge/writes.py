@@ -97,9 +97,7 @@ def lost_writes(test: TestFacts, subject: str, params: Mapping[str, Any]) -> Mea
         raise Inconclusive(
             f"its writes were read back last {seconds_up(old):.1f} s before the fault, which is too early to tell"
         )
-    checks = _events(test, subject, "check")
-    if not any(_at(each, "asked") >= begin for each in checks):
-        raise Inconclusive(f"its writes were not looked for after the fault{_why(test, subject)}")
+    checks = _looked(test, subject, begin)
     lost = sum(max(0, integer(each.get("lost")) or 0) for each in checks)
     broken = sum(each.broken for life in lives for each in life.readings)
     durable = max((integer(each.get("durable")) or 0) for each in checks)
@@ -173,7 +171,9 @@ def write_stall(test: TestFacts, subject: str, params: Mapping[str, Any]) -> Mea
     if count := sum(spread.values()):
         half, most = _share(spread, 0.5), _share(spread, 0.99)
         told = f"of {count} writes half came within {half:.2f} s of the one before, 99 % within {most:.2f} s"
-    return Measured(worst.value, worst.low, worst.high, "s", worst.censored, told)
+    if worst.censored or any(_at(each, "asked") >= begin for each in _events(test, subject, "check")):
+        return Measured(worst.value, worst.low, worst.high, "s", worst.censored, told)
+    return Measured(None, worst.low, None, "s", about=f"it was not read to the end{_why(test, subject)}")
 
 
 def _longest(each: Reading, previous: Reading | None, life: Life, begin: int) -> Measured | None:
@@ -207,9 +207,7 @@ def double_runs(test: TestFacts, subject: str, params: Mapping[str, Any]) -> Mea
     lives = [life for life in _lives(test, subject) if any(each.first_ack is not None for each in life.readings)]
     if not lives:
         raise Inconclusive(f"no write of {subject} was read back{_why(test, subject)}")
-    begin = _begin(test)
-    if not any(each.answered > begin for life in lives for each in life.readings):
-        raise Inconclusive(f"no write of {subject} was read back since the fault{_why(test, subject)}")
+    _looked(test, subject, _begin(test))
     surely = perhaps = 0
     for one, other in combinations(lives, 2):
         if not one.seen or not other.seen:
@@ -266,6 +264,14 @@ def _share(spread: Counter[int], part: float) -> float:
         if left <= 0:
             break
     return (value + 1) / 100
+
+
+def _looked(test: TestFacts, subject: str, begin: int) -> list[dict[str, Any]]:
+    """Every look for what was durable; one of them was after the fault, when whatever became of the guest was over."""
+    checks = _events(test, subject, "check")
+    if not any(_at(each, "asked") >= begin for each in checks):
+        raise Inconclusive(f"its writes were not looked for after the fault{_why(test, subject)}")
+    return checks
 
 
 def _begin(test: TestFacts) -> int:
