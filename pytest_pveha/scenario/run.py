@@ -308,7 +308,7 @@ class Run:
         whole = fault.reach.beside(self._session.standing)
         outermost = self._open == 0
         self._sampler.fast()
-        self.ledger.closely()
+        self.ledger.closely(victims)
         self._victims.update(victims if dies else ())
         majority = 2 * len(whole.nodes) < len(self._site.nodes)
         self._declared_news += made_by(kind, victims, majority=majority)

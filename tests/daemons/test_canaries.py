@@ -46,6 +46,8 @@ class Site:
         site = SimpleNamespace(
             clock=CLOCK,
             inside=lambda sid, node: self.way,
+            nodes=SimpleNamespace(names=("pve1",)),
+            guests=SimpleNamespace(sids=(SID,)),
             cluster=SimpleNamespace(guests=lambda deadline: {SID: SimpleNamespace(node="pve1")}),
         )
         observer: Any = SimpleNamespace(site=site, write=lambda kind, data: self.lines.append(data))
