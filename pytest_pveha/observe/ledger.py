@@ -20,7 +20,7 @@ from pytest_pveha.handles.canary import CENTI, PART, Canary, Told, Write, parse
 from pytest_pveha.handles.guest import Guest
 from pytest_pveha.observe.observer import READ, Observer
 
-CALM: Final = 30
+CALM: Final = 60
 """Seconds between two readings of a canary while nothing is due."""
 CLOSE: Final = 1
 """The same around a fault: what was written in the last second before it is known, too."""
@@ -66,7 +66,7 @@ class Ledger:
         self._pace.on = frozenset(known.intersection(on))
 
     def calmly(self, after: float = 0) -> None:
-        """Every canary is read twice a minute, in so many seconds; one that has fallen silent meanwhile, at once."""
+        """Every canary is read once a minute, in so many seconds; one that has fallen silent meanwhile, at once."""
         self._pace.until = self._observer.site.clock.now().mono + round(after * SECOND)
 
     def stop(self) -> None:

@@ -260,6 +260,8 @@ class Run:
             raise UsageError("a claim needs at_most, at_least or none=True")
         for guest in measure.guests or (None,):
             value = objective.of(guest) if isinstance(objective, Objective) and guest else objective
+            if isinstance(value, Objective) and "unwatched" in measure.params:
+                value = None  # nobody is promised what nobody watches
             if isinstance(value, Objective):
                 raise UsageError(f"{measure.measure} is of no guest, so it has no tier's objective; give a number")
             self._observer.write(
