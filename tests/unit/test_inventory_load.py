@@ -278,7 +278,7 @@ def test_spec_of_the_ha_manager(tmp_path: Path) -> None:
     block = """{shutdown_policy: migrate, crs: static, migration_bandwidth: 100 MiB, token_lacks: [Sys.PowerMgmt],
       rules: {home: {affinity: node, guests: ["vm:101"], nodes: {pve1: 2, pve2: 0}, strict: true}},
       groups: {east: {nodes: {pve2: 1}, nofailback: true}},
-      guests: [{id: "vm:101", max_restart: 3, acpi: false, disk: local, group: east}]}"""
+      guests: [{id: "vm:101", max_restart: 3, acpi: false, storage: local-lvm, group: east}]}"""
     spec = simulator_spec(site_of(tmp_path, SIMULATED.replace("{seed: 1}", block)).model)
     assert (spec["shutdown_policy"], spec["crs"], spec["migration_mib"]) == ("migrate", "static", 100)
     assert spec["token_lacks"] == ["Sys.PowerMgmt"]
@@ -287,7 +287,12 @@ def test_spec_of_the_ha_manager(tmp_path: Path) -> None:
     ]
     assert spec["groups"] == [{"name": "east", "nodes": ["pve2:1"], "restricted": False, "nofailback": True}]
     played = spec["guests"][0]
-    assert (played["max_restart"], played["acpi"], played["disk"], played["group"]) == (3, False, "local", "east")
+    assert (played["max_restart"], played["acpi"], played["storage"], played["group"]) == (
+        3,
+        False,
+        "local-lvm",
+        "east",
+    )
     assert SiteSpec.from_json(spec).rules[0].nodes == ("pve1:2", "pve2")
 
 

@@ -79,7 +79,7 @@ class GuestActs:
         if guest.start_failures:
             guest.start_failures -= 1
             return "start failed: QEMU exited with code 1"
-        if guest.spec.disk == "local" and guest.disk_node != node.name:
+        if not self._world.storages.of(guest).shared and guest.disk_node != node.name:
             return f"start failed: no such logical volume pve/vm-{guest.vmid}-disk-0"
         if guest.kind == "vm" and not self._has_memory(node, guest):
             return "start failed: QEMU exited with code 1: cannot set up guest memory 'pc.ram': Cannot allocate memory"
@@ -93,7 +93,7 @@ class GuestActs:
         return used + guest.spec.memory_bytes <= node.spec.memory_bytes
 
     def _run(self, guest: Guest, node: Node) -> GuestProcess:
-        process = GuestProcess(self._world.new_pid(node), self._world.timeline.now)
+        process = GuestProcess(self._world.new_pid(node), self._world.timeline.now, recovered=guest.recovered)
         slow = _SLOW if guest.recovered and self._world.planted("slow-recovery") else 0.0
         relapses = guest.recovered and self._world.planted("guest-relapses")
         guest.processes[node.name] = process
@@ -109,7 +109,8 @@ class GuestActs:
         return process
 
     def _agent(self, guest: Guest, process: GuestProcess) -> None:
-        process.agent_up = guest.spec.agent
+        hangs = process.recovered and self._world.planted("agent-hangs-after-recovery")
+        process.agent_up = guest.spec.agent and not hangs
 
     def _answer(self, guest: Guest, process: GuestProcess) -> None:
         process.answering = True
@@ -171,7 +172,7 @@ class GuestActs:
         return guest.spec.memory_bytes / (self._world.spec.migration_mib * _MIB)
 
     def _disk_seconds(self, guest: Guest) -> float:
-        if guest.spec.disk != "local":
+        if self._world.storages.of(guest).shared:
             return 0.0
         return guest.spec.disk_bytes / (self._world.spec.migration_mib * _MIB)
 
@@ -180,7 +181,7 @@ class GuestActs:
             return "ERROR: migration aborted: can't migrate running VM which uses local devices: hostpci0"
         if self._world.planted("guest-migration-fails"):
             return "ERROR: storage 'local-iso' is not available on node '" + there.name + "'"
-        if guest.spec.disk == "local" and guest.disk_node != node.name:
+        if not self._world.storages.of(guest).shared and guest.disk_node != node.name:
             return f"ERROR: Problem found while scanning volumes - no such logical volume pve/vm-{guest.vmid}-disk-0"
         if guest.kind == "vm" and node.name in guest.processes and not self._has_memory(there, guest):
             return "ERROR: online migrate failure - remote command failed: Cannot allocate memory"
@@ -249,6 +250,8 @@ class GuestActs:
 
     def _hand_over(self, guest: Guest, old: GuestProcess, new: GuestProcess) -> None:
         new.answering, new.agent_up = old.answering, old.agent_up
+        new.recovered, new.booted_at = old.recovered, old.booted_at
+        self._world.canaries.moved(guest, old, new)
         if not old.answering:
             # it goes on booting where it was; a full boot more is the simple upper bound
             boot = guest.spec.boot_seconds
@@ -260,6 +263,7 @@ class GuestActs:
         process = guest.processes.pop(node, None)
         if process is None:
             return
+        self._world.canaries.ended(guest, process, clean=why in ("stopped", "shutdown"))
         self._world.truth("guest_process_stop", {"vmid": guest.vmid, "node": node, "pid": process.pid, "why": why})
         if process.answering:
             self._world.truth("guest_silent", {"vmid": guest.vmid, "node": node})
