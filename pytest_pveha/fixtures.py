@@ -14,6 +14,9 @@ from pytest_pveha.handles.cluster import Cluster, Manager
 from pytest_pveha.handles.corosync import Ring
 from pytest_pveha.handles.guest import Guest, Guests, Nodes, Stranded
 from pytest_pveha.handles.node import Node
+from pytest_pveha.handles.replicas import Replicas
+from pytest_pveha.handles.served import Served
+from pytest_pveha.handles.served import served as served_storage
 from pytest_pveha.handles.site import Site
 from pytest_pveha.inventory import parse_duration
 from pytest_pveha.scenario.campaign import Campaign
@@ -21,6 +24,7 @@ from pytest_pveha.scenario.homes import Homes, homes_of
 from pytest_pveha.scenario.objectives import Objectives
 from pytest_pveha.scenario.operator import Operator
 from pytest_pveha.scenario.policies import Policy, policy_of
+from pytest_pveha.scenario.replicated import replicas_of
 from pytest_pveha.scenario.roles import cast_side
 from pytest_pveha.scenario.run import TRIED, Faults, Run
 from pytest_pveha.selection import title
@@ -201,6 +205,27 @@ def idle(site: Site, minority: Nodes) -> Nodes:
 def link(request: pytest.FixtureRequest) -> int:
     """One corosync link by its number; a test each."""
     return int(request.param)
+
+
+@pytest.fixture
+def served(site: Site, request: pytest.FixtureRequest) -> Served:
+    """One shared storage of the inventory as the nodes have it now; a test each."""
+    return served_storage(site, str(request.param), lambda: site.clock.deadline(10))
+
+
+@pytest.fixture
+def lying(guests: Guests, served: Served) -> Guests:
+    """The HA guests that have a disk on ``served``. Skipped where there are none: nothing would be proven."""
+    found = Guests(guest for guest in guests if guest.sid in served.guests)
+    if not found:
+        pytest.skip(f"not proven: no HA guest of the inventory lies on {served.name}")
+    return found
+
+
+@pytest.fixture
+def replicas(site: Site, residents: Guests, victim: Node) -> Replicas:
+    """The guests of ``victim`` that are replicated, as their jobs tell. Skipped where there are none."""
+    return replicas_of(site, residents, victim)
 
 
 @pytest.fixture

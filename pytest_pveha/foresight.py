@@ -30,7 +30,7 @@ from pytest_pveha.scenario.planning import (
 from pytest_pveha.scenario.visit import visited
 from pytest_pveha.selection import title
 
-TARGETS = {"victim": "role", "minority": "role", "node": "node", "guest": "guest"}
+TARGETS = {"victim": "role", "minority": "role", "node": "node", "guest": "guest", "served": "storage"}
 """The fixtures that name a target, and what they name."""
 
 

@@ -48,10 +48,18 @@ def targets(inventory: Inventory, scope: str, roles: Sequence[str]) -> dict[str,
     nodes = list(inventory.model.nodes)
     guests = [guest.id for guest in inventory.model.guests]
     links = [str(link) for link in range(_links(inventory))]
+    served = list(inventory.model.storages)
     if scope == "all":
         others = [f"other-{number}" for number in range(1, len(nodes))]
         sides = minorities(len(nodes), others, roles)
-        return {"victim": _roles(roles, others), "minority": sides, "node": nodes, "guest": guests, "link": links}
+        return {
+            "victim": _roles(roles, others),
+            "minority": sides,
+            "node": nodes,
+            "guest": guests,
+            "link": links,
+            "served": served,
+        }
     rooms: dict[str, str] = {}
     for name, block in inventory.model.nodes.items():
         rooms.setdefault(block.room or name, name)
@@ -68,6 +76,7 @@ def targets(inventory: Inventory, scope: str, roles: Sequence[str]) -> dict[str,
             "node": by_room,
             "guest": list(tiers.values()),
             "link": links,
+            "served": served,
         }
     return {
         "victim": _roles(roles, ["other-1"] if len(nodes) > 1 else []),
@@ -75,6 +84,7 @@ def targets(inventory: Inventory, scope: str, roles: Sequence[str]) -> dict[str,
         "node": nodes[:1],
         "guest": list(tiers.values()),
         "link": links,
+        "served": served,
     }
 
 
@@ -123,8 +133,8 @@ def not_applicable(item: pytest.Item, inventory: Inventory) -> str | None:
             lacking = [name for name, node in inventory.model.nodes.items() if not (node.pdu or node.operator)]
             if lacking:
                 return f"{', '.join(lacking)} has neither pdu nor operator in the inventory"
-        for block in ("ceph", "backup", "quorum_device", "replication"):
-            if needs.get(block) and getattr(inventory.model, block) is None:
+        for block in ("ceph", "backup", "quorum_device", "replication", "storages"):
+            if needs.get(block) and getattr(inventory.model, block) in (None, {}):
                 return f"the inventory has no {block} block"
     if "ceph" in getattr(item, "fixturenames", ()) and inventory.model.ceph is None:
         return "the inventory has no ceph block"

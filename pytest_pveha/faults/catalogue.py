@@ -17,6 +17,7 @@ from pytest_pveha.faults.peer import PowerCutByPeer
 from pytest_pveha.faults.power import PowerCut
 from pytest_pveha.faults.process import ServiceRestarted, ServiceStopped
 from pytest_pveha.faults.shutdown import CleanPowerOff, CleanReboot
+from pytest_pveha.faults.storage import StorageCut
 
 FAULTS: Mapping[str, type[Fault]] = {
     each.__name__: each
@@ -39,6 +40,7 @@ FAULTS: Mapping[str, type[Fault]] = {
         MainsCut,
         CordPulled,
         ServiceRestarted,
+        StorageCut,
     )
 }
 

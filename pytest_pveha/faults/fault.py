@@ -37,6 +37,8 @@ class Reach:
     """Where the cluster itself decides which of several sides is lost: the sides; ``nodes`` are all of them."""
     device: bool = False
     """Whether the quorum device's votes are lost."""
+    hung: frozenset[str] = frozenset()
+    """Guests that go on running, and whose writes hang."""
     emptied: frozenset[str] = frozenset()
     """Nodes that are members still and take nothing over."""
 
@@ -62,6 +64,7 @@ class Reach:
                 guests=whole.guests | other.guests,
                 sides=sides,
                 device=whole.device or other.device,
+                hung=whole.hung | other.hung,
                 emptied=whole.emptied | other.emptied,
             )
         return whole

@@ -314,7 +314,7 @@ def hit(guests: Mapping[str, GuestRow], reach: Reach) -> list[GuestRow]:
 
 def _never_touch(state: State, reach: Reach) -> str | None:
     falling = {guest.sid for guest in hit(state.guests, reach)}
-    found = sorted(state.never_touch & {*reach.nodes, *reach.guests, *falling})
+    found = sorted(state.never_touch & {*reach.nodes, *reach.guests, *reach.hung, *falling})
     if not found:
         return None
     return f"never_touch: {', '.join(found)} would be reached, and `consent.never_touch` names it; move it away"
@@ -328,6 +328,19 @@ def _bystanders(state: State, reach: Reach) -> str | None:
         return None
     return (
         f"guests: {', '.join(found)} on {_list(reach.nodes)} would go down, and neither `guests:` names "
+        f"{'them' if len(found) > 1 else 'it'} nor does `consent.bystanders`; move, name or permit them"
+    )
+
+
+def _hung(state: State, reach: Reach) -> str | None:
+    """A guest that is nobody's business may not be kept waiting either."""
+    if state.permitted is None:
+        return None
+    found = sorted(reach.hung - state.permitted)
+    if not found:
+        return None
+    return (
+        f"guests: the writes of {', '.join(found)} would hang, and neither `guests:` names "
         f"{'them' if len(found) > 1 else 'it'} nor does `consent.bystanders`; move, name or permit them"
     )
 
@@ -503,8 +516,8 @@ LEFT: tuple[Rule, ...] = (
 """Those that ask what is left: by this fault and all that are in force already, together."""
 
 NOW: tuple[Rule, ...] = (
-    _two_halves, _override, _config, _brief, _armed, _never_touch, _bystanders, _paused, _busy, _given_up, _clocks,
-    _data, _flags, _controller, _privileges, _watchdog,
+    _two_halves, _override, _config, _brief, _armed, _never_touch, _bystanders, _hung, _paused, _busy, _given_up,
+    _clocks, _data, _flags, _controller, _privileges, _watchdog,
 )  # fmt: skip
 
 RULES = LEFT + NOW

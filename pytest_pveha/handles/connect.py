@@ -14,7 +14,9 @@ from pytest_pveha.handles.guest import Guest, Guests, Nodes, TcpProbe
 from pytest_pveha.handles.hand import Hand
 from pytest_pveha.handles.node import BmcIdentity, Node
 from pytest_pveha.handles.pdu import FromNodes, Pdu
+from pytest_pveha.handles.replication import Replication
 from pytest_pveha.handles.site import Site
+from pytest_pveha.handles.storages import Storages
 from pytest_pveha.inventory import Site as Inventory
 from pytest_pveha.inventory.hardware import Bmc as BmcBlock
 from pytest_pveha.inventory.hardware import Node as NodeBlock
@@ -42,7 +44,12 @@ def connect(inventory: Inventory, clock: Clock) -> Site:
         ceph=Ceph(api),
         nodes=nodes,
         inside=lambda sid, node: inside(sid, node, api, nodes),
+        storages=Storages(api),
+        replication=Replication(api),
         guests=Guests(_guests(inventory)),
+        served={name: one.redundant for name, one in inventory.model.storages.items()},
+        replica_age=inventory.model.replication.max_age if inventory.model.replication else None,
+        replicated=frozenset(inventory.model.replication.guests if inventory.model.replication else ()),
         has_ceph=inventory.model.ceph is not None,
     )
 

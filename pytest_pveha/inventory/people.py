@@ -107,7 +107,9 @@ class Consent(Block):
     faults: Annotated[tuple[FaultKind, ...], Field(min_length=1)]
     """Kinds of fault that are granted."""
     targets: Targets
-    """Nodes and guests that are granted, or all."""
+    """Nodes, guests and storages that are granted, or all."""
+    storage_cut: PositiveDuration = 30.0
+    """Longest time for which a storage's server may be cut off."""
     site_reset: bool = False
     """true = also scenarios that may reset more than their victim."""
     bystanders: Bystanders = ()

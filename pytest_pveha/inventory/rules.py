@@ -252,7 +252,8 @@ def consent_holds_together(inventory: Inventory) -> Iterator[Finding]:
         if target == "all" and len(consent.targets) > 1:
             yield Finding(("consent", "targets", index), "all stands beside names; expected all alone, or names")
         elif target != "all":
-            yield from _known(("consent", "targets", index), target, nodes + guests, "target", "nodes or guests")
+            known = [*nodes, *guests, *inventory.storages]
+            yield from _known(("consent", "targets", index), target, known, "target", "nodes, guests or storages")
     for index, name in enumerate(consent.never_touch.nodes):
         yield from _known(("consent", "never_touch", "nodes", index), name, nodes, "node", "nodes")
 

@@ -1,4 +1,4 @@
-"""The blocks about data: Ceph, backup, replication. Each present = its tests are in scope."""
+"""The blocks about data: Ceph, shared storages, backup, replication. Each present = its tests are in scope."""
 
 from __future__ import annotations
 
@@ -83,6 +83,13 @@ class Backup(Block):
     """The server itself; without it, verify state and owner are taken from what PVE shows."""
     restore: Restore | None = None
     """How restore tests are made; without it they are not proven."""
+
+
+class SharedStorage(Block):
+    """An NFS or iSCSI storage that a machine outside of the cluster serves to all nodes."""
+
+    redundant: bool = False
+    """true = somebody knows that no single machine, switch or cable behind it takes it away."""
 
 
 class Replication(Block):

@@ -221,6 +221,31 @@ def _of_canaries(measure: str, unit: str, guests: Iterable[HasCanary], params: d
     return Measure(measure, unit, params={"unwatched": why})
 
 
+def lost_span(guests: Iterable[HasSid]) -> Measure:
+    """From the data of the replica that each guest started from until the fault, in seconds."""
+    return Measure("lost_span", "s", tuple(guests))
+
+
+def older_than_told(guests: Iterable[HasSid]) -> Measure:
+    """By how many seconds the replica that each guest started from was older than its job said before the fault."""
+    return Measure("older_than_told", "s", tuple(guests))
+
+
+def failed_requests(guests: Iterable[HasSid]) -> Measure:
+    """How many requests to each VM's disks failed since the fault, by QEMU's own count; containers have none."""
+    return Measure("failed_requests", "count", tuple(guest for guest in guests if guest.sid.startswith("vm:")))
+
+
+def restarts(guests: Iterable[HasSid], nodes: Iterable[HasName]) -> Measure:
+    """How often each guest's process was seen to begin since the fault, on any of these nodes."""
+    return Measure("restarts", "count", tuple(guests), _nodes(nodes))
+
+
+def ha_acts(guests: Iterable[HasSid], nodes: Iterable[HasName]) -> Measure:
+    """How often HA called each guest's state or node something else than before, while these nodes were watched."""
+    return Measure("ha_acts", "count", tuple(guests), _nodes(nodes))
+
+
 def not_moved(guests: Iterable[HasSid], victim: HasName, policy: str) -> Measure:
     """Whether each guest was not seen running elsewhere before its node left: 1, or 0 where it moved in time."""
     return Measure("not_moved", "count", tuple(guests), {"node": victim.name, "policy": policy})

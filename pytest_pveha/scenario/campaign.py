@@ -20,6 +20,7 @@ from pytest_pveha.faults.fault import Fault, Reach
 from pytest_pveha.faults.interlock import interlock, losses
 from pytest_pveha.faults.keeping import STOP, STORE, Keeping, remembered
 from pytest_pveha.faults.session import tell_fired
+from pytest_pveha.faults.storage import StorageCut
 from pytest_pveha.faults.survey import Terms, look
 from pytest_pveha.handles.cluster_lease import RUNS_FOR, ClusterLease
 from pytest_pveha.handles.connect import connect
@@ -248,6 +249,17 @@ class Campaign:
                 "agreed to; add it to breaks=(…) in its mark destructive"
             )
         self._consented(fault.family, target)
+        self._not_too_long(fault)
+
+    def _not_too_long(self, fault: Fault) -> None:
+        """A storage is cut off for no longer than somebody agreed to."""
+        consent = self.declared.model.consent
+        if consent is None or not isinstance(fault, StorageCut) or fault.lasting <= consent.storage_cut:
+            return
+        raise UnsafeTarget(
+            f"{self.declared.path}: consent.storage_cut: is {consent.storage_cut:g} s, and the test cuts "
+            f"{fault.storage} off for {fault.lasting:g} s; have that granted, or cut it for less long"
+        )
 
     def _said_something(self) -> None:
         if not (self._declared and self._declared.breaks) and not self.declared.simulated:

@@ -43,6 +43,7 @@ class Subject:
     role: str | None = None
     node: str | None = None
     guest: str | None = None
+    storage: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +155,7 @@ def _tests(inventory: Inventory, scene: Scene, subjects: Sequence[Subject]) -> I
         yield {
             "id": subject.id,
             "title": subject.title,
-            "role": subject.role or subject.node or subject.guest,
+            "role": subject.role or subject.node or subject.guest or subject.storage,
             "destructive": declared is not None,
             "blast": said.blast,
             "breaks": list(said.breaks),
@@ -173,6 +174,8 @@ def _targets(inventory: Inventory, scene: Scene, master: str | None, subject: Su
         return list(found) if found is not None else nodes
     if subject.node is not None:
         return [subject.node]
+    if subject.storage is not None:
+        return [subject.storage]
     if subject.guest is not None and subject.declared is not None:
         if subject.declared.breaks and GUEST_FAMILIES.issuperset(subject.declared.families):
             return [subject.guest]

@@ -33,10 +33,12 @@ from pytest_pveha.faults.process import ServiceRestarted, ServiceStopped
 from pytest_pveha.faults.restore import restore
 from pytest_pveha.faults.session import Register, Session
 from pytest_pveha.faults.shutdown import CleanPowerOff, CleanReboot
+from pytest_pveha.faults.storage import StorageCut
 from pytest_pveha.handles import corosync, guest_process
 from pytest_pveha.handles.corosync import Ring
 from pytest_pveha.handles.guest import Guest, Guests, Nodes
 from pytest_pveha.handles.node import Node
+from pytest_pveha.handles.served import Served
 from pytest_pveha.handles.site import Site
 from pytest_pveha.handles.watchdog import SOFTWARE, identity, restarts_after_panic
 from pytest_pveha.inventory import parse_duration
@@ -54,7 +56,7 @@ from pytest_pveha.observe.sampler import Probe
 from pytest_pveha.observe.sampling import sampler
 from pytest_pveha.observe.snapshot import Snapshot
 from pytest_pveha.observe.witness import Witness
-from pytest_pveha.readiness.checks import Check
+from pytest_pveha.readiness.check import Check
 from pytest_pveha.scenario.objectives import Objective
 
 BEFORE_FAULT = 10.0
@@ -68,6 +70,9 @@ TRIAL = 15.0
 
 TRIAL_LIMIT, TRIAL_GRACE = 20.0, 5.0
 """Every node concerned undoes the short cut by itself after 25 s."""
+
+LOOKED_AT = 4.0
+"""Seconds for which each node may be asked whether it still reaches a server."""
 
 SOON = 2.0
 """Seconds between the longest time of a short cut and the nodes undoing it by themselves."""
@@ -631,6 +636,36 @@ class Faults:
             self._site.nodes.names,
             parse_duration(at_most),
             dies=False,
+        ):
+            yield
+
+    @contextmanager
+    def storage_cut(self, storage: Served, *, lasting: str = "30 s") -> Iterator[None]:
+        """No node reaches the server of that storage while open, which is to be for that long.
+
+        The nodes undo it by themselves soon after, before the first of them fails a request.
+        """
+        nodes = self._site.nodes.names
+        seconds = parse_duration(lasting)
+        at_most = seconds + LOOKED_AT * len(nodes) * len(storage.servers)
+        undone_by = at_most + TRIAL_GRACE
+        with self._run.break_with(
+            lambda tag: StorageCut(
+                tag,
+                nodes,
+                storage.name,
+                storage.servers,
+                storage.guests,
+                seconds,
+                undone_by,
+                storage.gives_up,
+                storage.gives_up_by,
+            ),
+            StorageCut.kind,
+            (storage.name,),
+            at_most,
+            dies=False,
+            grace=TRIAL_GRACE,
         ):
             yield
 

@@ -16,12 +16,16 @@ from typing import Any
 import whole_run
 from whole_run import ROOT, Outcome
 
+from tests.storage_sites import ISCSI, NFS, REPLICATED, STORAGES, ZFS
+
 SUITES = ROOT / "suites"
 GOOD = frozenset({"accepted"})
 POWER_LOSS = "nodes/test_power_loss.py"
 ROLLING = "upgrade/test_rolling.py"
 ONE_LOSS = f"{POWER_LOSS}::test_power_loss_of_one_node[other-1]"
 IN_TURN = "guests/test_each_guest.py::test_in_its_turn_after_others"
+SILENT = "storage/test_shared_storage.py::test_guests_outlast_a_silent_server"
+FAILOVER = "storage/test_replication_failover.py::test_failover_to_a_replica"
 RESTARTS = f"{ROLLING}::test_rolling_restart_of_ha"
 
 
@@ -73,6 +77,10 @@ class Variant:
             absent.add("quorum/test_qdevice_loss.py")
         if not device or count % 2:
             absent.add("quorum/test_partition.py::test_even_split_has_one_winner")
+        if "storages" not in self.blocks:
+            absent.add(SILENT)
+        if "replication" not in self.blocks:
+            absent.add(FAILOVER)
         votes = count + device
         if count < 3 or votes - 2 <= votes // 2:  # two lost leave no quorum
             absent.add(TWO_LOST)
@@ -186,6 +194,9 @@ VARIANTS: Sequence[Variant] = (
         quick=IN_TURN,
     ),
     Variant("two-links", simulator={"links": 2}),
+    Variant("on-nfs", STORAGES, NFS, quick=SILENT),
+    Variant("on-iscsi", STORAGES, ISCSI, quick=SILENT),
+    Variant("replicated", REPLICATED, ZFS, quick=f"{FAILOVER}[other-1]"),
 )  # fmt: skip
 
 

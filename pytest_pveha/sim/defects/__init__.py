@@ -7,7 +7,9 @@ must catch it, and with which verdict: that is how the tool proves that it can f
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from pytest_pveha.sim.defects.defect import Defect
+from pytest_pveha.sim.defects.storage import STORAGE
 
 _HANG = "suites/nodes/test_hang.py"
 _KERNEL_CRASH = "suites/nodes/test_kernel_crash.py"
@@ -28,17 +30,6 @@ _HAND = "tests/sim/test_hand.py"
 _MAINS = "suites/nodes/test_physical_power_cut.py"
 _EACH_GUEST = "suites/guests/test_each_guest.py"
 _FENCE_PATHS = "suites/fencing/test_fence_paths.py"
-
-
-@dataclass(frozen=True, slots=True)
-class Defect:
-    """One way to be wrong: what it is, how a site comes to it, and the test and verdict that must name it."""
-
-    name: str
-    meaning: str
-    how_it_comes_about: str
-    caught_by: str
-    verdict: str
 
 
 _ALL = (
@@ -602,6 +593,7 @@ _ALL = (
         _FENCE_PATHS,
         "inconclusive",
     ),
+    *STORAGE,
 )
 
 DEFECTS: dict[str, Defect] = {defect.name: defect for defect in _ALL}

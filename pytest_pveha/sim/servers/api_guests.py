@@ -9,6 +9,7 @@ from typing import Any
 
 from pytest_pveha.sim.servers.api_registry import PARAMETERS, ApiError, Call, asked, route
 from pytest_pveha.sim.servers.facts import Facts, digest, stable_uuid
+from pytest_pveha.sim.servers.storage_facts import drives
 from pytest_pveha.sim.world.model import Guest
 from pytest_pveha.sim.world.requests import SHUTDOWN_TIMEOUT
 
@@ -37,6 +38,9 @@ def guest_status(call: Call, node: str, kind: str, vmid: str) -> dict[str, Any]:
         paused = entry["status"] == "running" and guest.vmid in call.world.mishaps.paused
         entry |= {"clipboard": None, "qmpstatus": "paused" if paused else entry["status"]}
         entry |= {"agent": 1} if guest.spec.agent else {}
+        if (process := guest.processes.get(call.node.name)) is not None:
+            failed = {"failed_rd_operations": 0, "failed_wr_operations": process.failed, "failed_flush_operations": 0}
+            entry["blockstat"] = {"scsi0": {**failed, "account_failed": 1, "wr_operations": 157514}}
     return entry
 
 
@@ -45,7 +49,7 @@ def guest_config(call: Call, node: str, kind: str, vmid: str) -> dict[str, Any]:
     """One guest's configuration."""
     guest = guest_at(call, kind, vmid)
     memory = str(guest.spec.memory_bytes // (1 << 20))
-    entry = {"digest": digest("config", vmid), "memory": memory}
+    entry = {"digest": digest("config", vmid), "memory": memory, **drives(call.facts, guest)}
     if kind == "lxc":
         return {**entry, "hostname": guest.name, "ostype": "debian", "arch": "amd64", "swap": 0}
     own_mac = call.world.mishaps.own_mac

@@ -165,7 +165,7 @@ class ApiServer:
         if route.lock and not world.quorate(target) and not target.syncing:
             error = ApiError(500, f"cfs-lock '{route.lock}' error: no quorum!")
             return _Verdict(_refusal(error, world.spec.version), LOCK_SECONDS)
-        return _Verdict()
+        return _Verdict(wait=route.slow(world, target)) if route.slow is not None else _Verdict()
 
     # --- waiting -------------------------------------------------------------------------------------------------
 

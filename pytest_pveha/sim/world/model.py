@@ -82,6 +82,9 @@ class GuestProcess:
         if self.booted_at < 0:
             self.booted_at = self.started_at
 
+    failed: int = 0
+    """Requests to its disk that failed."""
+
 
 @dataclass(slots=True)
 class Guest:

@@ -132,6 +132,7 @@ class Network:
                     self._start(node, rule)
         self._world.truth("filters", {"node": node.name, "tables": sorted(self._tables[node.name])})
         self._world.corosync.follow()
+        self._world.storages.follow()
         if not any(self._tables.values()):
             self._world.mishaps.filters_gone(node)
 
@@ -196,11 +197,11 @@ class Network:
         """Whether corosync on the two has a link that is up."""
         return one is other or any(self.link_up(one, other, link) for link in range(self._world.spec.links))
 
-    def reaches(self, node: Node, host: str) -> bool:
-        """Whether the node's TCP connections to qnetd on that machine outside come about."""
+    def reaches(self, node: Node, host: str, port: int = QNETD_PORT) -> bool:
+        """Whether the node's TCP connections to that port (qnetd's) of that machine outside come about."""
         mine = self.address(node)
-        going = Packet(mine, host, "tcp", _ANY_PORT, QNETD_PORT)
-        coming = Packet(host, mine, "tcp", QNETD_PORT, _ANY_PORT)
+        going = Packet(mine, host, "tcp", _ANY_PORT, port)
+        coming = Packet(host, mine, "tcp", port, _ANY_PORT)
         return node.running and not self._dropped(node, OUT, going) and not self._dropped(node, IN, coming)
 
     @property

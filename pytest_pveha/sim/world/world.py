@@ -41,6 +41,7 @@ from pytest_pveha.sim.world.model import (
 from pytest_pveha.sim.world.network import Network
 from pytest_pveha.sim.world.pmxcfs import MANAGER_LOCK, Lock, Pmxcfs, agent_lock
 from pytest_pveha.sim.world.power import UNITS, Power
+from pytest_pveha.sim.world.replication import Replication
 from pytest_pveha.sim.world.requests import Requests
 from pytest_pveha.sim.world.rules import NODE, RESOURCE
 from pytest_pveha.sim.world.shutdown import Shutdowns
@@ -87,6 +88,7 @@ class World:
         self.corosync = Corosync(self)
         self.storages = Storages(self)
         self.canaries = Canaries(self)
+        self.replication = Replication(self)
         self.guest_acts = GuestActs(self)
         self.requests = Requests(self)
         self.shutdowns = Shutdowns(self)
@@ -398,6 +400,7 @@ class World:
             self._begin_daemons(node, node.name == master, rng)
             self.guest_acts.report(node)
             self.power.statd(node, rng.uniform(0.1, 10.0))
+        self.replication.begin()
 
     def _begin_services(self, master: str) -> None:
         store = self.pmxcfs.store

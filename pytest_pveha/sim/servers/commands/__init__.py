@@ -13,6 +13,7 @@ from pytest_pveha.sim.servers.commands import (
     journal,
     packages,
     processes,
+    storage,
     system,
     units,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "journal",
     "packages",
     "processes",
+    "storage",
     "system",
     "units",
 ]

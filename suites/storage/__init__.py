@@ -1,0 +1,1 @@
+"""Storages other than Ceph, and replication."""
