@@ -39,6 +39,14 @@ class Reach:
     """Whether the quorum device's votes are lost."""
     emptied: frozenset[str] = frozenset()
     """Nodes that are members still and take nothing over."""
+    osds: frozenset[int] = frozenset()
+    """OSDs that are lost though their node is not."""
+    mons: frozenset[str] = frozenset()
+    """Nodes whose Ceph mons are lost though they are not."""
+    flags: frozenset[str] = frozenset()
+    """Flags of Ceph that are set."""
+    degraded: bool = False
+    """Whether what is in force already costs Ceph copies."""
 
     def beside(self, others: Iterable[Reach]) -> Reach:
         """What it takes away together with those others, which are in force already.
@@ -63,6 +71,10 @@ class Reach:
                 sides=sides,
                 device=whole.device or other.device,
                 emptied=whole.emptied | other.emptied,
+                osds=whole.osds | other.osds,
+                mons=whole.mons | other.mons,
+                flags=whole.flags | other.flags,
+                degraded=whole.degraded or other.degraded or bool(other.nodes or other.osds),
             )
         return whole
 

@@ -67,8 +67,8 @@ class Partition:
     def preflight(self, observer: Observer) -> None:
         known = dict(self.addresses)
         for name in (*self.cut_off, *self.rest):
-            _check_addresses(name, known.get(name, ()))
-        _check_free(observer, self.tag, (*self.cut_off, *self.rest))
+            check_addresses(name, known.get(name, ()))
+        check_free(observer, self.tag, (*self.cut_off, *self.rest))
 
     def dead_man(self, observer: Observer, kept: str) -> DeadMan:
         """Every node takes its own rules back: what resets meanwhile has lost them, and its timer, together."""
@@ -114,10 +114,10 @@ class Partition:
 
     def heal(self, observer: Observer) -> None:
         observer.site.cluster.shun(self.tag, frozenset())
-        _take_back(observer, self.tag, self._lasting, self._may_reset)
+        take_back(observer, self.tag, self._lasting, self._may_reset)
 
     def healed(self, observer: Observer) -> Answer:
-        return _none_left(observer, self.tag, self._lasting, self._may_reset)
+        return none_left(observer, self.tag, self._lasting, self._may_reset)
 
     @property
     def _lasting(self) -> tuple[str, ...]:
@@ -153,8 +153,8 @@ class LinkLoss:
 
     def preflight(self, observer: Observer) -> None:
         for name, address in self.addresses:
-            _check_addresses(name, (address,))
-        _check_free(observer, self.tag, self.nodes)
+            check_addresses(name, (address,))
+        check_free(observer, self.tag, self.nodes)
         for name in self.nodes:
             links = corosync.links(observer.site.nodes[name], observer.site.clock.deadline(READ))
             others = [number for number, peers in links.items() if number != self.link and all(peers.values())]
@@ -186,10 +186,10 @@ class LinkLoss:
         return yes(f"link {self.link} of {', '.join(self.nodes)} is down")
 
     def heal(self, observer: Observer) -> None:
-        _take_back(observer, self.tag, self.nodes, ())
+        take_back(observer, self.tag, self.nodes, ())
 
     def healed(self, observer: Observer) -> Answer:
-        return _none_left(observer, self.tag, self.nodes, ())
+        return none_left(observer, self.tag, self.nodes, ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +216,7 @@ class QdeviceLoss:
     def preflight(self, observer: Observer) -> None:
         if not _is_address(self.host):
             raise PreflightRefused(f"corosync calls the quorum device's machine {self.host!r}, which is no IP address")
-        _check_free(observer, self.tag, self.nodes)
+        check_free(observer, self.tag, self.nodes)
 
     def dead_man(self, observer: Observer, kept: str) -> DeadMan:
         """Every node takes its own rules back."""
@@ -237,17 +237,17 @@ class QdeviceLoss:
         return yes(f"{', '.join(self.nodes)} are not connected to {self.host}")
 
     def heal(self, observer: Observer) -> None:
-        _take_back(observer, self.tag, self.nodes, ())
+        take_back(observer, self.tag, self.nodes, ())
 
     def healed(self, observer: Observer) -> Answer:
-        return _none_left(observer, self.tag, self.nodes, ())
+        return none_left(observer, self.tag, self.nodes, ())
 
 
-def _check_addresses(name: str, addresses: Iterable[str]) -> None:
+def check_addresses(name: str, addresses: Iterable[str], network: str = "a corosync link") -> None:
     """Rules can name every one of them; PreflightRefused otherwise."""
     addresses = tuple(addresses)
     if not addresses:
-        raise PreflightRefused(f"node {name} has no address on a corosync link: its links cannot be cut")
+        raise PreflightRefused(f"node {name} has no address on {network}: its links cannot be cut")
     for address in addresses:
         if not _is_address(address):
             raise PreflightRefused(
@@ -256,7 +256,7 @@ def _check_addresses(name: str, addresses: Iterable[str]) -> None:
             )
 
 
-def _check_free(observer: Observer, tag: str, names: Iterable[str]) -> None:
+def check_free(observer: Observer, tag: str, names: Iterable[str]) -> None:
     """Nobody has rules of that tag, and everybody could have; PreflightRefused otherwise."""
     for name in names:
         try:
@@ -266,10 +266,10 @@ def _check_free(observer: Observer, tag: str, names: Iterable[str]) -> None:
             raise PreflightRefused(f"node {name} cannot be cut off by rules: {error}") from error
 
 
-def _take_back(observer: Observer, tag: str, lasting: Iterable[str], others: Iterable[str]) -> None:
+def take_back(observer: Observer, tag: str, lasting: Iterable[str], others: Iterable[str]) -> None:
     """No node that answers has rules of that tag; SiteError where one does not that should.
 
-    Of the others each may be resetting itself, and its rules with it; ``_none_left`` looks.
+    Of the others each may be resetting itself, and its rules with it; ``none_left`` looks.
     """
     for name in lasting:
         rules.take_back(observer.site.nodes[name], tag, observer.site.clock.deadline(READ))
@@ -278,7 +278,7 @@ def _take_back(observer: Observer, tag: str, lasting: Iterable[str], others: Ite
             rules.take_back(observer.site.nodes[name], tag, observer.site.clock.deadline(READ))
 
 
-def _none_left(observer: Observer, tag: str, lasting: tuple[str, ...], others: Iterable[str]) -> Answer:
+def none_left(observer: Observer, tag: str, lasting: tuple[str, ...], others: Iterable[str]) -> Answer:
     """Whether no node has rules of that tag; one of the others that is silent restarts, and has none."""
     silent = []
     for name in (*lasting, *others):

@@ -28,6 +28,7 @@ def filled(ceph_started: CephCluster) -> CephCluster:
     for part in range(2):
         words = ("-b", size, "-t", "4", "--no-cleanup", "--max-objects", "240", "--run-name", f"fill{part}")
         ceph_started.client.run("rados", "-p", POOL, "bench", "60", "write", *words, within=SETTLES)
+    eventually(lambda: sum(look(ceph_started).stored.values()) > WRITTEN, within=SETTLES, what="it is counted")
     return ceph_started
 
 
