@@ -272,7 +272,8 @@ def _fill(ceph: CephMap, usable: frozenset[int], aside: frozenset[int]) -> tuple
     now = {osd: room.used / room.total for osd, room in rooms.items()}
     if aside:
         left = [now[osd] for osd in now if osd not in aside]
-        return (sum(left) / len(left), max(left)) if left else (0.0, 0.0)
+        fill = sum(left) / len(left) if left else 0.0
+        return fill, max([fill, *left])
     load: dict[tuple[str, str], float] = {}
     raw = 0.0
     members: dict[tuple[str, str], set[int]] = {}

@@ -165,7 +165,7 @@ def writing(ceph: CephCluster) -> Iterator[dict[str, Any]]:
 
 @pytest.mark.parametrize("network", ["cluster", "public"])
 def test_a_network_of_one_host(real_ceph: CephCluster, network: str) -> None:
-    """Its OSDs are called down, nothing else is; nothing is written for a while, whatever health says; then it goes on."""
+    """Its OSDs are called down, nothing else is; nothing is written for a while, whatever health says."""
     fault = cut(real_ceph, "ceph3", network)
     health: list[str] = []
     with writing(real_ceph) as told:
