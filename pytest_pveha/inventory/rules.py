@@ -105,12 +105,31 @@ def known_names(inventory: Inventory) -> Iterator[Finding]:
     if inventory.simulator:
         for index, played in enumerate(inventory.simulator.guests):
             yield from _known(("simulator", "guests", index, "node"), played.node, nodes, "node", "nodes")
+        yield from _simulated_storages(inventory.simulator, nodes, guests)
         for index, special in enumerate(inventory.simulator.nodes):
             yield from _known(("simulator", "nodes", index, "name"), special.name, nodes, "node", "nodes")
         yield from _known(("simulator", "way_through"), inventory.simulator.way_through, nodes, "node", "nodes")
         for index, bmc in enumerate(inventory.simulator.bmcs):
             yield from _known(("simulator", "bmcs", index, "node"), bmc.node, nodes, "node", "nodes")
         yield from _simulated_affinities(inventory.simulator, nodes, guests)
+
+
+def _simulated_storages(simulator: Simulator, nodes: list[str], guests: list[str]) -> Iterator[Finding]:
+    """Guests lie on storages that are there, and are replicated from one of type zfs to a node."""
+    every = list(dict.fromkeys([*guests, *(played.id for played in simulator.guests)]))
+    storages = {"local": "dir", "local-lvm": "lvm", **{name: one.type for name, one in simulator.storages.items()}}
+    lies_on = {played.id: played.storage for played in simulator.guests}
+    for index, played in enumerate(simulator.guests):
+        where = ("simulator", "guests", index, "storage")
+        yield from _known(where, played.storage, list(storages), "storage", "simulator.storages")
+    for index, job in enumerate(simulator.replication):
+        here: Where = ("simulator", "replication", index)
+        yield from _known((*here, "guest"), job.guest, every, "guest", "guests")
+        yield from _known((*here, "target"), job.target, nodes, "node", "nodes")
+        if job.guest in every and storages.get(lies_on.get(job.guest) or "") != "zfs":
+            yield Finding(
+                (*here, "guest"), f"{job.guest} lies on no storage of type zfs; expected one that can be replicated"
+            )
 
 
 def _simulated_affinities(simulator: Simulator, nodes: list[str], guests: list[str]) -> Iterator[Finding]:

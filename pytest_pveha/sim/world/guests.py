@@ -79,7 +79,7 @@ class GuestActs:
         if guest.start_failures:
             guest.start_failures -= 1
             return "start failed: QEMU exited with code 1"
-        if guest.spec.disk == "local" and guest.disk_node != node.name:
+        if not self._world.storages.of(guest).shared and guest.disk_node != node.name:
             return f"start failed: no such logical volume pve/vm-{guest.vmid}-disk-0"
         if guest.kind == "vm" and not self._has_memory(node, guest):
             return "start failed: QEMU exited with code 1: cannot set up guest memory 'pc.ram': Cannot allocate memory"
@@ -171,7 +171,7 @@ class GuestActs:
         return guest.spec.memory_bytes / (self._world.spec.migration_mib * _MIB)
 
     def _disk_seconds(self, guest: Guest) -> float:
-        if guest.spec.disk != "local":
+        if self._world.storages.of(guest).shared:
             return 0.0
         return guest.spec.disk_bytes / (self._world.spec.migration_mib * _MIB)
 
@@ -180,7 +180,7 @@ class GuestActs:
             return "ERROR: migration aborted: can't migrate running VM which uses local devices: hostpci0"
         if self._world.planted("guest-migration-fails"):
             return "ERROR: storage 'local-iso' is not available on node '" + there.name + "'"
-        if guest.spec.disk == "local" and guest.disk_node != node.name:
+        if not self._world.storages.of(guest).shared and guest.disk_node != node.name:
             return f"ERROR: Problem found while scanning volumes - no such logical volume pve/vm-{guest.vmid}-disk-0"
         if guest.kind == "vm" and node.name in guest.processes and not self._has_memory(there, guest):
             return "ERROR: online migrate failure - remote command failed: Cannot allocate memory"

@@ -43,6 +43,7 @@ from pytest_pveha.sim.world.power import UNITS, Power
 from pytest_pveha.sim.world.requests import Requests
 from pytest_pveha.sim.world.rules import NODE, RESOURCE
 from pytest_pveha.sim.world.shutdown import Shutdowns
+from pytest_pveha.sim.world.storages import Storages
 from pytest_pveha.sim.world.systemd import Exec, Systemd
 from pytest_pveha.sim.world.watchdog import Watchdog
 
@@ -83,13 +84,16 @@ class World:
         self.bmcs: dict[tuple[str, int], BmcLogin] = {}
         """Which BMC answers at which host and port; the servers say so once they have ports."""
         self.corosync = Corosync(self)
+        self.storages = Storages(self)
         self.guest_acts = GuestActs(self)
         self.requests = Requests(self)
         self.shutdowns = Shutdowns(self)
         self.power = Power(self)
-        self.ceph = Ceph(self)
+        self.ceph = Ceph(self, spec.ceph) if spec.ceph is not None else None
         self.mishaps = Mishaps(self)
         self._begin()
+        if self.ceph is not None:
+            self.ceph.begin()
         self.mishaps.begin()
 
     # what others ask
@@ -350,6 +354,11 @@ class World:
         for part in ("dcdb", "status"):
             self.log(node, "pmxcfs", f"[{part}] notice: all data is up to date")
 
+    def disturb_ceph(self) -> None:
+        """Some node died, booted, or hears others than before: Ceph looks who is there."""
+        if self.ceph is not None:
+            self.ceph.disturbed()
+
     def join_pmxcfs(self, node: Node) -> None:
         """The node's cluster file system is one with the others': the node is online to them."""
         node.cfs_joined = True
@@ -358,8 +367,7 @@ class World:
             self.follow_quorum(other, had=other is not node and self.quorate(other))
 
     def membership_lost(self, group: list[Node]) -> None:
-        """A ring has lost members. Only a planted defect, and later Ceph, act on it."""
-        self.ceph.lost([node for node in self.nodes.values() if not node.running])
+        """A ring has lost members. Only a planted defect acts on it."""
         self.mishaps.lost(group)
         if self.planted("recovers-before-death"):
             first = min(group, key=lambda node: node.nodeid)
