@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from itertools import pairwise
 
 import pytest
 from ceph_lab import DOWN_OUT, POOL, SETTLES, TOOLS, CephCluster
@@ -86,6 +86,7 @@ def test_an_osd_killed_too_often(real_ceph: CephCluster) -> None:
     unit, machine = "ceph-osd@0", real_ceph.host_of(0)
     for _ in range(2):
         real_ceph.unit(machine, "restart", unit)
+    eventually(lambda: osd_map(real_ceph).osds[0].up, what="it is up")
     fault = OsdKilled("ceph1", 0, pid(real_ceph, 0))
     made(real_ceph, fault)
     eventually(lambda: real_ceph.unit(machine, "is-active", unit) == "failed\n", what="systemd gives it up")
@@ -144,23 +145,28 @@ def test_noout(real_ceph: CephCluster) -> None:
     left_alone(real_ceph, fault)
 
 
+WRITER = """echo $$ > /srv/writer
+n=0
+while :; do
+  timeout 100 rados -p "$1" put "stall$((n % 24))" /etc/hostname && date +%s.%N >> /srv/written
+  n=$((n + 1))
+done
+"""
+
+
 @contextmanager
-def writing(ceph: CephCluster) -> Iterator[dict[str, Any]]:
-    """Somebody writes to the pool meanwhile; afterwards it is known how many seconds in a row nothing came through."""
-    told: dict[str, Any] = {}
-    out = ceph.client.path("/srv/bench")
-    words = ("rados", "-p", POOL, "bench", "150", "write", "-b", "65536", "-t", "4", "--run-name", "stall")
-    ceph.client.run("sh", "-c", 'setsid "$@" >/srv/bench 2>&1 & echo $! >/srv/bench.pid', "sh", *words)
-    eventually(lambda: len(out.read_text().splitlines()) > 8, what="it writes")
+def writing(ceph: CephCluster) -> Iterator[dict[str, float]]:
+    """Somebody writes one small object after the other; afterwards it is known for how long none came through."""
+    told: dict[str, float] = {}
+    written = ceph.client.path("/srv/written")
+    written.unlink(missing_ok=True)
+    ceph.client.daemon("sh", "-c", WRITER, "sh", POOL)
+    eventually(lambda: written.exists() and len(written.read_text().splitlines()) > 8, what="it writes")
     yield told
-    rows = [line.split() for line in out.read_text().splitlines()]
-    still = [row[5] == "0" for row in rows if len(row) >= 7 and row[0].isdigit()]
-    longest = run = 0
-    for quiet in still:
-        run = run + 1 if quiet else 0
-        longest = max(longest, run)
-    told["stall"] = longest
-    ceph.client.run("pkill", "-KILL", "rados", check=False)
+    times = [float(line) for line in written.read_text().splitlines()]
+    told["stall"] = max(later - earlier for earlier, later in pairwise(times))
+    writer = ceph.client.path("/srv/writer").read_text().strip()
+    ceph.client.run("kill", "-KILL", "--", f"-{writer}", check=False)
 
 
 @pytest.mark.parametrize("network", ["cluster", "public"])
@@ -180,7 +186,7 @@ def test_a_network_of_one_host(real_ceph: CephCluster, network: str) -> None:
         took = eventually(bitten, within=SETTLES, what="its OSDs are called down")
         CLOCK.sleep(20)
         down = [osd for osd, one in osd_map(real_ceph).osds.items() if not one.up]
-    print(f"{network}: bit after {took:.1f} s; nothing was written for {told['stall']} s; down {down}")
+    print(f"{network}: bit after {took:.1f} s; nothing was written for {told['stall']:.1f} s; down {down}")
     print(f"health meanwhile: {dict.fromkeys(health)} in {len(health)} looks")
     assert set(down) <= {4, 5}
     assert told["stall"] > 5

@@ -59,9 +59,7 @@ def made(
     """Hosts with OSDs of 100 GiB, two of them in a room; placement groups on the OSDs in turn."""
     count, used = hosts * per_host, 0.4
     places = {
-        osd: Place(
-            {"root": "default", "room": f"room{osd // per_host // 2}", "host": f"h{osd // per_host}"}, "ssd", 0.1
-        )
+        osd: Place({"root": "default", "room": f"r{osd // per_host // 2}", "host": f"h{osd // per_host}"}, "ssd", 0.1)
         for osd in range(count)
     }
     groups = []
