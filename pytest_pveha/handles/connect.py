@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pytest_pveha.clock import Clock
 from pytest_pveha.errors import InventoryError, UsageError
+from pytest_pveha.handles.agent import inside
 from pytest_pveha.handles.bmc import Bmc
 from pytest_pveha.handles.ceph import Ceph
 from pytest_pveha.handles.cluster import Cluster
@@ -29,16 +30,18 @@ def connect(inventory: Inventory, clock: Clock) -> Site:
     """The site's handles, each with its own way to it."""
     endpoints = _endpoints(inventory)
     api = _api(inventory, endpoints, clock)
+    nodes = Nodes(
+        _node(inventory, name, block, clock, next((e for e in endpoints if e.name == name), None))
+        for name, block in inventory.model.nodes.items()
+    )
     return Site(
         name=inventory.name,
         simulated=inventory.simulated,
         clock=clock,
         cluster=Cluster(api),
         ceph=Ceph(api),
-        nodes=Nodes(
-            _node(inventory, name, block, clock, next((e for e in endpoints if e.name == name), None))
-            for name, block in inventory.model.nodes.items()
-        ),
+        nodes=nodes,
+        inside=lambda sid, node: inside(sid, node, api, nodes),
         guests=Guests(_guests(inventory)),
         has_ceph=inventory.model.ceph is not None,
     )
@@ -196,7 +199,9 @@ def _guests(inventory: Inventory) -> list[Guest]:
             TcpProbe(probe.tcp.host, probe.tcp.port) for probe in guest.probes if probe.tcp and probe.tcp.host
         )
         others = tuple(probe.kind for probe in guest.probes if probe.kind != "tcp")
-        found.append(Guest(guest.id, guest.tier, guest.preferred_node, probes, others))
+        found.append(
+            Guest(guest.id, guest.tier, guest.preferred_node, probes, others, guest.canary, guest.canary_folder)
+        )
     return found
 
 

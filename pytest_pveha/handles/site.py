@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from pytest_pveha.clock import Clock
+from pytest_pveha.handles.agent import Inside
 from pytest_pveha.handles.ceph import Ceph
 from pytest_pveha.handles.cluster import Cluster
 from pytest_pveha.handles.guest import Guests, Nodes
@@ -21,6 +23,8 @@ class Site:
     ceph: Ceph
     nodes: Nodes
     guests: Guests
+    inside: Callable[[str, str], Inside]
+    """The way into a guest on that node: ``site.inside("vm:101", "pve1")``, HA or not."""
     has_ceph: bool = False
     """Whether the inventory has Ceph in scope."""
 

@@ -7,6 +7,8 @@ from pytest_pveha.judge.measures import (
     both_quorate,
     broken_paths,
     collateral_resets,
+    data_loss,
+    double_runs,
     downtime,
     fence_margin,
     fence_path_time,
@@ -36,6 +38,8 @@ from pytest_pveha.judge.measures import (
     time_to_leave,
     time_to_quorum,
     violations,
+    write_slowdown,
+    write_stall,
     wrong_machines,
 )
 
@@ -44,6 +48,8 @@ __all__ = [
     "both_quorate",
     "broken_paths",
     "collateral_resets",
+    "data_loss",
+    "double_runs",
     "downtime",
     "fence_margin",
     "fence_path_time",
@@ -73,5 +79,7 @@ __all__ = [
     "time_to_leave",
     "time_to_quorum",
     "violations",
+    "write_slowdown",
+    "write_stall",
     "wrong_machines",
 ]

@@ -136,6 +136,8 @@ class TestFacts:
     """When the first claim was made (mono ns): what the site does later is asked of it by us, to put it back."""
     audits: list[dict[str, Any]] = field(default_factory=list)
     paths: list[Path] = field(default_factory=list)
+    ledger: list[dict[str, Any]] = field(default_factory=list)
+    """What was read of canaries' numbered writes, in order; see ``judge.writes``."""
     closes: list[dict[str, Any]] = field(default_factory=list)
     spoilt: list[str] = field(default_factory=list)
 
@@ -326,6 +328,14 @@ def _take_path(test: TestFacts, line: Line) -> bool:
     return True
 
 
+def _take_ledger(test: TestFacts, line: Line) -> bool:
+    asked, answered = integer(line.data["asked"]), integer(line.data["answered"])
+    if not text(line.data["guest"]) or not text(line.data["event"]) or asked is None or answered is None:
+        return False
+    test.ledger.append(line.data)
+    return asked <= answered
+
+
 def _take_close(test: TestFacts, line: Line) -> bool:
     test.closes.append(line.data)
     return True
@@ -340,6 +350,7 @@ _TAKERS: Final = {
     "claim": _take_claim,
     "audit": _take_audit,
     "path": _take_path,
+    "ledger": _take_ledger,
     "test.close": _take_close,
 }
 

@@ -17,6 +17,13 @@ class HasSid(Protocol):
     def tier(self) -> str: ...
 
 
+class HasCanary(HasSid, Protocol):
+    """A guest that may be one to write in."""
+
+    @property
+    def canary(self) -> bool: ...
+
+
 class HasName(Protocol):
     """Anything known by a name, such as a node or an audit."""
 
@@ -176,9 +183,43 @@ def wrong_machines(nodes: Iterable[HasName]) -> Measure:
     return Measure("wrong_machines", "count", params={"nodes": [node.name for node in nodes]})
 
 
-def lost_writes(guests: Iterable[HasSid]) -> Measure:
-    """How many acknowledged writes are gone; not measured by this version, so inconclusive."""
-    return Measure("lost_writes", "count", tuple(guests))
+def lost_writes(guests: Iterable[HasCanary]) -> Measure:
+    """How many writes that were seen durable in each canary are gone."""
+    return _of_canaries("lost_writes", "count", guests)
+
+
+def data_loss(guests: Iterable[HasCanary], copy: str | None = None) -> Measure:
+    """Up to how long before the fault the writes of each canary are there again, in seconds.
+
+    Args:
+        copy: of this guest, which was restored or started from a replica, and looked into with ``run.ledger``.
+    """
+    return _of_canaries("data_loss", "s", guests, {"copy": copy} if copy else {})
+
+
+def write_stall(guests: Iterable[HasCanary]) -> Measure:
+    """The longest time without an acknowledged write since the fault while each canary lived, in seconds."""
+    return _of_canaries("write_stall", "s", guests)
+
+
+def double_runs(guests: Iterable[HasCanary]) -> Measure:
+    """How many pairs of lives of each canary wrote at the same time."""
+    return _of_canaries("double_runs", "count", guests)
+
+
+def write_slowdown(guests: Iterable[HasCanary]) -> Measure:
+    """How many times as long a write of each canary takes after the recovery as before."""
+    return _of_canaries("write_slowdown", "times", guests)
+
+
+def _of_canaries(measure: str, unit: str, guests: Iterable[HasCanary], params: dict[str, Any] | None = None) -> Measure:
+    guests = tuple(guests)
+    chosen = tuple(guest for guest in guests if guest.canary)
+    if chosen:
+        return Measure(measure, unit, chosen, params or {})
+    names = ", ".join(sorted(guest.sid for guest in guests)) or "no guest"
+    why = f"nobody writes in {names}: the inventory declares none of them to be made for tests (guests: canary: true)"
+    return Measure(measure, unit, params={"unwatched": why})
 
 
 def not_moved(guests: Iterable[HasSid], victim: HasName, policy: str) -> Measure:

@@ -202,9 +202,13 @@ def judge(lines: Sequence[Line]) -> Verdict:
         (text(each.get("id")), f"not selected: {text(each.get('reason')) or 'the person who ran it left it out'}")
         for each in dicts(opened.get("not_selected"))
     ]
+    unwatched = {
+        claim.measure: claim.reason for test in tests for claim in test.claims if claim.verdict == "not proven"
+    }
     not_proven = [
         *((RUN, reason) for _, reason in overall),
         *((test.id, test.reason) for test in tests if test.verdict == "not proven"),
+        *unwatched.items(),
         *left_out,
     ]
     return Verdict(
@@ -337,7 +341,7 @@ def _judged(test: TestFacts) -> TestVerdict:
         *(finding for fault in test.faults for finding in _bite_findings(test, fault)),
         *_expect_findings(test),
         *_audit_findings(test),
-        *((claim.verdict, claim.reason) for claim in claims if claim.verdict != "accepted"),
+        *((claim.verdict, claim.reason) for claim in claims if claim.verdict not in ("accepted", "not proven")),
         *(("inconclusive", f"the journal's {each}; what it should say is not known") for each in test.spoilt),
     ]
     if fired := _fired_findings(test):  # what was not met was not put to the test for as long as it should
@@ -345,7 +349,8 @@ def _judged(test: TestFacts) -> TestVerdict:
         findings = [each for each in findings if each[0] == "dirty"] + harm
     if _never_came_to_it(test):
         findings = [each for each in findings if each[0] not in ("inconclusive", "invalid")]
-    if not test.claims and not findings:  # what keeps a test from coming to its claims is the cause, where there is one
+    nothing = all(claim.verdict == "not proven" for claim in claims)
+    if nothing and not findings:  # what keeps a test from coming to its claims is the cause, where there is one
         findings.append(("not proven", "it makes no claim, so there is nothing that it proves"))
     verdict = min((verdict for verdict, _ in findings), key=WORST_FIRST.index, default="accepted")
     reasons = [reason for each, reason in findings if each == verdict]
@@ -372,7 +377,7 @@ def _sentence(reasons: Sequence[str]) -> str:
 
 
 def _accepted(claims: Iterable[ClaimVerdict]) -> str:
-    reasons = [claim.reason for claim in claims]
+    reasons = [claim.reason for claim in claims if claim.verdict == "accepted"]
     return f"every claim holds: {_sentence(reasons)}"
 
 

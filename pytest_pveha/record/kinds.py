@@ -22,6 +22,7 @@ FIELDS: Final[Mapping[str, frozenset[str]]] = {
         "probe", "subject", "answer", "saw", "first", "last", "first_end", "last_end", "count", "worst_gap",
         "worst_late",
     }),
+    "ledger": frozenset({"guest", "event", "asked", "answered"}),
     "seen": frozenset({"what", "old", "new", "low", "high", "source"}),
     "fault.plan": frozenset({"fault", "type", "params", "undo"}),
     "fault.arm": frozenset({"fault", "nodes", "seconds", "outlives_reboot"}),

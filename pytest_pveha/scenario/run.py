@@ -46,6 +46,7 @@ from pytest_pveha.observe.audits import Scene, audit
 from pytest_pveha.observe.bmc_log import BmcLogs
 from pytest_pveha.observe.fence_paths import survey
 from pytest_pveha.observe.ha import guarding, quorum_whole
+from pytest_pveha.observe.ledger import Ledger
 from pytest_pveha.observe.news import Expected, expected, present
 from pytest_pveha.observe.observer import READ, Observer, View
 from pytest_pveha.observe.reachable import answering
@@ -75,6 +76,9 @@ TRIED = TRIAL_LIMIT + TRIAL_GRACE
 
 MAY_RESET = frozenset({KernelCrash.kind, DaemonKilled.kind, DaemonsFrozen.kind, Partition.kind})
 """Faults that end with a node resetting itself: its BMC's log may have that, too."""
+
+DIES_LATER = 100.0
+"""Seconds after such a fault by which its victim has been reset, if it ever is: until then writes are read closely."""
 
 CALMLY, CLOSELY = 5.0, 2.0
 """Seconds between looks while time passes, and while it does so in a cut whose first seconds count."""
@@ -136,6 +140,8 @@ class Run:
         self._session = Session(observer, self._register, keeping)
         self._settle = settle
         self._sampler = sampler(observer.site.clock, observer.write)
+        self.ledger = Ledger(observer, keeping.run)
+        """What the guests that are made for tests write."""
         self._faults = 0
         self._open = 0
         self._victims: set[str] = set()
@@ -150,20 +156,20 @@ class Run:
         return self._site
 
     def watch(self, *subjects: Guests | Guest | Nodes | Node) -> None:
-        """These are sampled from now on, until the test is over.
+        """These are sampled from now on, until the test is over; canaries among them are written in, and read back.
 
         UsageError when a guest has no probe that can be asked: it would be claimed about without being seen.
         """
         probes: list[Probe] = []
+        watched: list[Guest] = []
         for subject in subjects:
-            if isinstance(subject, Guest):
-                probes += _guest_probes(subject)
-            elif isinstance(subject, Guests):
-                probes += [probe for guest in subject for probe in _guest_probes(guest)]
+            if isinstance(subject, Guest | Guests):
+                watched += [subject] if isinstance(subject, Guest) else subject
             else:
                 nodes = [subject] if isinstance(subject, Node) else list(subject)
                 probes += [probe for node in nodes for probe in _node_probes(node)]
-        self._sampler.watch(probes)
+        self._sampler.watch([*(probe for guest in watched for probe in _guest_probes(guest)), *probes])
+        self.ledger.start(watched)
 
     def witness(self, nodes: Nodes) -> None:
         """From now on, until the test is over, each of these nodes is asked itself: its quorum, processes, boot id."""
@@ -302,6 +308,7 @@ class Run:
         whole = fault.reach.beside(self._session.standing)
         outermost = self._open == 0
         self._sampler.fast()
+        self.ledger.closely()
         self._victims.update(victims if dies else ())
         majority = 2 * len(whole.nodes) < len(self._site.nodes)
         self._declared_news += made_by(kind, victims, majority=majority)
@@ -312,6 +319,7 @@ class Run:
             if fault.family in CUTS and len(fault.reach.nodes) > 1:
                 self._try_first(trial or make, f"{name}-trial", unattended=fault.reach.about_quorum)
             with self._session.injected(fault, name, at_most=at_most, grace=grace):
+                self.ledger.calmly(after=DIES_LATER if kind in MAY_RESET else 0)
                 yield
                 self._milestones(victims)
                 logs.note()
@@ -321,6 +329,7 @@ class Run:
             raise
         finally:
             self._open -= 1
+            self.ledger.calmly()
             if outermost:
                 self._sampler.slow()
 
@@ -394,7 +403,16 @@ class Run:
         HealFailed when the site is not as it was found within its settling time, or a fault was not seen undone.
         """
         try:
+            self._finish()
+        finally:
             with self._clock.shielded():
+                if left := self.ledger.clear():
+                    self._observer.write("audit", {"audit": "canaries", "answer": "cant_tell", "saw": "; ".join(left)})
+
+    def _finish(self) -> None:
+        try:
+            with self._clock.shielded():
+                self.ledger.stop()
                 if self._register.touched:  # a refused fault gives no leave to undo what others did meanwhile
                     restore(self._observer, self._found, self._settle)
                     if unhealed := self._observer.unhealed:

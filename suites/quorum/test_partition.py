@@ -5,15 +5,19 @@ import pytest
 from pytest_pveha.judge import (
     both_quorate,
     collateral_resets,
+    double_runs,
     downtime,
     fence_margin,
     fences,
+    lost_writes,
     overlaps,
     recovery_time,
     rejoins,
     sides_reset,
     start_after_death,
     violations,
+    write_slowdown,
+    write_stall,
 )
 from pytest_pveha.observe import audits, ha, placement, quorum
 
@@ -44,6 +48,10 @@ def test_minority_stops_before_majority_starts(minority, stranded, nodes, guests
     run.claim(fence_margin(stranded), at_least=objectives.fence_margin)
     run.claim(start_after_death(stranded, stranded), at_least=0)
     run.claim(overlaps(guests, nodes), none=True)
+    run.claim(lost_writes(stranded), none=True)
+    run.claim(double_runs(stranded), none=True)
+    run.claim(write_stall(guests), at_most=objectives.write_stall)
+    run.claim(write_slowdown(stranded), at_most=objectives.slowdown)
     run.claim(collateral_resets(*stranded.resetting(nodes)), none=True)
     run.claim(violations(audits.CLUSTER), none=True)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pytest_pveha.sim.servers import (
     api_access,
+    api_agent,
     api_ceph,
     api_cluster,
     api_guests,
@@ -27,4 +28,4 @@ __all__ = [
     "find",
 ]
 
-FAMILIES = (api_access, api_cluster, api_ceph, api_ha, api_ha_rules, api_nodes, api_guests, api_tasks)
+FAMILIES = (api_access, api_cluster, api_ceph, api_ha, api_ha_rules, api_nodes, api_guests, api_agent, api_tasks)

@@ -93,7 +93,7 @@ class GuestActs:
         return used + guest.spec.memory_bytes <= node.spec.memory_bytes
 
     def _run(self, guest: Guest, node: Node) -> GuestProcess:
-        process = GuestProcess(self._world.new_pid(node), self._world.timeline.now)
+        process = GuestProcess(self._world.new_pid(node), self._world.timeline.now, recovered=guest.recovered)
         slow = _SLOW if guest.recovered and self._world.planted("slow-recovery") else 0.0
         relapses = guest.recovered and self._world.planted("guest-relapses")
         guest.processes[node.name] = process
@@ -109,7 +109,8 @@ class GuestActs:
         return process
 
     def _agent(self, guest: Guest, process: GuestProcess) -> None:
-        process.agent_up = guest.spec.agent
+        hangs = process.recovered and self._world.planted("agent-hangs-after-recovery")
+        process.agent_up = guest.spec.agent and not hangs
 
     def _answer(self, guest: Guest, process: GuestProcess) -> None:
         process.answering = True
@@ -249,6 +250,8 @@ class GuestActs:
 
     def _hand_over(self, guest: Guest, old: GuestProcess, new: GuestProcess) -> None:
         new.answering, new.agent_up = old.answering, old.agent_up
+        new.recovered, new.booted_at = old.recovered, old.booted_at
+        self._world.canaries.moved(guest, old, new)
         if not old.answering:
             # it goes on booting where it was; a full boot more is the simple upper bound
             boot = guest.spec.boot_seconds
@@ -260,6 +263,7 @@ class GuestActs:
         process = guest.processes.pop(node, None)
         if process is None:
             return
+        self._world.canaries.ended(guest, process, clean=why in ("stopped", "shutdown"))
         self._world.truth("guest_process_stop", {"vmid": guest.vmid, "node": node, "pid": process.pid, "why": why})
         if process.answering:
             self._world.truth("guest_silent", {"vmid": guest.vmid, "node": node})

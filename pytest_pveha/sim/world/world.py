@@ -18,6 +18,7 @@ from pytest_pveha.sim.defects import check_known
 from pytest_pveha.sim.spec import BmcSpec, GroupSpec, RuleSpec, SiteSpec
 from pytest_pveha.sim.timeline import Event, Timeline
 from pytest_pveha.sim.world.bmcs import BmcLogin
+from pytest_pveha.sim.world.canaries import Canaries
 from pytest_pveha.sim.world.ceph import Ceph
 from pytest_pveha.sim.world.corosync import Corosync
 from pytest_pveha.sim.world.crm import Crm
@@ -85,6 +86,7 @@ class World:
         """Which BMC answers at which host and port; the servers say so once they have ports."""
         self.corosync = Corosync(self)
         self.storages = Storages(self)
+        self.canaries = Canaries(self)
         self.guest_acts = GuestActs(self)
         self.requests = Requests(self)
         self.shutdowns = Shutdowns(self)
