@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from pytest_pveha.sim.world.world import World
 
 _CLOCK = 5.0
-_CRASHED = 300.0
+_CRASHED = 330.0
+_RECOVERING = 30.0
+"""Seconds after a membership's loss at which the lost OSDs have been missed, and the others make up for them."""
 _DRAGGED = 30.0
 _SOON_ALL_ARE_CUT = 1.0
 _FLAP = 11.0
@@ -131,7 +133,7 @@ class Mishaps:
                 world.on(node, _SOON, partial(self._give_up, guest, node), f"{guest.sid} is given up")
         if world.ceph is not None and world.planted("osd-fails-too"):
             for osd in world.ceph.crush.hosts()[survivors[0].name]:
-                world.timeline.after(_SOON, partial(world.ceph.fail, osd), f"osd.{osd} crashes")
+                world.timeline.after(_RECOVERING, partial(world.ceph.fail, osd), f"osd.{osd} crashes")
                 world.timeline.after(_CRASHED, partial(world.ceph.repair, osd), f"osd.{osd} is up again")
 
     def disturbed(self) -> None:
