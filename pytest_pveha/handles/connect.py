@@ -44,6 +44,11 @@ def connect(inventory: Inventory, clock: Clock) -> Site:
         inside=lambda sid, node: inside(sid, node, api, nodes),
         guests=Guests(_guests(inventory)),
         has_ceph=inventory.model.ceph is not None,
+        ceph_networks={
+            name.removeprefix("ceph_"): str(block.cidr)
+            for name, block in inventory.model.networks.items()
+            if name.startswith("ceph_") and block.cidr is not None
+        },
     )
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from pytest_pveha.clock import Clock
 from pytest_pveha.handles.agent import Inside
@@ -27,6 +27,8 @@ class Site:
     """The way into a guest on that node: ``site.inside("vm:101", "pve1")``, HA or not."""
     has_ceph: bool = False
     """Whether the inventory has Ceph in scope."""
+    ceph_networks: Mapping[str, str] = field(default_factory=dict)
+    """``public`` and ``cluster`` → that network's addresses, like 192.0.2.0/24, where the inventory declares them."""
 
     def close(self) -> None:
         """Every connection and child process has ended."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from pytest_pveha.errors import Inconclusive
-from pytest_pveha.judge import deaths, durations, paths, places, sides, turns, writes
+from pytest_pveha.judge import ceph, deaths, durations, paths, places, sides, turns, writes
 from pytest_pveha.judge.facts import SECOND, TestFacts, known, mapping, real, strings, text
 from pytest_pveha.judge.measured import Comparison, Measured, compare, counted, seconds_down, seconds_up
 from pytest_pveha.judge.phases import first_start
@@ -83,6 +83,7 @@ CAUSES: Final[Mapping[str, str]] = {
     "half_alive": "a guest was started elsewhere while its old node still lived, so it may have run twice",
     **places.CAUSES,
     **writes.CAUSES,
+    **ceph.CAUSES,
     "fence_path_time": "a node that must be fenced is not fenced in time from there",
     "broken_paths": "from there that node could not be fenced",
     "wrong_machines": "fencing from there would hit another machine",
@@ -249,6 +250,7 @@ MEASURES: Final[Mapping[str, Callable[[TestFacts, str, Mapping[str, Any]], Measu
     "time_to_quorum": sides.time_to_quorum,
     **places.MEASURES,
     **writes.MEASURES,
+    **ceph.MEASURES,
     "fence_path_time": paths.slowest,
     "broken_paths": paths.broken,
     "wrong_machines": paths.strangers,

@@ -58,6 +58,20 @@ def marked_out(osd: OsdDaemon) -> Condition:
     return Condition(f"{osd.name} is marked out by itself", ask)
 
 
+def back(osd: OsdDaemon) -> Condition:
+    """The OSD has come up again since it was looked at, and is in."""
+
+    def ask(observer: Observer) -> Answer:
+        one = _osd_map(observer).osds.get(osd.id)
+        if one is None:
+            return cant_tell(f"Ceph knows no {osd.name}")
+        if one.up and one.up_from == osd.up_from:
+            return no(f"Ceph has not noticed yet that {osd.name} was away")
+        return yes(f"{osd.name} is up again and in") if one.up and one.in_ else no(f"{osd.name} is not up and in")
+
+    return Condition(f"{osd.name} comes back by itself", ask)
+
+
 def all_up(osds: Iterable[OsdDaemon]) -> Condition:
     """Ceph calls each of these OSDs up and in again."""
     wanted = tuple(osds)

@@ -19,15 +19,22 @@ T = TypeVar("T")
 
 
 def told_by(observer: Observer, ask: Callable[[Node], T], but: Iterable[str] = ()) -> T:
-    """What the first node says that has an answer, those named being asked last. SiteError where none has."""
+    """What the first node says that has an answer. SiteError where none has.
+
+    Those named, and those that were last seen not to be members, are asked last: a dead node takes its time.
+    """
     avoided = frozenset(but)
     trouble = []
-    for node in sorted(observer.site.nodes, key=lambda node: node.name in avoided):
+    for node in sorted(observer.site.nodes, key=lambda node: (_lost(observer, node), node.name in avoided)):
         try:
             return ask(node)
         except SiteError as error:
             trouble.append(str(error))
     raise SiteError(f"no node could say how Ceph is: {'; '.join(trouble)[:400]}")
+
+
+def _lost(observer: Observer, node: Node) -> bool:
+    return observer.last(f"membership/{node.name}") == "offline"
 
 
 def read(observer: Observer, but: Iterable[str] = ()) -> CephMap:

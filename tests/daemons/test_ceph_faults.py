@@ -84,7 +84,8 @@ def test_a_killed_osd(real_ceph: CephCluster) -> None:
 def test_an_osd_killed_too_often(real_ceph: CephCluster) -> None:
     """Its unit gives up after some starts; healed, it runs all the same."""
     unit, machine = "ceph-osd@0", real_ceph.host_of(0)
-    for _ in range(2):
+    real_ceph.unit(machine, "reset-failed", unit)
+    for _ in range(3):
         real_ceph.unit(machine, "restart", unit)
     eventually(lambda: osd_map(real_ceph).osds[0].up, what="it is up")
     fault = OsdKilled("ceph1", 0, pid(real_ceph, 0))

@@ -111,7 +111,7 @@ def test_what_a_real_ceph_says() -> None:
     """Every question's answer, recorded on 16.2.15, in our types."""
     one, deadline = node(Shell()), LiveClock().deadline(20)
     found = shell.osd_map(one, deadline)
-    assert found.osds[0] == Osd(0, True, True, 1.0, "10.77.5.31", "10.77.6.31")
+    assert found.osds[0] == Osd(0, True, True, 1.0, "10.77.5.31", "10.77.6.31", up_from=13)
     assert found.pools[1] == Pool(1, "vmdata", 3, 2, 0, 32)
     assert "noout" not in found.flags
     places = shell.places(one, deadline)

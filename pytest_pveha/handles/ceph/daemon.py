@@ -11,6 +11,8 @@ class OsdDaemon:
 
     id: int
     node: str
+    up_from: int = 0
+    """Since which epoch of the map it was up when it was looked at."""
 
     @property
     def name(self) -> str:

@@ -32,6 +32,8 @@ class Osd:
     """Its address for clients; empty where it has none now."""
     back: str = ""
     """Its address for the other OSDs."""
+    up_from: int = 0
+    """Since which epoch of the map it is up, if it is: another one is another start, or another return."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +155,15 @@ def osd_map_of(body: Said) -> OsdMap:
 
 def _osd(row: Said) -> Osd:
     public, back = (_address(row, kind) for kind in ("public_addr", "cluster_addr"))
-    return Osd(row.count("osd"), row.truth("up"), row.truth("in"), row.number("weight"), public, back)
+    return Osd(
+        id=row.count("osd"),
+        up=row.truth("up"),
+        in_=row.truth("in"),
+        weight=row.number("weight"),
+        public=public,
+        back=back,
+        up_from=row.count("up_from", 0),
+    )
 
 
 def _address(row: Said, key: str) -> str:

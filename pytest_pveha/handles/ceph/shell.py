@@ -89,6 +89,15 @@ def mons(node: Node, deadline: Deadline) -> Mons:
     return mons_of(_object(node, deadline, "quorum_status"))
 
 
+def down_out_interval(node: Node, deadline: Deadline) -> float:
+    """Seconds after which an OSD that is down is marked out; 0: never (mon_osd_down_out_interval)."""
+    command = ("config", "get", "mon", "mon_osd_down_out_interval")
+    said = node.command(deadline, *words(*command)).strip()
+    if not said.isdigit() or len(said) > 9:
+        raise ProtocolError(f"{_where(node, command)} said {said[:60]!r}, which is no time")
+    return float(said)
+
+
 def set_flag(node: Node, flag: str, deadline: Deadline) -> None:
     """The flag is set on the whole cluster."""
     node.act(deadline, *words("osd", "set", flag))
