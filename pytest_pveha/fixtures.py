@@ -10,6 +10,7 @@ import pytest
 from pytest_pveha.errors import SiteError, UsageError
 from pytest_pveha.handles.bmc import Bmc
 from pytest_pveha.handles.ceph import Ceph
+from pytest_pveha.handles.ceph.daemon import OsdDaemon
 from pytest_pveha.handles.cluster import Cluster, Manager
 from pytest_pveha.handles.corosync import Ring
 from pytest_pveha.handles.guest import Guest, Guests, Nodes, Stranded
@@ -20,6 +21,7 @@ from pytest_pveha.handles.served import served as served_storage
 from pytest_pveha.handles.site import Site
 from pytest_pveha.inventory import parse_duration
 from pytest_pveha.scenario.campaign import Campaign
+from pytest_pveha.scenario.ceph import Outlook, osds_on, outlook
 from pytest_pveha.scenario.homes import Homes, homes_of
 from pytest_pveha.scenario.objectives import Objectives
 from pytest_pveha.scenario.operator import Operator
@@ -126,6 +128,55 @@ def resting(site: Site, victim: Node) -> Node:
     if not others:
         pytest.skip("not proven: there is no node beside the victim and the CRM master")
     return min(others, key=lambda node: here.count(node.name))
+
+
+@pytest.fixture
+def osds(ceph: Ceph, victim: Node, run: Run) -> tuple[OsdDaemon, ...]:
+    """The OSDs on ``victim`` that are up and in. Not applicable where there are none."""
+    found = osds_on(run.observer, victim)
+    if not found:
+        pytest.skip(f"not applicable: no OSD that is up and in stands on {victim.name}")
+    return found
+
+
+@pytest.fixture
+def osd(osds: tuple[OsdDaemon, ...]) -> OsdDaemon:
+    """One OSD on ``victim``, up and in."""
+    return osds[0]
+
+
+@pytest.fixture
+def osd_loss(osd: OsdDaemon, run: Run) -> Outlook:
+    """What Ceph's maps foretell of the loss of ``osd``."""
+    return outlook(run.observer, osds=(osd,))
+
+
+@pytest.fixture
+def host_loss(osds: tuple[OsdDaemon, ...], victim: Node, run: Run) -> Outlook:
+    """What Ceph's maps foretell of the loss of ``victim`` with its OSDs and its mon."""
+    return outlook(run.observer, victim)
+
+
+@pytest.fixture
+def both_lost(osds: tuple[OsdDaemon, ...], victim: Node, resting: Node, run: Run) -> Outlook:
+    """What they foretell of ``victim`` being lost while ``resting`` is off and nothing is marked out.
+
+    Skipped where data would not be served any more: that is a finding, and is not tried.
+    """
+    found = outlook(run.observer, victim, resting, noout=True)
+    if found.told.serves is not True:
+        pytest.skip(
+            f"not proven: with {resting.name} off for work, the loss of {victim.name} would stop Ceph; that is foretold, "
+            f"and not tried: {found.told.in_words}"
+        )
+    return found
+
+
+@pytest.fixture
+def spared(site: Site, guests: Guests, victim: Node) -> Guests:
+    """The HA guests that run on other nodes than ``victim`` now."""
+    services = site.cluster.manager(site.clock.deadline(10)).services
+    return Guests(guest for guest in guests if guest.sid in services and services[guest.sid].node != victim.name)
 
 
 @pytest.fixture

@@ -41,6 +41,14 @@ class Reach:
     """Guests that go on running, and whose writes hang."""
     emptied: frozenset[str] = frozenset()
     """Nodes that are members still and take nothing over."""
+    osds: frozenset[int] = frozenset()
+    """OSDs that are lost though their node is not."""
+    mons: frozenset[str] = frozenset()
+    """Nodes whose Ceph mons are lost though they are not."""
+    flags: frozenset[str] = frozenset()
+    """Flags of Ceph that are set."""
+    degraded: bool = False
+    """Whether what is in force already costs Ceph copies."""
 
     def beside(self, others: Iterable[Reach]) -> Reach:
         """What it takes away together with those others, which are in force already.
@@ -66,6 +74,10 @@ class Reach:
                 device=whole.device or other.device,
                 hung=whole.hung | other.hung,
                 emptied=whole.emptied | other.emptied,
+                osds=whole.osds | other.osds,
+                mons=whole.mons | other.mons,
+                flags=whole.flags | other.flags,
+                degraded=whole.degraded or other.degraded or bool(other.nodes or other.osds),
             )
         return whole
 

@@ -51,6 +51,11 @@ def connect(inventory: Inventory, clock: Clock) -> Site:
         replica_age=inventory.model.replication.max_age if inventory.model.replication else None,
         replicated=frozenset(inventory.model.replication.guests if inventory.model.replication else ()),
         has_ceph=inventory.model.ceph is not None,
+        ceph_networks={
+            name.removeprefix("ceph_"): str(block.cidr)
+            for name, block in inventory.model.networks.items()
+            if name.startswith("ceph_") and block.cidr is not None
+        },
     )
 
 

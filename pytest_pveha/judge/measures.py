@@ -246,6 +246,38 @@ def ha_acts(guests: Iterable[HasSid], nodes: Iterable[HasName]) -> Measure:
     return Measure("ha_acts", "count", tuple(guests), _nodes(nodes))
 
 
+def unserved() -> Measure:
+    """The longest time in which a placement group of Ceph served nothing since the fault, by its state, in seconds."""
+    return Measure("unserved", "s", subject="Ceph")
+
+
+def unreadable_data() -> Measure:
+    """How many placement groups of Ceph were in a state in which data is lost, or not to be relied on."""
+    return Measure("unreadable_data", "count", subject="Ceph")
+
+
+def full_ratios() -> Measure:
+    """How many of Ceph's ratios were passed at which it takes no writes, or stops its rebuild."""
+    return Measure("full_ratios", "count", subject="Ceph")
+
+
+class HasId(Protocol):
+    """An OSD by its number."""
+
+    @property
+    def id(self) -> int: ...
+
+
+def flaps(meant: Iterable[HasId] = ()) -> Measure:
+    """How often OSDs were lost that were not meant to be, or were lost again after they had come back."""
+    return Measure("flaps", "count", params={"osds": sorted(str(osd.id) for osd in meant)}, subject="Ceph")
+
+
+def rebuilt(why_not: str) -> Measure:
+    """How many placement groups still lack copies at the end; not proven where that is not waited for, and why."""
+    return Measure("rebuilt", "count", params={"unwatched": why_not} if why_not else {}, subject="Ceph")
+
+
 def not_moved(guests: Iterable[HasSid], victim: HasName, policy: str) -> Measure:
     """Whether each guest was not seen running elsewhere before its node left: 1, or 0 where it moved in time."""
     return Measure("not_moved", "count", tuple(guests), {"node": victim.name, "policy": policy})

@@ -46,6 +46,7 @@ from pytest_pveha.judge import Measure, violations
 from pytest_pveha.observe.answer import Condition, Met, ask, wait_until
 from pytest_pveha.observe.audits import Scene, audit
 from pytest_pveha.observe.bmc_log import BmcLogs
+from pytest_pveha.observe.ceph_witness import CephWitness
 from pytest_pveha.observe.fence_paths import survey
 from pytest_pveha.observe.ha import guarding, quorum_whole
 from pytest_pveha.observe.ledger import Ledger
@@ -57,6 +58,7 @@ from pytest_pveha.observe.sampling import sampler
 from pytest_pveha.observe.snapshot import Snapshot
 from pytest_pveha.observe.witness import Witness
 from pytest_pveha.readiness.check import Check
+from pytest_pveha.scenario.ceph import CephFaults
 from pytest_pveha.scenario.objectives import Objective
 
 BEFORE_FAULT = 10.0
@@ -150,7 +152,7 @@ class Run:
         self._faults = 0
         self._open = 0
         self._victims: set[str] = set()
-        self._witness: Witness | None = None
+        self._witnesses: list[Witness | CephWitness] = []
         self._since = present(observer)
         self._declared_news: list[Expected] = []
         observer.sampler = self._sampler
@@ -159,6 +161,11 @@ class Run:
     def site(self) -> Site:
         """What it runs on."""
         return self._site
+
+    @property
+    def observer(self) -> Observer:
+        """Its eyes."""
+        return self._observer
 
     def watch(self, *subjects: Guests | Guest | Nodes | Node) -> None:
         """These are sampled from now on, until the test is over; canaries among them are written in, and read back.
@@ -178,9 +185,20 @@ class Run:
 
     def witness(self, nodes: Nodes) -> None:
         """From now on, until the test is over, each of these nodes is asked itself: its quorum, processes, boot id."""
-        self._witness = Witness(self._observer, nodes)
-        self._observer.witness = self._witness
+        self._testify(Witness(self._observer, nodes))
+
+    def watch_ceph(self) -> None:
+        """From now on, until the test is over, Ceph itself is asked what its placement groups, mons and OSDs do."""
+        self._testify(CephWitness(self._observer))
+
+    def _testify(self, witness: Witness | CephWitness) -> None:
+        self._witnesses.append(witness)
+        self._observer.witness = self._ask_witnesses
         self._observer.look()
+
+    def _ask_witnesses(self, view: View) -> None:
+        for witness in self._witnesses:
+            witness(view)
 
     def expect(self, condition: Condition, *, within: str) -> None:
         """The condition holds within that time; NotMet when it was seen not to, CantTell when nothing was seen."""
@@ -433,8 +451,8 @@ class Run:
         finally:
             with self._clock.shielded():
                 self._sampler.stop()
-                if self._witness is not None:
-                    self._witness.stop()
+                for witness in self._witnesses:
+                    witness.stop()
             self._observer.sampler = None
             self._observer.witness = _nobody_asks
 
@@ -443,10 +461,11 @@ class Run:
         return Scene(self._observer, self._found, self.before, frozenset(self._victims), self._since, news)
 
 
-class Faults:
+class Faults(CephFaults):
     """The fixture ``faults``: each verb is a fault in force while its ``with`` is open."""
 
     def __init__(self, run: Run) -> None:
+        super().__init__(run)
         self._run = run
         self._site = run.site
 

@@ -258,6 +258,18 @@ def _in_or_out(is_in: bool) -> Act:
     return act
 
 
+def _reweight(ceph: Ceph, rest: list[str], as_json: bool) -> Result:
+    osd = _osd_of(ceph, rest[0]) if len(rest) == 2 else None
+    try:
+        weight = float(rest[1]) if osd else -1.0
+    except ValueError:
+        weight = -1.0
+    if osd is None or not 0 <= weight <= 1:
+        return _invalid(["osd", "reweight", *rest])
+    ceph.osd_map.reweight(osd, weight)
+    return Result(err=f"reweighted osd.{osd.number} to {weight:g} ({round(weight * 0x10000):x})\n")
+
+
 def _one_flag(on: bool, flag: str) -> Act:
     def act(ceph: Ceph, rest: list[str], as_json: bool) -> Result:
         named = [osd for text in rest if (osd := _osd_of(ceph, text)) is not None]
@@ -290,6 +302,7 @@ _ACTS: dict[str, Act] = {
     "osd set": _set(True),
     "osd unset": _set(False),
     "osd in": _in_or_out(True),
+    "osd reweight": _reweight,
     "osd out": _in_or_out(False),
     "osd add-noout": _one_flag(True, "noout"),
     "osd rm-noout": _one_flag(False, "noout"),

@@ -227,6 +227,12 @@ class Osds:
             for osd in moved:
                 self._ceph.progress.begin(f"Rebalancing after osd.{osd.number} marked {word}")
 
+    def reweight(self, osd: Osd, weight: float) -> None:
+        """Somebody has given it another weight."""
+        if osd.weight != weight:
+            osd.weight, osd.auto_out = weight, False
+            self._moved([osd], "osd_reweighted")
+
     def _moved(self, osds: list[Osd], what: str) -> None:
         ceph = self._ceph
         ceph.new_epoch()
