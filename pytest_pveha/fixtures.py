@@ -16,6 +16,8 @@ from pytest_pveha.handles.guest import Guest, Guests, Nodes, Stranded
 from pytest_pveha.handles.node import Node
 from pytest_pveha.handles.site import Site
 from pytest_pveha.inventory import parse_duration
+from pytest_pveha.readiness import organisation
+from pytest_pveha.readiness.checks import Check
 from pytest_pveha.scenario.campaign import Campaign
 from pytest_pveha.scenario.homes import Homes, homes_of
 from pytest_pveha.scenario.objectives import Objectives
@@ -281,6 +283,35 @@ def homes(site: Site) -> Homes:
 def operator(pytestconfig: pytest.Config) -> Operator:
     """A person, who is asked for what no machine can do."""
     return Operator(campaign_of(pytestconfig).observer)
+
+
+def _made(check: Check | str) -> Check:
+    if isinstance(check, str):
+        pytest.skip(f"not proven: {check}")
+    return check
+
+
+@pytest.fixture
+def fence_network(pytestconfig: pytest.Config) -> Check:
+    """Whether the BMCs' switches are their own. Skipped where the inventory's networks do not say it."""
+    return _made(organisation.fence_network(campaign_of(pytestconfig).declared))
+
+
+@pytest.fixture
+def runbook(pytestconfig: pytest.Config) -> Check:
+    """Whether the runbook is there and known. Skipped where the inventory has no organisation block."""
+    return _made(organisation.runbook(campaign_of(pytestconfig).declared))
+
+
+@pytest.fixture
+def repetition(pytestconfig: pytest.Config) -> Check:
+    """Whether all was proven again in time. Skipped where no earlier run has proven it, or nobody says how often."""
+    campaign = campaign_of(pytestconfig)
+    past = campaign.asked.history.proven
+    last = None if past is None else (past.run, past.at, past.versions)
+    return _made(
+        organisation.repeated(campaign.declared, last, lambda: campaign.versions, repeats=campaign.asked.whole)
+    )
 
 
 @pytest.fixture

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,10 +14,12 @@ from pytest_pveha.clock import LiveClock
 from pytest_pveha.closing import signing_key
 from pytest_pveha.errors import PvehaError, SiteError, UnsafeTarget, UsageError
 from pytest_pveha.inventory import Site as Inventory
+from pytest_pveha.judge.coverage import SAME, plain_role
 from pytest_pveha.report.plan import plan_lines
 from pytest_pveha.scenario.campaign import Plan
 from pytest_pveha.scenario.declared import Declared
 from pytest_pveha.scenario.planning import (
+    GUEST_FAMILIES,
     Document,
     Scene,
     Subject,
@@ -47,6 +50,21 @@ def declared_by(item: pytest.Item) -> Declared | None:
         return Declared.of(marker.kwargs if marker is not None else {})
     except UsageError as error:
         raise pytest.UsageError(f"{item.nodeid}: {error}") from None
+
+
+def to_prove(items: Iterable[pytest.Item], inventory: Inventory) -> list[dict[str, Any]]:
+    """Whatever these tests could prove of whom: a row for each fault and role, with the nodes or guests."""
+    nodes, guests = list(inventory.model.nodes), [guest.id for guest in inventory.model.guests]
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    for item in items:
+        declared, params = declared_by(item), params_of(item)
+        kinds = sorted({SAME.get(kind, kind) for kind in declared.breaks}) if declared else []
+        role = plain_role(str(params.get("victim") or params.get("minority") or "")) if len(kinds) == 1 else ""
+        of = "guests" if declared and GUEST_FAMILIES.issuperset(declared.families) else "nodes"
+        for kind in kinds:
+            subjects = guests if of == "guests" else nodes
+            rows[kind, role] = {"fault": kind, "role": role, "of": of, "subjects": subjects}
+    return [rows[key] for key in sorted(rows)]
 
 
 class Foresight:
@@ -134,8 +152,13 @@ class Foresight:
         return scene
 
 
+def params_of(item: pytest.Item) -> Mapping[str, Any]:
+    """What the test is parametrised with."""
+    return item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+
+
 def _subject(item: pytest.Item) -> Subject:
     """The test as a plan has it."""
-    params = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+    params = params_of(item)
     named = {name: str(params[key]) for key, name in TARGETS.items() if key in params}
     return Subject(item.nodeid, title(item), declared_by(item), **named)

@@ -16,9 +16,10 @@ import pytest
 
 from pytest_pveha import fixtures
 from pytest_pveha.clock import LiveClock
-from pytest_pveha.closing import Papers
+from pytest_pveha.closing import Papers, reports
 from pytest_pveha.errors import HealFailed, Interrupted, PvehaError, SiteError, WaitTimeout, printable
-from pytest_pveha.foresight import Foresight, declared_by
+from pytest_pveha.foresight import Foresight, declared_by, to_prove
+from pytest_pveha.history import history
 from pytest_pveha.inventory import Site as Inventory
 from pytest_pveha.inventory import load
 from pytest_pveha.judge.verdict import Verdict
@@ -310,13 +311,22 @@ class Hooks:
                 {"id": f"scope: {one}", "title": one, "reason": f"scope {self.scope}"}
                 for one in left_out(self._inventory, self.scope)
             ]
+        there = {**absent, **{item.nodeid: item for item in mine}}.values()
+        model = self._inventory.model
         return Plan(
             scope=self.scope,
             selected=[row(item) for item in mine],
             not_selected=missed,
             not_applicable=self._not_applicable,
             waived=self._waived,
+            wanted=to_prove([item for item in there if not_applicable(item, self._inventory) is None], self._inventory),
+            history=history(self._reports, model.site.name, model.cluster.name, simulated=self._inventory.simulated),
+            destructive=destructive,
         )
+
+    @property
+    def _reports(self) -> Path:
+        return reports(self._config)
 
     def _tell(self, waiting_for: str, saw: str) -> None:
         now = self.campaign.clock.now().mono / 1e9 if self.campaign is not None else 0.0

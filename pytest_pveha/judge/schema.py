@@ -39,6 +39,8 @@ def verdict_schema() -> dict[str, Any]:
                 ),
                 "not_proven": {"type": "array", "items": _object({"id": _TEXT, "reason": _TEXT})},
                 "tests": {"type": "array", "items": _test()},
+                "requirements": {"type": "array", "items": _requirement()},
+                "coverage": _coverage(),
                 "left": _object({"compared": {"type": "boolean"}, "differences": _TEXTS, "surroundings": _TEXTS}),
                 "time": _time(),
                 "approval": {
@@ -49,6 +51,33 @@ def verdict_schema() -> dict[str, Any]:
             closed=False,
         ),
     }
+
+
+def _requirement() -> dict[str, Any]:
+    verdict = {"enum": [*WORST_FIRST, "not applicable"]}
+    tests = {"type": "array", "items": _object({"id": _TEXT, "verdict": {"enum": [*WORST_FIRST, *UNCOUNTED]}})}
+    return _object({"id": _TEXT, "question": _TEXT, "verdict": verdict, "reason": _TEXT, "tests": tests})
+
+
+def _coverage() -> dict[str, Any]:
+    here = {"enum": [*WORST_FIRST, None]}
+    cell = _object(
+        {
+            **dict.fromkeys(("fault", "role", "subject"), _TEXT),
+            "proven": _MOMENT,
+            "run": {"type": ["string", "null"]},
+            "age": _MAYBE_NUMBER,
+            "here": here,
+        }
+    )
+    return _object(
+        {
+            "proven": {"type": "integer"},
+            "of": {"type": "integer"},
+            "cells": {"type": "array", "items": cell},
+            "uncounted": {"type": "array", "items": _object({"run": _TEXT, "reason": _TEXT})},
+        }
+    )
 
 
 def _time() -> dict[str, Any]:

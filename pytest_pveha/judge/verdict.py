@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from pytest_pveha.judge.claims import ClaimVerdict, evaluate
+from pytest_pveha.judge.coverage import Coverage, coverage
 from pytest_pveha.judge.facts import (
     SECOND,
     Facts,
@@ -26,6 +27,7 @@ from pytest_pveha.judge.facts import (
     text,
 )
 from pytest_pveha.judge.phases import Phase, phases
+from pytest_pveha.judge.requirements import Answered, answers
 from pytest_pveha.judge.spent import Spent, spent
 from pytest_pveha.record.journal import Line
 
@@ -150,6 +152,10 @@ class Verdict:
     left: Left
     spent: Spent | None = None
     approval: Approval | None = None
+    requirements: tuple[Answered, ...] = ()
+    """What the site's owner asks, each with this run's answer."""
+    coverage: Coverage = field(default_factory=Coverage)
+    """What was ever proven of which node and guest, as this run leaves it."""
 
     def to_json(self) -> dict[str, Any]:
         """verdict.json, schema 1."""
@@ -165,6 +171,8 @@ class Verdict:
             "gate": {"verdict": self.gate, "checks": list(self.checks)},
             "not_proven": [{"id": name, "reason": reason} for name, reason in self.not_proven],
             "tests": [test.to_json() for test in self.tests],
+            "requirements": [each.to_json() for each in self.requirements],
+            "coverage": self.coverage.to_json(),
             "left": self.left.to_json(),
             "time": None if self.spent is None else self.spent.to_json(),
             "approval": None if self.approval is None else self.approval.to_json(),
@@ -222,6 +230,8 @@ def judge(lines: Sequence[Line]) -> Verdict:
         left=_left(facts.left),
         spent=spent(facts),
         approval=_approval(opened.get("approval")),
+        requirements=answers(tests, facts, WORST_FIRST),
+        coverage=coverage(tests, facts, WORST_FIRST),
     )
 
 

@@ -12,9 +12,9 @@ from typing import Any, Final
 from pytest_pveha.record.journal import Line, canonical_json
 
 VOLATILE_KEYS: Final = frozenset({
-    "address", "addresses", "argv", "cwd", "endpoint", "endpoints", "environment", "fingerprint", "fingerprints",
-    "host", "inventory", "inventory_path", "operator", "pid", "platform", "port", "ports", "python", "run", "run_dir",
-    "runtime_dir", "user", "volatile",
+    "address", "addresses", "argv", "cwd", "earlier", "endpoint", "endpoints", "environment", "fingerprint",
+    "fingerprints", "host", "inventory", "inventory_path", "operator", "pid", "platform", "port", "ports", "python",
+    "run", "run_dir", "runtime_dir", "user", "volatile",
 })  # fmt: skip
 """Data keys, at any depth, whose values belong to the machine, the moment or the person, not to what happened."""
 

@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from pytest_pveha.evidence.sshsig import NAMESPACE
 from pytest_pveha.judge.timeline import ProbeTimeline, TestTimeline
-from pytest_pveha.report import svg, words
+from pytest_pveha.report import coverage, svg, words
 from pytest_pveha.report.paths import matrix
 from pytest_pveha.report.timeline import Gap, gaps
 
@@ -102,6 +102,8 @@ class _Page:
             "open": [test for test in counted if test["verdict"].css not in {"accepted", *_FAILED}],
             "not_proven": [item for item in verdict["not_proven"] if item["id"] not in shown],
             "out_of_scope": [test for test in tests if test["verdict"].text in words.UNCOUNTED],
+            "requirements": self._requirements(tests),
+            "coverage": self._coverage(),
             "facts": self._facts(),
             "tests": [test for test in tests if test["detailed"]],
             "gate": self._gate(),
@@ -154,6 +156,29 @@ class _Page:
             ("Made by", f"pytest-pveha {known['pveha']}" if known.get("pveha") else "pytest-pveha"),
         ]
         return [(name, str(value)) for name, value in facts if value]
+
+    def _requirements(self, tests: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """The questions of the site's owner, each with the tests that answer it."""
+        told = {test["id"]: test for test in tests}
+        return [
+            {
+                **row,
+                "badge": badge(row["verdict"]),
+                "tests": [
+                    {"badge": badge(each["verdict"]), "test": told[each["id"]]}
+                    for each in row["tests"]
+                    if each["id"] in told
+                ],
+            }
+            for row in self._verdict.get("requirements") or []
+        ]
+
+    def _coverage(self) -> dict[str, Any] | None:
+        """The map of what was ever proven of whom; None where there is nothing to prove."""
+        found = self._verdict.get("coverage")
+        if not found or not found["cells"]:
+            return None
+        return {"told": coverage.told(found), "rows": coverage.rows(found), "uncounted": found["uncounted"]}
 
     def _gate(self) -> dict[str, Any]:
         gate = self._verdict["gate"]

@@ -24,6 +24,7 @@ from pytest_pveha.faults.survey import Terms, look
 from pytest_pveha.handles.cluster_lease import RUNS_FOR, ClusterLease
 from pytest_pveha.handles.connect import connect
 from pytest_pveha.handles.site import Site
+from pytest_pveha.history import History
 from pytest_pveha.inventory import Site as Inventory
 from pytest_pveha.inventory import consent_refusal
 from pytest_pveha.judge.verdict import Verdict, judge
@@ -67,6 +68,17 @@ class Plan:
     not_selected: list[dict[str, str]] = field(default_factory=list)
     not_applicable: list[dict[str, str]] = field(default_factory=list)
     waived: list[dict[str, str]] = field(default_factory=list)
+    wanted: list[dict[str, Any]] = field(default_factory=list)
+    """What there is to prove: by which fault, in which role, of whom."""
+    history: History = field(default_factory=History)
+    """What earlier runs proved."""
+    destructive: bool = True
+    """Whether anything that was selected breaks something."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing that there is to break was left out."""
+        return self.destructive and not self.not_selected
 
 
 class Campaign:
@@ -116,6 +128,7 @@ class Campaign:
             SiteBusy, SiteDirty: another run is on it, or left it unhealed.
             SiteError: it does not answer.
         """
+        self.asked = plan
         self._lease.take()
         try:
             self._refuse_dirty()
@@ -193,6 +206,7 @@ class Campaign:
         )
         for kind, data in self._early:
             self._write(kind, data)
+        self._write("history", {"earlier": plan.history.to_json(), "wanted": plan.wanted})
         self._write("snapshot", {"as": "found", "site": self.found.to_json()})
 
     def _ask_versions(self) -> dict[str, str]:
