@@ -157,6 +157,33 @@ def residents(site: Site, guests: Guests, victim: Node) -> Guests:
 
 
 @pytest.fixture
+def unhurt(site: Site, guests: Guests, victim: Node) -> Guest:
+    """An HA guest of the inventory that runs on another node than ``victim`` now. Skipped where there is none."""
+    services = site.cluster.manager(site.clock.deadline(10)).services
+    found = [guest for guest in guests if guest.sid in services and services[guest.sid].node != victim.name]
+    if not found:
+        pytest.skip(f"not proven: no HA guest of the inventory runs on another node than {victim.name}")
+    return found[0]
+
+
+@pytest.fixture
+def at_home(site: Site, unhurt: Guest) -> Node:
+    """The node on which ``unhurt`` runs now."""
+    return site.nodes[site.cluster.manager(site.clock.deadline(10)).services[unhurt.sid].node]
+
+
+@pytest.fixture
+def second(site: Site, victim: Node) -> Node:
+    """A node that is lost while ``victim`` is: neither it nor the CRM master, those with HA guests first."""
+    manager = site.cluster.manager(site.clock.deadline(10))
+    busy = {service.node for service in manager.services.values()}
+    others = [node for node in site.nodes if node.name not in (victim.name, manager.master)]
+    if not others:
+        pytest.skip("not proven: there is no node beside the victim and the CRM master")
+    return min(others, key=lambda node: node.name not in busy)
+
+
+@pytest.fixture
 def max_workers(site: Site, nodes: Nodes, victim: Node, residents: Guests) -> int:
     """How many guests a node starts at a time. Not applicable where nobody would have to wait for others."""
     workers = site.cluster.max_workers(site.clock.deadline(10))

@@ -142,8 +142,8 @@ def _past(facts: Facts, verdict: Verdict) -> Past:
 
 
 def _seconds(lines: Iterable[Line], verdict: Verdict) -> dict[str, float]:
-    """How long each accepted test took, from its first line to its last."""
-    accepted = {test.id for test in verdict.tests if test.verdict == "accepted"}
+    """How long each test took that was accepted, or did not apply, from its first line to its last."""
+    accepted = {test.id for test in verdict.tests if test.verdict in ("accepted", "not applicable")}
     begun: dict[str, int] = {}
     found: dict[str, float] = {}
     for line in lines:

@@ -43,6 +43,7 @@ def verdict_schema() -> dict[str, Any]:
                 "coverage": _coverage(),
                 "left": _object({"compared": {"type": "boolean"}, "differences": _TEXTS, "surroundings": _TEXTS}),
                 "time": _time(),
+                "campaign": _campaign(),
                 "approval": {
                     **_object({"approved_by": _TEXT, "key": _TEXT, "plan_digest": _TEXT}),
                     "type": ["object", "null"],
@@ -78,6 +79,12 @@ def _coverage() -> dict[str, Any]:
             "uncounted": {"type": "array", "items": _object({"run": _TEXT, "reason": _TEXT})},
         }
     )
+
+
+def _campaign() -> dict[str, Any]:
+    steps = {"type": "array", "items": _object({"step": {"type": "integer"}, "id": _TEXT})}
+    found = _object({"seed": {"type": "integer"}, "scenarios": {"type": "integer"}, "steps": steps})
+    return {**found, "type": ["object", "null"]}
 
 
 def _time() -> dict[str, Any]:

@@ -21,6 +21,7 @@ from pytest_pveha.judge.facts import (
     TestFacts,
     dicts,
     gather,
+    integer,
     mapping,
     real,
     strings,
@@ -151,6 +152,8 @@ class Verdict:
     tests: tuple[TestVerdict, ...]
     left: Left
     spent: Spent | None = None
+    campaign: dict[str, Any] | None = None
+    """Seed and steps, where the tests were drawn at random."""
     approval: Approval | None = None
     requirements: tuple[Answered, ...] = ()
     """What the site's owner asks, each with this run's answer."""
@@ -175,6 +178,7 @@ class Verdict:
             "coverage": self.coverage.to_json(),
             "left": self.left.to_json(),
             "time": None if self.spent is None else self.spent.to_json(),
+            "campaign": self.campaign,
             "approval": None if self.approval is None else self.approval.to_json(),
         }
 
@@ -230,6 +234,7 @@ def judge(lines: Sequence[Line]) -> Verdict:
         left=_left(facts.left),
         spent=spent(facts),
         approval=_approval(opened.get("approval")),
+        campaign=_campaign(opened.get("campaign")),
         requirements=answers(tests, facts, WORST_FIRST),
         coverage=coverage(tests, facts, WORST_FIRST),
     )
@@ -239,6 +244,15 @@ def _approval(said: Any) -> Approval | None:
     """What the opening line says of it; half of it is none."""
     found = [text(mapping(said).get(key)) for key in ("approved_by", "key", "plan_digest")]
     return Approval(*found) if all(found) else None
+
+
+def _campaign(said: Any) -> dict[str, Any] | None:
+    """The draw as it was written down; None where there was none."""
+    seed, scenarios = integer(mapping(said).get("seed")), integer(mapping(said).get("scenarios"))
+    if seed is None or scenarios is None:
+        return None
+    steps = [{"step": integer(row.get("step")), "id": text(row.get("id"))} for row in dicts(mapping(said).get("steps"))]
+    return {"seed": seed, "scenarios": scenarios, "steps": [row for row in steps if row["step"] is not None]}
 
 
 def _left(data: dict[str, Any] | None) -> Left:

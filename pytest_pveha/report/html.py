@@ -148,6 +148,7 @@ class _Page:
             ("Finished", words.moment(verdict["finished"])),
             ("Took", words.length(took) if took is not None else None),
             ("Scope", str(verdict["scope"])),
+            ("Campaign", _drawn(verdict.get("campaign"))),
             ("Run", verdict["run"]),
             ("Operator", known.get("operator")),
             ("Approver", known.get("approver")),
@@ -379,6 +380,14 @@ def _second(approval: Mapping[str, Any] | None) -> str | None:
     if not approval:
         return None
     return f"{approval['approved_by']}, key {approval['key']}, under the plan {approval['plan_digest']}"
+
+
+def _drawn(campaign: Mapping[str, Any] | None) -> str | None:
+    """How the tests were drawn."""
+    if not campaign:
+        return None
+    alone = [row["step"] for row in campaign["steps"]] if len(campaign["steps"]) < campaign["scenarios"] else []
+    return words.drawn(campaign) + (f", of which only step {', '.join(map(str, alone))}" if alone else "")
 
 
 def _answer(answer: str) -> _Badge:

@@ -34,6 +34,8 @@ def _lines(verdict: dict[str, Any], report: Path | None) -> Iterator[str]:
     yield f"pveha: {where}, run {verdict['run']}" + (f", {words.length(took)}" if took is not None else "")
     if spent := verdict.get("time"):
         yield f"site time {words.length(spent['seconds'])}, of which the tool added {_added(spent)}"
+    if campaign := verdict.get("campaign"):
+        yield f"drawn by {words.drawn(campaign)}; to repeat one scenario alone add --pveha-step K"
     gate = verdict["gate"]
     if gate["verdict"] != "accepted":
         yield _row(gate["verdict"], "the gate: is the site fit to be tested?")

@@ -32,7 +32,7 @@ from pytest_pveha.observe.observer import READ, Observer
 from pytest_pveha.observe.people import People, Terminal
 from pytest_pveha.observe.snapshot import differences, surroundings, take, with_settings
 from pytest_pveha.readiness.checks import Finding, run_checks
-from pytest_pveha.record.journal import Journal, read
+from pytest_pveha.record.journal import Journal, Line, read
 from pytest_pveha.record.lease import Lease
 from pytest_pveha.record.openings import OpenRuns, open_runs
 from pytest_pveha.record.questions import Desk
@@ -75,6 +75,9 @@ class Plan:
     destructive: bool = True
     """Whether anything that was selected breaks something."""
 
+    draw: dict[str, Any] | None = None
+    """Seed and steps, where the tests were drawn at random."""
+
     @property
     def whole(self) -> bool:
         """Whether nothing that there is to break was left out."""
@@ -115,6 +118,7 @@ class Campaign:
         self._renew_again: Deadline | None = None
         self._lease_ends: Deadline | None = None
         self._turn = 0
+        self._written: list[Line] = []
 
     # --- opening -----------------------------------------------------------------------------------------------
 
@@ -202,6 +206,7 @@ class Campaign:
                 "waived": plan.waived,
                 "objectives": as_json(self.declared),
                 "approval": approval,
+                "campaign": plan.draw,
             },
         )
         for kind, data in self._early:
@@ -223,7 +228,7 @@ class Campaign:
         if not self._open:  # what the first look saw is told after the line that opens the run
             self._early.append((kind, data))
             return
-        self._journal.write(kind, data, self._test)
+        self._written.append(self._journal.write(kind, data, self._test))
 
     @property
     def in_test(self) -> bool:
@@ -276,6 +281,7 @@ class Campaign:
             fault=family,
             target=target,
             site_reset=self._declared is not None and self._declared.site_reset,
+            combined=self._declared is not None and self._declared.combined,
         )
         if refusal:
             raise UnsafeTarget(refusal)
@@ -298,6 +304,11 @@ class Campaign:
         """What the inventory says that the live site cannot."""
         device = self.declared.model.quorum_device
         return Terms(self.declared.permitted, self.declared.never_touch, device.algorithm if device else None)
+
+    @property
+    def over(self) -> str:
+        """Why nothing more may be broken in this run; empty while it may."""
+        return self._over or ("the site is dirty" if self._broken else "")
 
     def declare(self, declared: Declared | None) -> None:
         """Until it ends, the present test is held to what it says that it breaks; None: it only looks."""
@@ -378,11 +389,13 @@ class Campaign:
     def spoilt(self, test: str, error: str, reason: str) -> None:
         """The test was over, and its clearing away went wrong: what it proved is not to be relied on."""
         assert self._journal is not None
-        self._journal.write("test.close", {"outcome": "error", "error": error, "reason": reason}, test)
+        line = self._journal.write("test.close", {"outcome": "error", "error": error, "reason": reason}, test)
+        self._written.append(line)
 
     def verdict_of(self, test: str) -> dict[str, Any] | None:
-        """What the judge makes of that test, from the journal alone."""
-        rows: list[dict[str, Any]] = self.judged().to_json()["tests"]
+        """What the judge makes of that test, from its lines in the journal."""
+        lines = [line for line in self._written if line.kind == "run.open" or line.test == test]
+        rows: list[dict[str, Any]] = judge(lines).to_json()["tests"]
         return next((row for row in rows if row["id"] == test), None)
 
     def judged(self) -> Verdict:
