@@ -105,10 +105,9 @@ def coverage(tests: Sequence[Judged], facts: Facts, worst_first: Sequence[str]) 
     earlier = mapping(data.get("earlier"))
     wanted = _wanted(data, facts)
     at = "" if facts.last is None else (facts.close or facts.last).utc
-    mine, tried = proofs(tests, facts), _tried(tests, facts)
-    known = [*_told(earlier), *mine]
+    known, tried = [*_told(earlier), *proofs(tests, facts)], _tried(tests, facts)
     squares = []
-    for cell in sorted({*wanted, *(proof.cell for proof in mine if not _within(proof.cell, wanted))}):
+    for cell in sorted({*wanted, *(proof.cell for proof in known if not _within(proof.cell, wanted))}):
         proof = max((each for each in known if _fits(each.cell, cell)), key=lambda each: each.at, default=None)
         here = [verdict for of, verdict in tried if _fits(of, cell) and verdict in worst_first]
         age = None if proof is None else _age(proof.at, at)
@@ -148,7 +147,7 @@ def _subjects(params: Mapping[str, Any]) -> list[str]:
     """Whom a fault hits, by its parameters: a guest, a node, or several nodes."""
     if sid := text(params.get("sid")):
         return [sid]
-    if node := text(params.get("node")):
+    if node := text(params.get("node")) or text(params.get("victim")):
         return [node]
     return strings(params.get("cut_off")) or strings(params.get("nodes")) or ["the site"]
 

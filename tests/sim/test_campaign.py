@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import whole_run
 from test_same_seed import assert_same
@@ -45,16 +47,19 @@ def test_one_step_is_repeated_alone() -> None:
     assert alone.verdict["verdict"] == "accepted (partial, simulated)", alone.output
 
 
+LONG = int(os.environ.get("SCENARIOS", "200"))
+
+
 @pytest.mark.proof
 def test_a_long_campaign_gives_the_same_journal_twice() -> None:
-    """Two hundred scenarios of all suites, one after the other on one site, and once more."""
+    """Two hundred scenarios of all suites, or SCENARIOS of them, one after the other on one site, and once more."""
 
     def played() -> Outcome:
         with whole_run.place() as here:
-            words = ("--pveha-campaign", "200", "--pveha-seed", "2026")
+            words = ("--pveha-campaign", str(LONG), "--pveha-seed", "2026")
             return whole_run.run(here.inventory(), here, *words, suites=SUITES)
 
     first, second = played(), played()
-    assert len(steps(first)) == 200
+    assert len(steps(first)) == LONG
     assert canonical(first.journal) == canonical(second.journal)
     assert first.verdict["verdict"] == "accepted (partial, simulated)", first.output[-4000:]
