@@ -20,6 +20,8 @@ from pytest_pveha.handles.served import Served
 from pytest_pveha.handles.served import served as served_storage
 from pytest_pveha.handles.site import Site
 from pytest_pveha.inventory import parse_duration
+from pytest_pveha.readiness import organisation
+from pytest_pveha.readiness.checks import Check
 from pytest_pveha.scenario.campaign import Campaign
 from pytest_pveha.scenario.ceph import Outlook, osds_on, outlook
 from pytest_pveha.scenario.homes import Homes, homes_of
@@ -210,6 +212,33 @@ def residents(site: Site, guests: Guests, victim: Node) -> Guests:
 
 
 @pytest.fixture
+def unhurt(site: Site, guests: Guests, victim: Node) -> Guest:
+    """An HA guest of the inventory that runs on another node than ``victim`` now. Skipped where there is none."""
+    services = site.cluster.manager(site.clock.deadline(10)).services
+    found = [guest for guest in guests if guest.sid in services and services[guest.sid].node != victim.name]
+    if not found:
+        pytest.skip(f"not proven: no HA guest of the inventory runs on another node than {victim.name}")
+    return found[0]
+
+
+@pytest.fixture
+def at_home(site: Site, unhurt: Guest) -> Node:
+    """The node on which ``unhurt`` runs now."""
+    return site.nodes[site.cluster.manager(site.clock.deadline(10)).services[unhurt.sid].node]
+
+
+@pytest.fixture
+def second(site: Site, victim: Node) -> Node:
+    """A node that is lost while ``victim`` is: neither it nor the CRM master, those with HA guests first."""
+    manager = site.cluster.manager(site.clock.deadline(10))
+    busy = {service.node for service in manager.services.values()}
+    others = [node for node in site.nodes if node.name not in (victim.name, manager.master)]
+    if not others:
+        pytest.skip("not proven: there is no node beside the victim and the CRM master")
+    return min(others, key=lambda node: node.name not in busy)
+
+
+@pytest.fixture
 def max_workers(site: Site, nodes: Nodes, victim: Node, residents: Guests) -> int:
     """How many guests a node starts at a time. Not applicable where nobody would have to wait for others."""
     workers = site.cluster.max_workers(site.clock.deadline(10))
@@ -357,6 +386,35 @@ def homes(site: Site) -> Homes:
 def operator(pytestconfig: pytest.Config) -> Operator:
     """A person, who is asked for what no machine can do."""
     return Operator(campaign_of(pytestconfig).observer)
+
+
+def _made(check: Check | str) -> Check:
+    if isinstance(check, str):
+        pytest.skip(f"not proven: {check}")
+    return check
+
+
+@pytest.fixture
+def fence_network(pytestconfig: pytest.Config) -> Check:
+    """Whether the BMCs' switches are their own. Skipped where the inventory's networks do not say it."""
+    return _made(organisation.fence_network(campaign_of(pytestconfig).declared))
+
+
+@pytest.fixture
+def runbook(pytestconfig: pytest.Config) -> Check:
+    """Whether the runbook is there and known. Skipped where the inventory has no organisation block."""
+    return _made(organisation.runbook(campaign_of(pytestconfig).declared))
+
+
+@pytest.fixture
+def repetition(pytestconfig: pytest.Config) -> Check:
+    """Whether all was proven again in time. Skipped where no earlier run has proven it, or nobody says how often."""
+    campaign = campaign_of(pytestconfig)
+    past = campaign.asked.history.proven
+    last = None if past is None else (past.run, past.at, past.versions)
+    return _made(
+        organisation.repeated(campaign.declared, last, lambda: campaign.versions, repeats=campaign.asked.whole)
+    )
 
 
 @pytest.fixture

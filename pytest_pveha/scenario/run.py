@@ -389,7 +389,9 @@ class Run:
         except (NotMet, CantTell) as error:
             raise HarmSeen(
                 f"a cut of {TRIAL:g} s was undone, and the cluster is not whole again: {error.last_seen}; the longer "
-                f"cut was not made, the campaign ends"
+                f"cut was not made, the campaign ends. Type `pvecm status` and `ha-manager status`; where an LRM's "
+                f"stamp is old, `journalctl -u watchdog-mux -u pve-ha-lrm` there says why it is not fed; then, once "
+                f"repaired, `pytest -m readiness` says whether the site is fit again"
             ) from error
 
     def _milestones(self, victims: tuple[str, ...]) -> None:
