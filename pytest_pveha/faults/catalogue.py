@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pytest_pveha.errors import UsageError
+from pytest_pveha.faults.ceph import CephNetworkCut, NooutSet, OsdKilled, OsdLost
 from pytest_pveha.faults.copies import GuestRestored
 from pytest_pveha.faults.cord import CordPulled
 from pytest_pveha.faults.crash import DaemonKilled, DaemonsFrozen, KernelCrash
@@ -43,6 +44,10 @@ FAULTS: Mapping[str, type[Fault]] = {
         ServiceRestarted,
         GuestRestored,
         StorageCut,
+        OsdKilled,
+        OsdLost,
+        CephNetworkCut,
+        NooutSet,
     )
 }
 

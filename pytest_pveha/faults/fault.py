@@ -58,6 +58,14 @@ class Reach:
     """Nodes that are members still and take nothing over."""
     restoring: Restoring | None = None
     """A copy that takes space and memory, and nothing away."""
+    osds: frozenset[int] = frozenset()
+    """OSDs that are lost though their node is not."""
+    mons: frozenset[str] = frozenset()
+    """Nodes whose Ceph mons are lost though they are not."""
+    flags: frozenset[str] = frozenset()
+    """Flags of Ceph that are set."""
+    degraded: bool = False
+    """Whether what is in force already costs Ceph copies."""
 
     def beside(self, others: Iterable[Reach]) -> Reach:
         """What it takes away together with those others, which are in force already.
@@ -84,6 +92,10 @@ class Reach:
                 hung=whole.hung | other.hung,
                 emptied=whole.emptied | other.emptied,
                 restoring=whole.restoring or other.restoring,
+                osds=whole.osds | other.osds,
+                mons=whole.mons | other.mons,
+                flags=whole.flags | other.flags,
+                degraded=whole.degraded or other.degraded or bool(other.nodes or other.osds),
             )
         return whole
 

@@ -67,7 +67,7 @@ class Partition:
     def preflight(self, observer: Observer) -> None:
         known = dict(self.addresses)
         for name in (*self.cut_off, *self.rest):
-            _check_addresses(name, known.get(name, ()))
+            check_addresses(name, known.get(name, ()))
         check_free(observer, self.tag, (*self.cut_off, *self.rest))
 
     def dead_man(self, observer: Observer, kept: str) -> DeadMan:
@@ -153,7 +153,7 @@ class LinkLoss:
 
     def preflight(self, observer: Observer) -> None:
         for name, address in self.addresses:
-            _check_addresses(name, (address,))
+            check_addresses(name, (address,))
         check_free(observer, self.tag, self.nodes)
         for name in self.nodes:
             links = corosync.links(observer.site.nodes[name], observer.site.clock.deadline(READ))
@@ -243,11 +243,11 @@ class QdeviceLoss:
         return none_left(observer, self.tag, self.nodes, ())
 
 
-def _check_addresses(name: str, addresses: Iterable[str]) -> None:
+def check_addresses(name: str, addresses: Iterable[str], network: str = "a corosync link") -> None:
     """Rules can name every one of them; PreflightRefused otherwise."""
     addresses = tuple(addresses)
     if not addresses:
-        raise PreflightRefused(f"node {name} has no address on a corosync link: its links cannot be cut")
+        raise PreflightRefused(f"node {name} has no address on {network}: its links cannot be cut")
     for address in addresses:
         if not _is_address(address):
             raise PreflightRefused(

@@ -48,16 +48,21 @@ def connect(inventory: Inventory, clock: Clock) -> Site:
         ceph=Ceph(api),
         nodes=nodes,
         inside=lambda sid, node: inside(sid, node, api, nodes),
-        guests=Guests(_guests(inventory)),
         copies=Copies(api),
         backups=Backups(api, inventory.model.backup) if inventory.model.backup is not None else None,
         pbs=_pbs(inventory, clock),
         storages=Storages(api),
         replication=Replication(api),
+        guests=Guests(_guests(inventory)),
         served={name: one.redundant for name, one in inventory.model.storages.items()},
         replica_age=inventory.model.replication.max_age if inventory.model.replication else None,
         replicated=frozenset(inventory.model.replication.guests if inventory.model.replication else ()),
         has_ceph=inventory.model.ceph is not None,
+        ceph_networks={
+            name.removeprefix("ceph_"): str(block.cidr)
+            for name, block in inventory.model.networks.items()
+            if name.startswith("ceph_") and block.cidr is not None
+        },
     )
 
 

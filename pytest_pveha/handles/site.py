@@ -46,6 +46,8 @@ class Site:
     """Guests that must be replicated; none named: all that have jobs."""
     has_ceph: bool = False
     """Whether the inventory has Ceph in scope."""
+    ceph_networks: Mapping[str, str] = field(default_factory=dict)
+    """``public`` and ``cluster`` → that network's addresses, like 192.0.2.0/24, where the inventory declares them."""
 
     def close(self) -> None:
         """Every connection and child process has ended."""

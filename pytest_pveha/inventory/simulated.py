@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from pytest_pveha.inventory.base import Block
 from pytest_pveha.inventory.simulated_backup import SimulatedBackup, backup_spec
+from pytest_pveha.inventory.simulated_ceph import SimulatedCeph, ceph_spec
 from pytest_pveha.inventory.simulated_ha import SimulatedGroup, SimulatedRule, groups_spec, rules_spec
 from pytest_pveha.inventory.simulated_storage import (
     SimulatedReplication,
@@ -72,17 +73,6 @@ class SimulatedGuest(Block):
     """Storage its disk lies on; none = the shared one. On local or zfs it lies on the node it starts on."""
     start_failures: Annotated[int, Field(ge=0, le=1000)] = 0
     """So many of its first starts fail."""
-
-
-class SimulatedCeph(Block):
-    """How the simulated Ceph is set."""
-
-    size: Annotated[int, Field(ge=1, le=7)] = 3
-    """Copies of everything, each on a host of its own."""
-    min_size: Annotated[int, Field(ge=1, le=7)] = 2
-    """Copies without which nothing is served."""
-    mons: Annotated[int, Field(ge=1, le=5)] = 5
-    """On so many nodes stands a mon, at most."""
 
 
 class SimulatedNode(Block):
@@ -266,10 +256,7 @@ def simulator_spec(inventory: Inventory) -> dict[str, Any]:
         "migration_mib": simulator.migration_bandwidth / 2**20,
         "token_lacks": list(simulator.token_lacks),
         "defects": list(simulator.defects),
-        "ceph": inventory.ceph is not None,
-        "ceph_size": simulator.ceph.size,
-        "ceph_min_size": simulator.ceph.min_size,
-        "ceph_mons": simulator.ceph.mons,
+        "ceph": ceph_spec(simulator.ceph, inventory.ceph) if inventory.ceph is not None else None,
         "backup": backup_spec(inventory, simulator.backup),
         "operator": simulator.operator.model_dump() if simulator.operator else None,
         "nodes": [

@@ -172,6 +172,10 @@ class Facts:
     gates: list[dict[str, Any]] = field(default_factory=list)
     tests: dict[str, TestFacts] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
+    found: dict[str, Any] | None = None
+    """The site as it was found."""
+    history: dict[str, Any] | None = None
+    """What earlier runs proved, and what there is to prove."""
     left: dict[str, Any] | None = None
     """What the comparison of the site as left with the site as found said; None: there was none."""
 
@@ -187,6 +191,10 @@ def gather(lines: Sequence[Line]) -> Facts:
             facts.close = line
         elif line.kind == "snapshot" and line.data.get("as") == "left":
             facts.left = line.data
+        elif line.kind == "snapshot" and line.data.get("as") == "found":
+            facts.found = mapping(line.data.get("site"))
+        elif line.kind == "history":
+            facts.history = facts.history or line.data
         elif line.kind == "gate":
             facts.gates += dicts(line.data.get("checks")) or [{"id": "?", "title": "an empty gate", "answer": "?"}]
         elif line.kind.startswith("fault."):

@@ -234,8 +234,7 @@ def _of_canaries(measure: str, unit: str, guests: Iterable[HasCanary], params: d
     chosen = tuple(guest for guest in guests if guest.canary)
     if chosen:
         return Measure(measure, unit, chosen, params or {})
-    names = ", ".join(sorted(guest.sid for guest in guests)) or "no guest"
-    why = f"nobody writes in {names}: the inventory declares none of them to be made for tests (guests: canary: true)"
+    why = "none of the guests it is about is made for tests, so nobody writes in them (guests: canary: true)"
     return Measure(measure, unit, params={"unwatched": why})
 
 
@@ -262,6 +261,38 @@ def restarts(guests: Iterable[HasSid], nodes: Iterable[HasName]) -> Measure:
 def ha_acts(guests: Iterable[HasSid], nodes: Iterable[HasName]) -> Measure:
     """How often HA called each guest's state or node something else than before, while these nodes were watched."""
     return Measure("ha_acts", "count", tuple(guests), _nodes(nodes))
+
+
+def unserved() -> Measure:
+    """The longest time in which a placement group of Ceph served nothing since the fault, by its state, in seconds."""
+    return Measure("unserved", "s", subject="Ceph")
+
+
+def unreadable_data() -> Measure:
+    """How many placement groups of Ceph were in a state in which data is lost, or not to be relied on."""
+    return Measure("unreadable_data", "count", subject="Ceph")
+
+
+def full_ratios() -> Measure:
+    """How many of Ceph's ratios were passed at which it takes no writes, or stops its rebuild."""
+    return Measure("full_ratios", "count", subject="Ceph")
+
+
+class HasId(Protocol):
+    """An OSD by its number."""
+
+    @property
+    def id(self) -> int: ...
+
+
+def flaps(meant: Iterable[HasId] = ()) -> Measure:
+    """How often OSDs were lost that were not meant to be, or were lost again after they had come back."""
+    return Measure("flaps", "count", params={"osds": sorted(str(osd.id) for osd in meant)}, subject="Ceph")
+
+
+def rebuilt(why_not: str) -> Measure:
+    """How many placement groups still lack copies at the end; not proven where that is not waited for, and why."""
+    return Measure("rebuilt", "count", params={"unwatched": why_not} if why_not else {}, subject="Ceph")
 
 
 def not_moved(guests: Iterable[HasSid], victim: HasName, policy: str) -> Measure:

@@ -20,7 +20,7 @@ from pytest_pveha.handles.canary import CENTI, PART, Canary, Told, Write, parse
 from pytest_pveha.handles.guest import Guest
 from pytest_pveha.observe.observer import READ, Observer
 
-CALM: Final = 30
+CALM: Final = 60
 """Seconds between two readings of a canary while nothing is due."""
 CLOSE: Final = 1
 """The same around a fault: what was written in the last second before it is known, too."""
@@ -55,12 +55,18 @@ class Ledger:
             reader.look()
             self._tasks.append(self._observer.site.clock.spawn(f"ledger-{guest.sid.replace(':', '-')}", reader.loop))
 
-    def closely(self) -> None:
-        """Every canary is read once a second: something is about to be broken."""
+    def closely(self, on: Iterable[str] = ()) -> None:
+        """Canaries are read once a second: something is about to be broken.
+
+        Args:
+            on: nodes and guests that it is about; where none of them is one, it is about all.
+        """
         self._pace.until = None
+        known = {*self._observer.site.nodes.names, *self._observer.site.guests.sids}
+        self._pace.on = frozenset(known.intersection(on))
 
     def calmly(self, after: float = 0) -> None:
-        """Every canary is read twice a minute, in so many seconds; one that has fallen silent meanwhile, at once."""
+        """Every canary is read once a minute, in so many seconds; one that has fallen silent meanwhile, at once."""
         self._pace.until = self._observer.site.clock.now().mono + round(after * SECOND)
 
     def stop(self) -> None:
@@ -97,11 +103,13 @@ class Pace:
 
     until: int | None = 0
     """Once a second until then (mono ns); None: until something else is said."""
+    on: frozenset[str] = frozenset()
+    """Whom alone it is about: nodes and guests; all, where it is empty."""
     over: bool = False
 
-    def close(self, now: int) -> bool:
-        """Whether it is once a second now."""
-        return self.until is None or now < self.until
+    def close(self, now: int, *names: str) -> bool:
+        """Whether it is once a second now for who has one of these names."""
+        return (self.until is None or now < self.until) and (not self.on or not self.on.isdisjoint(names))
 
 
 @dataclass(slots=True)
@@ -141,7 +149,7 @@ class Reader:
         looked = self._clock.now().mono
         while not self._pace.over:
             now = self._clock.now().mono
-            every = AGAIN if self._silent else CLOSE if self._pace.close(now) else CALM
+            every = AGAIN if self._silent else CLOSE if self._pace.close(now, self._guest.sid, self._node) else CALM
             if now >= looked + every * SECOND:
                 self.look()
                 looked = now

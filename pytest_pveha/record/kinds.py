@@ -15,6 +15,7 @@ FIELDS: Final[Mapping[str, frozenset[str]]] = {
         "not_selected", "not_applicable", "waived", "objectives",
     }),
     "snapshot": frozenset({"as", "site"}),
+    "history": frozenset({"earlier", "wanted"}),
     "gate": frozenset({"checks"}),
     "test.open": frozenset({"id", "title", "roles", "expected_seconds"}),
     "watch": frozenset({"probe", "subject", "what", "period_ms"}),

@@ -166,6 +166,11 @@ def between(started: str | None, finished: str | None) -> float | None:
         return None
 
 
+def drawn(campaign: Mapping[str, Any]) -> str:
+    """How a campaign can be drawn again: ``--pveha-campaign 50 --pveha-seed 7``."""
+    return f"--pveha-campaign {campaign['scenarios']} --pveha-seed {campaign['seed']}"
+
+
 def role(test_id: str) -> str:
     """What tells tests with the same title apart: ``crm-master`` of ``…::test_power_loss[crm-master]``."""
     return test_id.split("[", 1)[1].removesuffix("]") if "[" in test_id else ""

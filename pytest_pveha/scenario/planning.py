@@ -162,6 +162,7 @@ def _tests(inventory: Inventory, scene: Scene, subjects: Sequence[Subject]) -> I
             "families": list(said.families),
             "expected_seconds": said.expected,
             "site_reset": said.site_reset,
+            "combined": said.combined,
             "targets": [{"name": name, "guests": _down(inventory, scene, name)} for name in targets],
         }
 
@@ -223,6 +224,7 @@ def _refused(document: Document, inventory: Inventory, test: Document, now: date
                 fault=family,
                 target=target["name"],
                 site_reset=test["site_reset"],
+                combined=test.get("combined", False),
             )
             if refused:
                 yield refused

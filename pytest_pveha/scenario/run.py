@@ -47,6 +47,7 @@ from pytest_pveha.judge import Measure, violations
 from pytest_pveha.observe.answer import Condition, Met, ask, wait_until
 from pytest_pveha.observe.audits import Scene, audit
 from pytest_pveha.observe.bmc_log import BmcLogs
+from pytest_pveha.observe.ceph_witness import CephWitness
 from pytest_pveha.observe.copies import Copy, keep_apart
 from pytest_pveha.observe.fence_paths import survey
 from pytest_pveha.observe.ha import guarding, quorum_whole
@@ -59,6 +60,7 @@ from pytest_pveha.observe.sampling import sampler
 from pytest_pveha.observe.snapshot import Snapshot
 from pytest_pveha.observe.witness import Witness
 from pytest_pveha.readiness.check import Check
+from pytest_pveha.scenario.ceph import CephFaults
 from pytest_pveha.scenario.objectives import Objective
 from pytest_pveha.scenario.restoring import chosen, planned
 
@@ -153,20 +155,20 @@ class Run:
         self._faults = 0
         self._open = 0
         self._victims: set[str] = set()
-        self._witness: Witness | None = None
+        self._witnesses: list[Witness | CephWitness] = []
         self._since = present(observer)
         self._declared_news: list[Expected] = []
         observer.sampler = self._sampler
 
     @property
-    def observer(self) -> Observer:
-        """By whom everything is seen."""
-        return self._observer
-
-    @property
     def site(self) -> Site:
         """What it runs on."""
         return self._site
+
+    @property
+    def observer(self) -> Observer:
+        """Its eyes."""
+        return self._observer
 
     def watch(self, *subjects: Guests | Guest | Nodes | Node) -> None:
         """These are sampled from now on, until the test is over; canaries among them are written in, and read back.
@@ -186,9 +188,20 @@ class Run:
 
     def witness(self, nodes: Nodes) -> None:
         """From now on, until the test is over, each of these nodes is asked itself: its quorum, processes, boot id."""
-        self._witness = Witness(self._observer, nodes)
-        self._observer.witness = self._witness
+        self._testify(Witness(self._observer, nodes))
+
+    def watch_ceph(self) -> None:
+        """From now on, until the test is over, Ceph itself is asked what its placement groups, mons and OSDs do."""
+        self._testify(CephWitness(self._observer))
+
+    def _testify(self, witness: Witness | CephWitness) -> None:
+        self._witnesses.append(witness)
+        self._observer.witness = self._ask_witnesses
         self._observer.look()
+
+    def _ask_witnesses(self, view: View) -> None:
+        for witness in self._witnesses:
+            witness(view)
 
     def expect(self, condition: Condition, *, within: str) -> None:
         """The condition holds within that time; NotMet when it was seen not to, CantTell when nothing was seen."""
@@ -278,6 +291,8 @@ class Run:
             raise UsageError("a claim needs at_most, at_least or none=True")
         for guest in measure.guests or (None,):
             value = objective.of(guest) if isinstance(objective, Objective) and guest else objective
+            if isinstance(value, Objective) and "unwatched" in measure.params:
+                value = None  # nobody is promised what nobody watches
             if isinstance(value, Objective):
                 raise UsageError(f"{measure.measure} is of no guest, so it has no tier's objective; give a number")
             self._observer.write(
@@ -326,7 +341,7 @@ class Run:
         whole = fault.reach.beside(self._session.standing)
         outermost = self._open == 0
         self._sampler.fast()
-        self.ledger.closely()
+        self.ledger.closely(victims)
         self._victims.update(victims if dies else ())
         majority = 2 * len(whole.nodes) < len(self._site.nodes)
         self._declared_news += made_by(kind, victims, majority=majority)
@@ -382,7 +397,9 @@ class Run:
         except (NotMet, CantTell) as error:
             raise HarmSeen(
                 f"a cut of {TRIAL:g} s was undone, and the cluster is not whole again: {error.last_seen}; the longer "
-                f"cut was not made, the campaign ends"
+                f"cut was not made, the campaign ends. Type `pvecm status` and `ha-manager status`; where an LRM's "
+                f"stamp is old, `journalctl -u watchdog-mux -u pve-ha-lrm` there says why it is not fed; then, once "
+                f"repaired, `pytest -m readiness` says whether the site is fit again"
             ) from error
 
     def _milestones(self, victims: tuple[str, ...]) -> None:
@@ -444,8 +461,8 @@ class Run:
         finally:
             with self._clock.shielded():
                 self._sampler.stop()
-                if self._witness is not None:
-                    self._witness.stop()
+                for witness in self._witnesses:
+                    witness.stop()
             self._observer.sampler = None
             self._observer.witness = _nobody_asks
 
@@ -454,10 +471,11 @@ class Run:
         return Scene(self._observer, self._found, self.before, frozenset(self._victims), self._since, news)
 
 
-class Faults:
+class Faults(CephFaults):
     """The fixture ``faults``: each verb is a fault in force while its ``with`` is open."""
 
     def __init__(self, run: Run) -> None:
+        super().__init__(run)
         self._run = run
         self._site = run.site
 

@@ -7,6 +7,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, TypeVar
 from uuid import UUID
 
+from pytest_pveha.sim.ceph_spec import CephSpec, PoolSpec
 from pytest_pveha.sim.defects import check_known
 
 GIB = 1 << 30
@@ -33,6 +34,8 @@ _Spec = TypeVar(
     "BackupSpec",
     "OperatorSpec",
     "SiteSpec",
+    "CephSpec",
+    "PoolSpec",
 )
 
 BMC_DRIVERS = ("ipmi", "redfish")
@@ -287,10 +290,7 @@ class SiteSpec:
     """corosync's mode in which each of two nodes is quorate alone."""
     way_through: str = ""
     """The node by which the requesters come; empty where they come from outside."""
-    ceph: bool = False
-    ceph_size: int = 3
-    ceph_min_size: int = 2
-    ceph_mons: int = 5
+    ceph: CephSpec | None = None
     shutdown_policy: str = "conditional"
     crs: str = "basic"
     """How nodes are chosen: ``basic`` or ``static``."""
@@ -330,6 +330,7 @@ class SiteSpec:
         _known("crs", self.crs, SCHEDULERS)
         _known("qdevice", self.qdevice, ("", "ffsplit", "lms"))
         self._check_replication(names)
+        self._check_ceph(names)
         self._check_affinities({guest.sid for guest in self.guests if guest.ha}, set(names))
         check_known(self.defects)
 
@@ -338,7 +339,7 @@ class SiteSpec:
         """All storages by name: those that every site has, those listed, and a shared one if none is."""
         own = [StorageSpec("local", "dir"), StorageSpec("local-lvm", "lvm"), *self.storages]
         shared = [one for one in self.storages if one.shared]
-        if self.ceph and not any(one.kind == "rbd" for one in shared):
+        if self.ceph is not None and not any(one.kind == "rbd" for one in shared):
             own.append(StorageSpec("ceph-vm", "rbd"))
         elif not shared:
             own.append(StorageSpec("shared", "nfs", server="10.99.8.8"))
@@ -348,6 +349,17 @@ class SiteSpec:
     def default_storage(self) -> str:
         """Where a guest's disk lies unless it says so: the site's last shared storage."""
         return [name for name, one in self.every_storage.items() if one.shared][-1]
+
+    def _check_ceph(self, names: list[str]) -> None:
+        ceph = self.ceph
+        if ceph is None:
+            return
+        if ceph.osds_per_node < 1 or not set(names) - {ceph.tiebreaker}:
+            raise ValueError("ceph: no OSD stands anywhere")
+        if ceph.stretch:
+            rooms = {node.room for node in self.nodes if node.name != ceph.tiebreaker}
+            if len(rooms) != 2:
+                raise ValueError(f"ceph: stretch mode needs two rooms beside the tiebreaker; there are {len(rooms)}")
 
     def _check_replication(self, nodes: list[str]) -> None:
         _unique("storage", [one.name for one in self.storages])
@@ -401,6 +413,10 @@ class SiteSpec:
         plain["replication"] = tuple(_build(ReplicationSpec, one) for one in plain.get("replication", ()))
         if plain.get("backup") is not None:
             plain["backup"] = _build(BackupSpec, _tuples(plain["backup"], "token_lacks"))
+        if plain.get("ceph") is not None:
+            ceph = {} if plain["ceph"] is True else dict(plain["ceph"])
+            pools = tuple(_build(PoolSpec, pool) for pool in ceph.get("pools", ()))
+            plain["ceph"] = _build(CephSpec, ceph | {"pools": pools})
         if plain.get("operator") is not None:
             plain["operator"] = _build(OperatorSpec, plain["operator"])
         for key in ("defects", "token_lacks"):

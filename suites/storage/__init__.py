@@ -1,1 +1,1 @@
-"""Storages other than Ceph, and replication."""
+"""Storage: what fails below the guests."""

@@ -31,15 +31,22 @@ SHELF = next(
 )
 SCHEMAS = {"8.4.14": "pve-8.4-api.json", "9.1.9": "pve-9-api.json"}
 PARTS = {
-    "storage": "pbs1",
     "node": "pve1",
     "vmid": "101",
     "sid": "vm:101",
     "group": "first",
     "rule": "home",
     "service": "pve-ha-lrm",
+    "flag": "noout",
+    "osdid": "0",
+    "name": "ceph-vm",
+    "storage": "pbs1",
 }
 
+ASKED: Mapping[str, Mapping[str, str]] = {
+    "/nodes/{node}/ceph/cmd-safety": {"service": "osd", "id": "0", "action": "stop"},
+}
+"""The parameters of those that need some."""
 REALLY: Mapping[str, str] = {
     "/nodes/{node}/qemu/{vmid}/status/current clipboard": "null where none is set (recorded on PVE 9.1.9)",
     "/nodes/{node}/ceph/mon[] host": "the node's name; the schema's boolean is a slip",
@@ -79,7 +86,7 @@ def site(version: str) -> Site:
         guest(102, "pve1", kind="ct"),
         guest(103, "pve2", ha=False),
         version=version,
-        ceph=True,
+        ceph={},
         backup={"storage": "pbs1", "encrypted": True},
         **({"groups": [group]} if eight else {"rules": [home]}),
     )
@@ -99,7 +106,7 @@ def reply(version: str, path: str) -> Any:
         parts["upid"] = world.nodes["pve1"].tasks[-1].upid
     route, found = find("GET", path.format(**parts), version)
     volume = f"pbs1:backup/{world.pbs.snapshots[0].name}"
-    params = {"volume": volume} if path.endswith("extractconfig") else {}
+    params = {"volume": volume} if path.endswith("extractconfig") else ASKED.get(path, {})
     data = route.function(Call(facts, "root@pam!t", params, dict.fromkeys(world.nodes, "AA:BB")), **found)
     return data.data if isinstance(data, Listing) else data
 
@@ -117,6 +124,9 @@ def misfits(value: Any, wanted: Mapping[str, Any], where: str) -> list[str]:
         found = []
         for name, inner in wanted.get("properties", {}).items():
             if "[n]" in name:
+                continue
+            if name.startswith("{"):
+                found += [text for each in value.values() for text in misfits(each, inner, f"{where} {name}")]
                 continue
             if name in value:
                 found += misfits(value[name], inner, f"{where} {name}")

@@ -241,9 +241,10 @@ def test_spec_says_what_a_hand_has_set(tmp_path: Path) -> None:
     """corosync's mode, a device that nobody described, the way to the nodes, their clocks, and how Ceph is set."""
     block = """{quorum_device: lms, way_through: pve2, ceph: {min_size: 3, mons: 2},
       nodes: [{name: pve2, clock: -0.5}]}"""
-    spec = simulator_spec(site_of(tmp_path, SIMULATED.replace("{seed: 1}", block)).model)
+    text = SIMULATED.replace("{seed: 1}", block) + "\nceph: {}\n"
+    spec = simulator_spec(site_of(tmp_path, text).model)
     assert (spec["two_node"], spec["qdevice"], spec["way_through"]) == (False, "lms", "pve2")
-    assert (spec["ceph_size"], spec["ceph_min_size"], spec["ceph_mons"]) == (3, 3, 2)
+    assert [spec["ceph"][key] for key in ("size", "min_size", "mons")] == [3, 3, 2]
     assert [node["clock"] for node in spec["nodes"]] == [0, -0.5]
     assert SiteSpec.from_json(spec).qdevice_host == "10.99.9.9"
     with pytest.raises(ValueError, match="two_node is for two nodes without a quorum device"):

@@ -33,17 +33,6 @@ __all__ = [
 ]
 
 FAMILIES = (
-    api_access,
-    api_cluster,
-    api_ceph,
-    api_ha,
-    api_ha_rules,
-    api_nodes,
-    api_guests,
-    api_agent,
-    api_tasks,
-    api_replication,
-    api_storage,
-    api_backups,
-    api_restores,
-)
+    api_access, api_agent, api_ceph, api_cluster, api_guests, api_ha, api_ha_rules, api_nodes, api_replication,
+    api_storage, api_tasks, api_backups, api_restores,
+)  # fmt: skip

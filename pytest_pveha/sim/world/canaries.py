@@ -31,6 +31,8 @@ ROLLED_BACK: Final = 60 * SECOND
 HANGS: Final = (30 * SECOND, 150 * SECOND)
 """From when until when after its start a recovered guest's writes hang, where a defect is planted."""
 _CENTI: Final = 10_000_000
+_LONG_AGO: Final = 1_000_000_000
+"""When a node began (ticks): before the site's time did."""
 
 
 @dataclass(slots=True)
@@ -159,7 +161,7 @@ class Canaries:
     def _incarnation(self, guest: Guest, process: GuestProcess) -> str:
         """A VM's kernel is its own; a container's is its host's, and its first process tells its lives apart."""
         boot = uuid5(NAMESPACE_OID, f"{self._world.spec.seed}/{guest.vmid}/{process.booted_at}")
-        return f"{boot}:{process.booted_at // _CENTI if guest.kind == 'ct' else 2}"
+        return f"{boot}:{_LONG_AGO + process.booted_at // _CENTI if guest.kind == 'ct' else 2}"
 
     def _uptime(self, process: GuestProcess, at: int | None = None) -> str:
         now = self._world.timeline.now if at is None else at

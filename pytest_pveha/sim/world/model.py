@@ -73,8 +73,6 @@ class GuestProcess:
     agent_up: bool = False
     link_up: bool = True
     """Its network card's end on the node."""
-    failed: int = 0
-    """Requests to its disk that failed."""
     recovered: bool = False
     """Whether HA started it after its node had been fenced."""
     booted_at: int = -1
@@ -83,6 +81,9 @@ class GuestProcess:
     def __post_init__(self) -> None:
         if self.booted_at < 0:
             self.booted_at = self.started_at
+
+    failed: int = 0
+    """Requests to its disk that failed."""
 
 
 @dataclass(slots=True)

@@ -133,6 +133,7 @@ class Network:
         self._world.truth("filters", {"node": node.name, "tables": sorted(self._tables[node.name])})
         self._world.corosync.follow()
         self._world.storages.follow()
+        self._world.disturb_ceph()
         if not any(self._tables.values()):
             self._world.mishaps.filters_gone(node)
 
@@ -197,12 +198,25 @@ class Network:
         """Whether corosync on the two has a link that is up."""
         return one is other or any(self.link_up(one, other, link) for link in range(self._world.spec.links))
 
-    def reaches(self, node: Node, host: str, port: int = QNETD_PORT) -> bool:
-        """Whether the node's TCP connections to that port (qnetd's) of that machine outside come about."""
-        mine = self.address(node)
+    def reaches(self, node: Node, host: str, mine: str = "", port: int = QNETD_PORT) -> bool:
+        """Whether the node's TCP connections to a machine outside come about: to qnetd, unless another port is said."""
+        mine = mine or self.address(node)
         going = Packet(mine, host, "tcp", _ANY_PORT, port)
         coming = Packet(host, mine, "tcp", port, _ANY_PORT)
         return node.running and not self._dropped(node, OUT, going) and not self._dropped(node, IN, coming)
+
+    def carries(self, client: Node, server: Node, mine: str, theirs: str, port: int) -> bool:
+        """Whether a TCP connection from that address of one node to that of another comes about, wires apart."""
+        if not (self._tables[client.name] or self._tables[server.name]):
+            return True
+        going = Packet(mine, theirs, "tcp", _ANY_PORT, port)
+        coming = Packet(theirs, mine, "tcp", port, _ANY_PORT)
+        return not (
+            self._dropped(client, OUT, going)
+            or self._dropped(server, IN, going)
+            or self._dropped(server, OUT, coming)
+            or self._dropped(client, IN, coming)
+        )
 
     @property
     def seen_from(self) -> str:

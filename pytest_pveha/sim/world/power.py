@@ -191,6 +191,7 @@ class Power:
             world.truth("dead", {"node": node.name, "why": why})
         world.storages.follow()
         world.corosync.disturbed()
+        world.disturb_ceph()
 
     def _silence(self, node: Node) -> None:
         if node.frozen is None:
@@ -244,6 +245,9 @@ class Power:
             if world.systemd.starts_at_boot(node, unit):
                 world.on(node, after, partial(step, node), f"{node.name} boots")
         world.systemd.boot(node)
+        if world.ceph is not None:
+            world.ceph.units.boot(node)
+            world.ceph.disturbed()
 
     def new_boot(self, node: Node, when: int) -> None:
         """The node has a new boot id, and pids are small again."""

@@ -150,7 +150,7 @@ class Storages:
         """Whether the storage's server answers that node now."""
         if not storage.served:
             return True
-        reached = self._world.network.reaches(node, storage.spec.server, PORTS[storage.kind])
+        reached = self._world.network.reaches(node, storage.spec.server, port=PORTS[storage.kind])
         return storage.server_up and reached
 
     def active(self, node: Node, storage: Storage) -> bool:

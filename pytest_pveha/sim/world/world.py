@@ -95,11 +95,13 @@ class World:
         self.requests = Requests(self)
         self.shutdowns = Shutdowns(self)
         self.power = Power(self)
-        self.ceph = Ceph(self)
+        self.ceph = Ceph(self, spec.ceph) if spec.ceph is not None else None
         self.pbs = Pbs(self)
         self.restores = Restores(self)
         self.mishaps = Mishaps(self)
         self._begin()
+        if self.ceph is not None:
+            self.ceph.begin()
         self.mishaps.begin()
         self.pbs.begin()
 
@@ -361,6 +363,11 @@ class World:
         for part in ("dcdb", "status"):
             self.log(node, "pmxcfs", f"[{part}] notice: all data is up to date")
 
+    def disturb_ceph(self) -> None:
+        """Some node died, booted, or hears others than before: Ceph looks who is there."""
+        if self.ceph is not None:
+            self.ceph.disturbed()
+
     def join_pmxcfs(self, node: Node) -> None:
         """The node's cluster file system is one with the others': the node is online to them."""
         node.cfs_joined = True
@@ -369,8 +376,7 @@ class World:
             self.follow_quorum(other, had=other is not node and self.quorate(other))
 
     def membership_lost(self, group: list[Node]) -> None:
-        """A ring has lost members. Only a planted defect, and later Ceph, act on it."""
-        self.ceph.lost([node for node in self.nodes.values() if not node.running])
+        """A ring has lost members. Only a planted defect acts on it."""
         self.mishaps.lost(group)
         if self.planted("recovers-before-death"):
             first = min(group, key=lambda node: node.nodeid)
