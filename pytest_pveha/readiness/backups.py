@@ -10,7 +10,7 @@ from pytest_pveha.handles.backups import Backup, Backups
 from pytest_pveha.handles.guest import Guest
 from pytest_pveha.observe.answer import Answer, cant_tell, no, yes
 from pytest_pveha.observe.observer import READ, Observer
-from pytest_pveha.readiness.checks import Check
+from pytest_pveha.readiness.check import Check
 
 HOUR = 3600.0
 _RESOLVED = 10.0

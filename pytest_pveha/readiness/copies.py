@@ -8,7 +8,7 @@ from pytest_pveha.errors import ProtocolError
 from pytest_pveha.observe.answer import Answer, cant_tell, no, yes
 from pytest_pveha.observe.copies import Copy, original, reaches, settings_of
 from pytest_pveha.observe.observer import Observer
-from pytest_pveha.readiness.checks import Check
+from pytest_pveha.readiness.check import Check
 
 HASHED = 60.0
 """Seconds that reading a file and hashing it inside of a guest may take."""
