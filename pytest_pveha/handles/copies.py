@@ -87,11 +87,11 @@ class Copies:
         ]
         return tuple(sorted((one for one in found if one.started >= int(since)), key=lambda one: -one.started))
 
-    def log(self, upid: str, node: str, deadline: Deadline) -> list[str]:
+    def log(self, upid: str, node: str, deadline: Deadline) -> tuple[str, ...]:
         """What the task has written so far."""
         path = api_path("nodes", node, "tasks", upid, "log")
         rows = some_rows(self._api.get(path, deadline=deadline, limit=LINES).value, f"GET {path}")
-        return [row.word("t", "") for row in rows]
+        return tuple(row.word("t", "") for row in rows)
 
     # --- acting ------------------------------------------------------------------------------------------------------
 
