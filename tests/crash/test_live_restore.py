@@ -19,13 +19,13 @@ class Live(Case):
 
 
 @pytest.mark.parametrize(
-    ("line", "way"), [("fault.effect", "kill"), ("fault.effect", "abandoned"), ("fault.heal", "kill-both")]
+    ("line", "way"), [("fault.heal", "kill"), ("fault.heal", "abandoned"), ("fault.heal", "kill-both")]
 )
 def test_a_copy_that_runs_is_taken_away(here: Place, line: str, way: str) -> None:
     """By the supervisor, by its own node, or by hand."""
     case = Live("guest-restored", "after", line, way)
     blocks, played = PLAYED[case.fault]
-    inventory = here.inventory(blocks, **{**played, "backup": {"speed": "40 MiB"}})
+    inventory = here.inventory(blocks, **{**played, "backup": {"speed": "80 MiB"}})
     run = struck(here, inventory, case)
     assert "guest_process_start" in [event["kind"] for event in here.truth if event.get("vmid") == 9000]
     healed_by(here, inventory, case, run)

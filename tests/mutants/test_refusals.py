@@ -336,7 +336,7 @@ REFUSED = {
         "backups nobody can use",
         "_copy_memory",
         restored("vm:101"),
-        r"memory: the copy needs 18\.0 GiB, and pve\d has \d\.\d GiB left; name another node",
+        r"memory: the copy needs 18\.0 GiB, and pve\d has \d+\.\d GiB left; name another node",
         "guest-restored",
     ),
     "a backup that is known to be broken": Refused(
