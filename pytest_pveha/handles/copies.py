@@ -15,7 +15,7 @@ from pytest_pveha.errors import ProtocolError
 from pytest_pveha.handles.backups import Backup
 from pytest_pveha.handles.node import Node
 from pytest_pveha.handles.reading import Said, an_object, kind, some_rows
-from pytest_pveha.handles.shell import ShellLine, all_of, quote
+from pytest_pveha.handles.shell import ShellLine, all_of, piped, quote, whatever_comes
 from pytest_pveha.wire.pve_api import PveApi, api_path
 
 _ABSENT = "does not exist"
@@ -149,9 +149,9 @@ def dead_man(sid: str, node: str, tag: str, user: str, since: int) -> tuple[Shel
         "pvenode", "task", "list", "--source", "all", "--vmid", number, "--typefilter", _restore(sid),
         "--userfilter", user, "--since", str(since),
     )  # fmt: skip
-    ours = ShellLine(f"{listed} | {quote('grep', '-q', _restore(sid))}")
+    ours = piped(listed, quote("grep", "-q", _restore(sid)))
     gone = (quote(tool, "destroy", number, "--purge", "1", "--destroy-unreferenced-disks", "1"),)
-    stop = ShellLine(f"{quote(tool, 'stop', number)} || true")
+    stop = whatever_comes(quote(tool, "stop", number))
     locked, tagged = (quote("grep", "-qs", text, conf) for text in ("^lock: create", f"^tags:.*{tag}"))
     return (
         all_of(locked, ours, quote(tool, "unlock", number), *gone),

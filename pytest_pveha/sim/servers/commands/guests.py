@@ -57,7 +57,10 @@ def _qm(call: Invocation) -> Result:
             done = attempt(lambda: (world.start_guest if verb == "start" else world.stop_guest)(guest.vmid))
             managed = facts.service_shown(guest.sid) is not None
             said = f"Requesting HA {verb} for {guest.kind.upper()} {vmid}\n" if managed and done.status == 0 else ""
-            return Result(done.status, said, done.err)
+            # of a guest without HA it returns when that has stopped
+            waits = verb == "stop" and not managed and done.status == 0
+            ended = (lambda: facts.node.name not in guest.processes) if waits else None
+            return Result(done.status, said, done.err, until=ended)
         case _:
             return Result(255, err="ERROR: unknown command 'qm " + " ".join(call.args) + "'\n")
 
