@@ -13,7 +13,7 @@ from pytest_pveha.errors import ProtocolError
 from pytest_pveha.handles.reading import Said, an_object, some_rows
 from pytest_pveha.wire.pve_api import PveApi, api_path
 
-_KINDS = {"vm": "vm", "ct": "ct"}
+_KINDS = frozenset({"vm", "ct"})
 _UPID_START = re.compile(r"UPID:[^:]*:[0-9A-Fa-f]{8}:[0-9A-Fa-f]{8}:[0-9A-Fa-f]{8,16}:(?P<start>[0-9A-Fa-f]{8}):.*")
 
 
@@ -64,7 +64,7 @@ class Pbs:
             kind, _, number = sid.partition(":")
             params |= {"backup-type": kind, "backup-id": number}
         rows = some_rows(self._api.get(path, deadline=deadline, **params).value, f"GET {path}")
-        found = [_snapshot(row) for row in rows if row.values.get("backup-type") in _KINDS]
+        found = [_snapshot(row) for row in rows if row.word("backup-type") in _KINDS]
         return tuple(sorted(found, key=lambda one: (-one.taken, one.sid)))
 
     def _path(self, what: str) -> str:
