@@ -109,6 +109,16 @@ def test_parameters_name_their_target(tmp_path: Path) -> None:
     assert [hit(document, number) for number in range(3)] == [["pve2"], ["pve2"], ["pve1", "pve2"]]
 
 
+def test_a_guest_that_is_restored_does_not_go_down(tmp_path: Path) -> None:
+    """Its copy is made beside it: the guest is the target, and nobody falls."""
+    beside = Subject(
+        "t.py::test_restore[vm:101]", "It is.", Declared("nothing", 60.0, ("guest-restored",)), guest="vm:101"
+    )
+    document = plan(site_of(tmp_path, REAL), scene(Resident("vm:101", "shop", "pve1", ha=True)), "all", [beside])
+    assert hit(document) == ["vm:101"]
+    assert guests(document) == {}
+
+
 def test_every_guest_on_the_victim_is_listed(tmp_path: Path) -> None:
     """Those under test, those outside HA and those the inventory does not know; and whether each may go down."""
     site = site_of(tmp_path, REAL + FULL + '  bystanders: ["vm:800"]\n  never_touch: {guests: ["vm:801"]}\n')
