@@ -79,7 +79,7 @@ CAUGHT = {
     "writes-slower-after-recovery": Caught(
         (OTHER,),
         "rejected",
-        r"write_slowdown of vm:\d+ is 2(\.\d)? times \(.*\), objective at most 1\.5 times: after the recovery its writes",
+        r"write_slowdown of vm:\d+ is 2(\.\d)? times \(.*\), objective at most 1\.5 times: after the recovery its",
     ),
     "agent-hangs-after-recovery": Caught(
         (OTHER,), "inconclusive", r"lost_writes of vm:\d+ could not be measured: .*QEMU guest agent is not running"
