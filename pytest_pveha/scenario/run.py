@@ -286,6 +286,7 @@ class Run:
         if objective is None:
             raise UsageError("a claim needs at_most, at_least or none=True")
         for guest in measure.guests or (None,):
+            value: float | Objective | None
             value = objective.of(guest) if isinstance(objective, Objective) and guest else objective
             if isinstance(value, Objective) and "unwatched" in measure.params:
                 value = None  # nobody is promised what nobody watches
