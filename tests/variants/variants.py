@@ -185,6 +185,11 @@ VARIANTS: Sequence[Variant] = (
     ),
     Variant("containers", {"guests": guests(*THREE, kind="ct")}, {"guests": []}),
     Variant(
+        "containers-to-write-in",
+        {"guests": [{**guest, "canary": True} for guest in guests(*THREE, kind="ct")]},
+        {"guests": []},
+    ),
+    Variant(
         "a-node-without-guests",
         {"nodes": nodes(4), "guests": guests(*THREE)},
         {"guests": []},
