@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from pytest_pveha.sim.defects.ceph import CEPH
 from pytest_pveha.sim.defects.defect import Defect
 from pytest_pveha.sim.defects.storage import STORAGE
 
@@ -594,6 +595,7 @@ _ALL = (
         "inconclusive",
     ),
     *STORAGE,
+    *CEPH,
 )
 
 DEFECTS: dict[str, Defect] = {defect.name: defect for defect in _ALL}
