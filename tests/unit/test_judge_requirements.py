@@ -112,6 +112,11 @@ def test_each_named_test_must_have_been_in_the_run() -> None:
     assert asked(BOTH, Had(ONE, "accepted"), Had(TWO, "accepted")).verdict == "accepted"
     open_line = Line(1, 0, "", 0, "", "run.open", None, {"not_selected": [{"id": f"{ONE}[b]", "reason": "left out"}]})
     assert asked(WHOLE, Had(f"{ONE}[a]", "accepted"), facts=Facts(open=open_line)).verdict == "not proven"
+    looks = Line(1, 0, "", 0, "", "run.open", None, {"not_asked": [{"id": TWO, "reason": "it only looks"}]})
+    assert asked(WHOLE, Had(ONE, "accepted"), facts=Facts(open=looks)).verdict == "not proven"
+    assert (
+        "was not part of this run: it only looks" in asked(BOTH, Had(ONE, "accepted"), facts=Facts(open=looks)).reason
+    )
 
 
 def test_a_test_is_known_wherever_the_suites_lie() -> None:
