@@ -18,12 +18,6 @@ from pytest_pveha.record.journal import Line
 SUITES = Path(__file__).parents[2] / "suites"
 
 NOT_YET = {
-    "storage/test_osd_failure.py",
-    "storage/test_ceph_host_loss.py",
-    "storage/test_ceph_network.py",
-    "storage/test_maintenance_plus_loss.py",
-    "storage/test_shared_storage.py",
-    "storage/test_replication_failover.py",
     "backup/test_restore.py",
     "stretched/test_latency.py",
     "stretched/test_intersite_cut.py",
