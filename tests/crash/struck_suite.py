@@ -146,3 +146,9 @@ def test_cord_pulled(victim, faults, in_force):
 def test_service_restarted(victim, faults, in_force):
     """A node's LRM is restarted."""
     in_force(faults.service_restarted(victim, "pve-ha-lrm", at_most=LIMIT))
+
+
+@breaks("storage-cut", blast="the guests of a storage")
+def test_storage_cut(served, faults, in_force):
+    """A storage's server is silent."""
+    in_force(faults.storage_cut(served))

@@ -38,6 +38,7 @@ from pytest_pveha.readiness.checks import run_checks
 from pytest_pveha.record.journal import Line, read
 from pytest_pveha.record.openings import open_faults
 from pytest_pveha.simclock import plug_controller
+from tests.storage_sites import NFS, STORAGES
 
 HERE = Path(__file__).parent
 SUITE = HERE / "struck_suite.py"
@@ -48,6 +49,7 @@ PLAYED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "cord-pulled": ({}, {"operator": {}}),
     "mains-cut": ({}, {"pdus": True}),
     "qdevice-loss": ({"quorum_device": {"host": "10.99.9.9", "algorithm": "lms"}}, {}),
+    "storage-cut": (STORAGES, NFS),
 }
 """What the site of a fault must have: blocks of the inventory, and keys of its simulator."""
 BY_HAND = ("cord-pulled",)
