@@ -21,7 +21,7 @@ from pytest_pveha.handles.served import served as served_storage
 from pytest_pveha.handles.site import Site
 from pytest_pveha.inventory import parse_duration
 from pytest_pveha.readiness import organisation
-from pytest_pveha.readiness.checks import Check
+from pytest_pveha.readiness.check import Check
 from pytest_pveha.scenario.campaign import Campaign
 from pytest_pveha.scenario.ceph import Outlook, osds_on, outlook
 from pytest_pveha.scenario.homes import Homes, homes_of
@@ -168,8 +168,8 @@ def both_lost(osds: tuple[OsdDaemon, ...], victim: Node, resting: Node, run: Run
     found = outlook(run.observer, victim, resting, noout=True)
     if found.told.serves is not True:
         pytest.skip(
-            f"not proven: with {resting.name} off for work, the loss of {victim.name} would stop Ceph; that is foretold, "
-            f"and not tried: {found.told.in_words}"
+            f"not proven: with {resting.name} off for work, the loss of {victim.name} would stop Ceph; that is "
+            f"foretold, and not tried: {found.told.in_words}"
         )
     return found
 

@@ -211,7 +211,8 @@ class Simulated(Bench):
             Node(name, cast("Ssh", WorldShell(self._gate, name, clock)), None, clock, ()) for name in self._world.nodes
         )
         cluster = cluster_handle.Cluster(api)
-        site = Site("lab", True, clock, cluster, Ceph(api), Storages(api), Replication(api), nodes, Guests(()), _no_agent)
+        data = (Ceph(api), Storages(api), Replication(api))
+        site = Site("lab", True, clock, cluster, *data, nodes, Guests(()), _no_agent)
         address = self._world.network.address
         super().__init__(site, tuple((n.name, (address(n, 0), address(n, 1))) for n in self._world.nodes.values()))
         self._gate.play(30)
