@@ -150,8 +150,7 @@ class Run:
         self._session = Session(observer, self._register, keeping)
         self._settle = settle
         self._sampler = sampler(observer.site.clock, observer.write)
-        self.ledger = Ledger(observer, keeping.run)
-        """What the guests that are made for tests write."""
+        self._ledger = Ledger(observer, keeping.run)
         self._faults = 0
         self._open = 0
         self._victims: set[str] = set()
@@ -164,6 +163,11 @@ class Run:
     def site(self) -> Site:
         """What it runs on."""
         return self._site
+
+    @property
+    def ledger(self) -> Ledger:
+        """What the guests that are made for tests write."""
+        return self._ledger
 
     @property
     def observer(self) -> Observer:
@@ -184,7 +188,7 @@ class Run:
                 nodes = [subject] if isinstance(subject, Node) else list(subject)
                 probes += [probe for node in nodes for probe in _node_probes(node)]
         self._sampler.watch([*(probe for guest in watched for probe in _guest_probes(guest)), *probes])
-        self.ledger.start(watched)
+        self._ledger.start(watched)
 
     def witness(self, nodes: Nodes) -> None:
         """From now on, until the test is over, each of these nodes is asked itself: its quorum, processes, boot id."""
@@ -343,7 +347,7 @@ class Run:
         whole = fault.reach.beside(self._session.standing)
         outermost = self._open == 0
         self._sampler.fast()
-        self.ledger.closely(victims)
+        self._ledger.closely(victims)
         self._victims.update(victims if dies else ())
         majority = 2 * len(whole.nodes) < len(self._site.nodes)
         self._declared_news += made_by(kind, victims, majority=majority)
@@ -354,7 +358,7 @@ class Run:
             if fault.family in CUTS and len(fault.reach.nodes) > 1:
                 self._try_first(trial or make, f"{name}-trial", unattended=fault.reach.about_quorum)
             with self._session.injected(fault, name, at_most=at_most, grace=grace):
-                self.ledger.calmly(after=DIES_LATER if kind in MAY_RESET else 0)
+                self._ledger.calmly(after=DIES_LATER if kind in MAY_RESET else 0)
                 yield
                 self._milestones(victims)
                 logs.note()
@@ -364,7 +368,7 @@ class Run:
             raise
         finally:
             self._open -= 1
-            self.ledger.calmly()
+            self._ledger.calmly()
             if outermost:
                 self._sampler.slow()
 
@@ -443,13 +447,13 @@ class Run:
             self._finish()
         finally:
             with self._clock.shielded():
-                if left := self.ledger.clear():
+                if left := self._ledger.clear():
                     self._observer.write("audit", {"audit": "canaries", "answer": "cant_tell", "saw": "; ".join(left)})
 
     def _finish(self) -> None:
         try:
             with self._clock.shielded():
-                self.ledger.stop()
+                self._ledger.stop()
                 if self._register.touched:  # a refused fault gives no leave to undo what others did meanwhile
                     restore(self._observer, self._found, self._settle)
                     if unhealed := self._observer.unhealed:

@@ -38,6 +38,7 @@ from pytest_pveha.readiness.checks import run_checks
 from pytest_pveha.record.journal import Line, read
 from pytest_pveha.record.openings import open_faults
 from pytest_pveha.simclock import plug_controller
+from tests.storage_sites import NFS, STORAGES
 
 HERE = Path(__file__).parent
 SUITE = HERE / "struck_suite.py"
@@ -49,6 +50,7 @@ PLAYED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "mains-cut": ({}, {"pdus": True}),
     "guest-restored": ({"backup": {"storage": "pbs1", "restore": {"ids": [9000, 9009], "storage": "local-lvm"}}}, {}),
     "qdevice-loss": ({"quorum_device": {"host": "10.99.9.9", "algorithm": "lms"}}, {}),
+    "storage-cut": (STORAGES, NFS),
 }
 """What the site of a fault must have: blocks of the inventory, and keys of its simulator."""
 BY_HAND = ("cord-pulled",)

@@ -21,6 +21,7 @@ from pytest_pveha.faults.peer import PowerCutByPeer
 from pytest_pveha.faults.power import PowerCut
 from pytest_pveha.faults.process import ServiceRestarted, ServiceStopped
 from pytest_pveha.faults.shutdown import CleanPowerOff, CleanReboot
+from pytest_pveha.faults.storage import StorageCut
 from pytest_pveha.inventory import FAULT_KINDS
 
 SAMPLES: tuple[Fault, ...] = (
@@ -66,6 +67,7 @@ SAMPLES: tuple[Fault, ...] = (
         ((0, 1.0), (1, 0.5)), mon=True, cidr="10.2.0.0/24", guests=("vm:101",),
     ),
     NooutSet("n1"),
+    StorageCut("pveha-0a1b2c3d-storage-cut-1", ("n1", "n2"), "nfs", (("10.0.7.7", 2049),), ("vm:1",), 30.0, 43.0, None),
 )  # fmt: skip
 
 

@@ -167,6 +167,8 @@ def test_a_refusal_is_the_consents_own(tmp_path: Path) -> None:
     ]
     wide = Subject("w", "w", Declared(breaks=("power-cut",), site_reset=True), role="crm-master")
     assert "consent.site_reset: is false" in refusals(plan(site, scene(), "all", [wide]), site, NOON)["w"][0]
+    twice = Subject("t", "t", Declared(breaks=("power-cut",), combined=True), role="crm-master")
+    assert "consent.combined: is false" in refusals(plan(site, scene(), "all", [twice]), site, NOON)["t"][0]
     site = site_of(tmp_path, REAL + FULL.replace("targets: all", "targets: [pve2]"))
     assert "targets: pve1 is not granted" in refusals(plan(site, scene(), "all", [MASTER]), site, NOON)[MASTER.id][0]
     assert refusals(plan(site, scene(), "all", [OTHER]), site, NOON)[OTHER.id] == []
@@ -221,11 +223,12 @@ def test_no_bytes_make_it_stumble(raw: bytes) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ({"brakes": ()}, "the mark destructive has no brakes; it knows blast, expected, breaks, site_reset"),
+        ({"brakes": ()}, "the mark destructive has no brakes; it knows blast, expected, breaks, site_reset, combined"),
         ({"breaks": ("powercut",)}, "breaks=powercut: no such fault; known are"),
         ({"breaks": [7]}, "breaks=7: no such fault"),
         ({"breaks": 7}, "breaks=7: expected kinds of fault, as in"),
         ({"site_reset": "yes"}, "site_reset='yes': expected True or False"),
+        ({"combined": 1}, "combined=1: expected True or False"),
         ({"expected": "17"}, "expected='17': "),
     ],
 )

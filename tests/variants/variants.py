@@ -16,7 +16,7 @@ from typing import Any
 import whole_run
 from whole_run import ROOT, Outcome
 
-from tests.storage_sites import ISCSI, NFS, REPLICATED, STORAGES, ZFS
+from tests.storage_sites import ISCSI, NFS, PLAIN_ZFS, REPLICATED, STORAGES
 
 SUITES = ROOT / "suites"
 GOOD = frozenset({"accepted"})
@@ -185,6 +185,11 @@ VARIANTS: Sequence[Variant] = (
     ),
     Variant("containers", {"guests": guests(*THREE, kind="ct")}, {"guests": []}),
     Variant(
+        "containers-to-write-in",
+        {"guests": [{**guest, "canary": True} for guest in guests(*THREE, kind="ct")]},
+        {"guests": []},
+    ),
+    Variant(
         "a-node-without-guests",
         {"nodes": nodes(4), "guests": guests(*THREE)},
         {"guests": []},
@@ -237,7 +242,7 @@ VARIANTS: Sequence[Variant] = (
     ),
     Variant("on-nfs", STORAGES, NFS, quick=SILENT),
     Variant("on-iscsi", STORAGES, ISCSI, quick=SILENT),
-    Variant("replicated", REPLICATED, ZFS, quick=f"{FAILOVER}[other-1]"),
+    Variant("replicated", REPLICATED, PLAIN_ZFS, quick=f"{FAILOVER}[other-1]"),
 )  # fmt: skip
 
 
