@@ -18,7 +18,6 @@ from pytest_pveha.record.journal import Line
 SUITES = Path(__file__).parents[2] / "suites"
 
 NOT_YET = {
-    "backup/test_restore.py",
     "stretched/test_latency.py",
     "stretched/test_intersite_cut.py",
     "stretched/test_site_loss.py",
