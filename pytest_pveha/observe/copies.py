@@ -13,11 +13,13 @@ from pytest_pveha.handles.agent import AgentAway
 from pytest_pveha.handles.backups import Backup
 from pytest_pveha.handles.guest import Guest
 from pytest_pveha.handles.isolation import addresses, hazards, open_links
-from pytest_pveha.observe.answer import Answer, Condition, no, yes
+from pytest_pveha.observe.answer import Answer, Condition, cant_tell, no, yes
 from pytest_pveha.observe.observer import READ, Observer
 
 _DISK = re.compile(r"(?:scsi|virtio|sata|ide|mp)\d+|rootfs")
 _LAST_WORDS = re.compile(r"TASK|.*NOT cleaned up")
+NO_AGENT = "No QEMU guest agent configured"
+"""What PVE says of a VM in which nobody was ever to answer: that says nothing of the copy (qemu-server)."""
 _REFUSED = frozenset({"lxc"})
 
 
@@ -133,7 +135,7 @@ def answers_inside(copy: Copy) -> Condition:
         try:
             observer.site.inside(copy.sid, copy.node).ping(observer.site.clock.deadline(READ))
         except AgentAway as away:
-            return no(str(away))
+            return cant_tell(str(away)) if NO_AGENT in str(away) else no(str(away))
         return yes(f"{copy.sid} answers inside")
 
     return Condition(f"the copy of {copy.of.sid} answers inside", ask)
