@@ -161,6 +161,17 @@ def test_nothing_is_left(here: Here, folder: Path) -> None:
     until(lambda: _ended(pid))
 
 
+def test_healing_clears_away_every_runs(here: Here, folder: Path) -> None:
+    """Whoever heals ends the writer of a run that was killed, and removes its folder and older ones: ours alone."""
+    Canary(here, str(folder), RUN).start(ample())
+    pid = int((folder / f"{TAG}{RUN}/writer").read_text().split()[0])
+    (folder / f"{TAG}deadbeef").mkdir()
+    (folder / "pveha-notes").mkdir()
+    sweep(here, str(folder), ample())
+    assert [path.name for path in folder.iterdir()] == ["pveha-notes"]
+    until(lambda: _ended(pid))
+
+
 def _ended(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
