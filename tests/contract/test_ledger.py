@@ -20,6 +20,7 @@ from pytest_pveha.handles.canary import MARK, TAG, Canary, Told, nanoseconds, pa
 from pytest_pveha.handles.guest import Guest
 from pytest_pveha.judge import writes
 from pytest_pveha.judge.facts import Fault, TestFacts
+from pytest_pveha.observe import ledger
 from pytest_pveha.observe.ledger import Ledger
 
 CLOCK = LiveClock()
@@ -259,8 +260,9 @@ def test_a_write_that_was_forged_is_counted(here: Here, folder: Path) -> None:
     assert found.low >= 1
 
 
-def test_a_guest_that_does_not_answer_is_no_zero(here: Here, folder: Path) -> None:
+def test_a_guest_that_does_not_answer_is_no_zero(here: Here, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who cannot be asked after the fault has not lost nothing: it cannot be told, and the reason is said."""
+    monkeypatch.setattr(ledger, "LAST", 0)
     bench = Bench(here, folder)
     try:
         until(lambda: bench.acknowledged() >= 4)
