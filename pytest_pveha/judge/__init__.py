@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pytest_pveha.judge.measures import (
     Measure,
+    backup_age,
     both_quorate,
     broken_paths,
     collateral_resets,
@@ -37,6 +38,7 @@ from pytest_pveha.judge.measures import (
     reset_after,
     reset_after_last_feed,
     restarts,
+    restore_time,
     sides_reset,
     start_after_death,
     starved_for,
@@ -55,6 +57,7 @@ from pytest_pveha.judge.measures import (
 
 __all__ = [
     "Measure",
+    "backup_age",
     "both_quorate",
     "broken_paths",
     "collateral_resets",
@@ -88,6 +91,7 @@ __all__ = [
     "reset_after",
     "reset_after_last_feed",
     "restarts",
+    "restore_time",
     "sides_reset",
     "start_after_death",
     "starved_for",

@@ -138,6 +138,8 @@ class TestFacts:
     paths: list[Path] = field(default_factory=list)
     ledger: list[dict[str, Any]] = field(default_factory=list)
     """What was read of canaries' numbered writes, in order; see ``judge.writes``."""
+    backups: list[dict[str, Any]] = field(default_factory=list)
+    """The newest backup of a guest, as it was looked for."""
     closes: list[dict[str, Any]] = field(default_factory=list)
     spoilt: list[str] = field(default_factory=list)
 
@@ -344,6 +346,11 @@ def _take_ledger(test: TestFacts, line: Line) -> bool:
     return asked <= answered
 
 
+def _take_backup(test: TestFacts, line: Line) -> bool:
+    test.backups.append(line.data)
+    return real(line.data["least"]) is not None and real(line.data["most"]) is not None
+
+
 def _take_close(test: TestFacts, line: Line) -> bool:
     test.closes.append(line.data)
     return True
@@ -358,6 +365,7 @@ _TAKERS: Final = {
     "claim": _take_claim,
     "audit": _take_audit,
     "path": _take_path,
+    "backup": _take_backup,
     "ledger": _take_ledger,
     "test.close": _take_close,
 }

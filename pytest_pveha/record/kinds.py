@@ -37,6 +37,7 @@ FIELDS: Final[Mapping[str, frozenset[str]]] = {
     "path": frozenset({
         "peer", "bmc", "answer", "saw", "before", "after", "least", "own", "own_saw", "may", "may_saw",
     }),
+    "backup": frozenset({"guest", "volume", "taken", "least", "most"}),
     "claim": frozenset({"measure", "subject", "params", "op", "objective", "unit"}),
     "audit": frozenset({"audit", "answer", "saw"}),
     "test.close": frozenset({"outcome", "error", "reason"}),

@@ -18,6 +18,7 @@ from pytest_pveha.errors import (
     UsageError,
     WrongMachine,
 )
+from pytest_pveha.faults.copies import GuestRestored
 from pytest_pveha.faults.cord import CordPulled
 from pytest_pveha.faults.crash import HA_USERLAND, DaemonKilled, DaemonsFrozen, KernelCrash
 from pytest_pveha.faults.fault import Fault, Reach
@@ -47,6 +48,7 @@ from pytest_pveha.observe.answer import Condition, Met, ask, wait_until
 from pytest_pveha.observe.audits import Scene, audit
 from pytest_pveha.observe.bmc_log import BmcLogs
 from pytest_pveha.observe.ceph_witness import CephWitness
+from pytest_pveha.observe.copies import Copy, keep_apart
 from pytest_pveha.observe.fence_paths import survey
 from pytest_pveha.observe.ha import guarding, quorum_whole
 from pytest_pveha.observe.ledger import Ledger
@@ -60,6 +62,7 @@ from pytest_pveha.observe.witness import Witness
 from pytest_pveha.readiness.check import Check
 from pytest_pveha.scenario.ceph import CephFaults
 from pytest_pveha.scenario.objectives import Objective
+from pytest_pveha.scenario.restoring import chosen, planned
 
 BEFORE_FAULT = 10.0
 """Seconds of fast sampling before a fault: what was there is known as well as what came."""
@@ -256,6 +259,11 @@ class Run:
         answer = ask(Condition(check.title, check.ask), self._observer)
         self._observer.write("audit", {"audit": check.name, "answer": answer.verdict, "saw": answer.saw})
         self.claim(violations([check]), none=True)
+
+    def start(self, copy: Copy) -> None:
+        """The copy was seen to be kept apart, and its start was asked for."""
+        keep_apart(self._observer, copy)
+        self._site.copies.start(copy.sid, copy.node, self._clock.deadline(READ))
 
     def hold(self, duration: str) -> None:
         """That much time has passed, watched: what falls over only later is seen."""
@@ -554,6 +562,23 @@ class Faults(CephFaults):
             parse_duration(at_most),
         ):
             yield
+
+    @contextmanager
+    def guest_restored(self, guest: Guest, *, live: bool = False, at_most: str = "12 h") -> Iterator[Copy]:
+        """A copy of the guest is there while open, made from its newest backup: links down, and not started.
+
+        Args:
+            live: it is started at once, and its disk is read meanwhile.
+        """
+        choice = chosen(self._run.observer, guest)
+        made: list[GuestRestored] = []
+
+        def make(tag: str) -> GuestRestored:
+            made.append(planned(self._run.observer, choice, tag, live=live))
+            return made[-1]
+
+        with self._run.break_with(make, GuestRestored.kind, (guest.sid,), parse_duration(at_most), dies=False):
+            yield choice.copy(made[-1])
 
     @contextmanager
     def bridge_down(self, guest: Guest, *, at_most: str = "20 min") -> Iterator[None]:

@@ -15,6 +15,7 @@ from pytest_pveha.sim.servers.commands import (
     processes,
     storage,
     system,
+    tasks,
     units,
 )
 from pytest_pveha.sim.servers.commands.registry import COMMANDS
@@ -35,5 +36,6 @@ __all__ = [
     "processes",
     "storage",
     "system",
+    "tasks",
     "units",
 ]
