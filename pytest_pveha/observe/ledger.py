@@ -31,6 +31,8 @@ LONG: Final = SECOND
 """From this length on (ns) each gap between two acknowledged writes is on record by itself."""
 MOST: Final = 64 * 1024 * 1024
 """Bytes of a ledger that are read whole, where it must be."""
+LAST: Final = 60
+"""Seconds that a canary which does not answer at the end is waited for."""
 GIVE_UP: Final = 180
 """Seconds in which a canary must answer at the end, so that what we left in it can be removed."""
 
@@ -75,7 +77,7 @@ class Ledger:
             task.join()
         self._tasks.clear()
         for reader in self._readers.values():
-            reader.look(finally_=True)
+            reader.last_look(LAST)
 
     def clear(self) -> list[str]:
         """Nothing of ours is in any canary; where that could not be done, in words."""
@@ -153,6 +155,14 @@ class Reader:
                 self.look()
                 looked = now
             self._clock.sleep(min(every, AGAIN))
+
+    def last_look(self, patience: float) -> None:
+        """It was read, and all that was durable looked for; an agent that is later up than its guest is waited for."""
+        until = self._clock.deadline(patience)
+        self.look(finally_=True)
+        while self._silent and not until.expired():
+            self._clock.sleep(AGAIN)
+            self.look(finally_=True)
 
     def look(self, *, finally_: bool = False) -> None:
         """What is new in it is on record; it is written in again where nobody does."""
