@@ -160,7 +160,7 @@ CAUGHT = {
     "ceph-degraded": Caught(
         (OTHER,),
         "not proven",
-        REFUSED + r"Ceph: not all placement groups are active\+clean \(65 active\+undersized\+degraded\)",
+        REFUSED + r"Ceph: not all placement groups are active\+clean \(\d+ active\+undersized\+degraded\)",
         CEPH,
         rule="_data",
     ),
