@@ -87,7 +87,7 @@ def synced(replicas: Replicas) -> Condition:
             late += [
                 f"job {job.id} on {node.name} has {job.fail_count} failures and last ran well at {job.last_sync}"
                 for job in mine
-                if job.fail_count or job.last_sync < since
+                if job.fail_count or job.last_sync <= since + 1  # whole seconds, cut off
             ]
         return no("; ".join(late)) if late else yes("every job has run well since")
 
