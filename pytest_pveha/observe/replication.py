@@ -83,6 +83,7 @@ def synced(replicas: Replicas) -> Condition:
             vmid = int(guest.sid.partition(":")[2])
             jobs = observer.site.replication.on(node.name, observer.site.clock.deadline(READ)).values()
             mine = [job for job in jobs if job.vmid == vmid and not job.disabled]
+            replicas.hear(guest.sid, node.name, mine)
             late += [f"{guest.sid} has no job on {node.name}"] * (not mine)
             late += [
                 f"job {job.id} on {node.name} has {job.fail_count} failures and last ran well at {job.last_sync}"
