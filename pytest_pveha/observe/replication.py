@@ -83,11 +83,12 @@ def synced(replicas: Replicas) -> Condition:
             vmid = int(guest.sid.partition(":")[2])
             jobs = observer.site.replication.on(node.name, observer.site.clock.deadline(READ)).values()
             mine = [job for job in jobs if job.vmid == vmid and not job.disabled]
+            replicas.hear(guest.sid, node.name, mine)
             late += [f"{guest.sid} has no job on {node.name}"] * (not mine)
             late += [
                 f"job {job.id} on {node.name} has {job.fail_count} failures and last ran well at {job.last_sync}"
                 for job in mine
-                if job.fail_count or job.last_sync < since
+                if job.fail_count or job.last_sync <= since + 1  # whole seconds, cut off
             ]
         return no("; ".join(late)) if late else yes("every job has run well since")
 

@@ -18,6 +18,7 @@ from refusing import Meanwhile, Wish, cut, nothing, partition, refused, typed, w
 
 from pytest_pveha.faults.interlock import RULES
 from pytest_pveha.handles.guest import Nodes
+from pytest_pveha.handles.served import served
 from pytest_pveha.handles.site import Site
 from pytest_pveha.record.journal import Line
 from pytest_pveha.scenario.run import Faults
@@ -71,6 +72,11 @@ def restart(node: str, unit: str) -> Wish:
 def restored(sid: str) -> Wish:
     """That guest, beside itself."""
     return lambda faults, site: faults.guest_restored(next(one for one in site.guests if one.sid == sid))  # type: ignore[return-value]
+
+
+def silence(storage: str) -> Wish:
+    """The server of that storage."""
+    return lambda faults, site: faults.storage_cut(served(site, storage, lambda: site.clock.deadline(10)))
 
 
 def brief(node: str, seconds: float) -> Wish:
@@ -245,6 +251,13 @@ REFUSED = {
         "_bystanders",
         cut("pve1"),
         r"guests: vm:108 on pve1 would go down, and neither `guests:` names it nor does `consent\.bystanders`",
+    ),
+    "writes of a guest that nobody named": Refused(
+        "crowded",
+        "_hung",
+        silence("shared"),
+        r"guests: the writes of vm:108 would hang, and neither `guests:` names it nor does `consent\.bystanders`",
+        "storage-cut",
     ),
     "quorum device that nobody described": Refused(
         "many hands",
