@@ -59,7 +59,10 @@ def scenario(number: int) -> Scenario:
         return Scenario(number, BY_SUITES[defects[0]].caught_by.removeprefix("suites/"), defects, None, None)
     test = chance.choice(suite_tests())
     if chance.random() < 0.5:
-        return Scenario(number, test, defects, chance.choice(LINES), chance.choice(WAYS))
+        line, way = chance.choice(LINES), chance.choice(WAYS)
+        if way == "exception":  # a test's own code runs between the effect and the heal only
+            line = "fault.effect"
+        return Scenario(number, test, defects, line, way)
     return Scenario(number, test, defects, None, None)
 
 
