@@ -33,6 +33,7 @@ SCHEMAS = {"8.4.14": "pve-8.4-api.json", "9.1.9": "pve-9-api.json"}
 PARTS = {
     "node": "pve1",
     "vmid": "101",
+    "id": "101-0",
     "sid": "vm:101",
     "group": "first",
     "rule": "home",
@@ -82,10 +83,12 @@ def site(version: str) -> Site:
     home = {"name": "home", "affinity": "node", "guests": ["vm:101"], "nodes": ["pve1:2", "pve2"], "strict": False}
     group = {"name": "first", "nodes": ["pve1:2", "pve2"], "restricted": False, "nofailback": False}
     made = Site(
-        guest(101, "pve1", **({"group": "first"} if eight else {})),
+        guest(101, "pve1", storage="local-zfs", **({"group": "first"} if eight else {})),
         guest(102, "pve1", kind="ct"),
         guest(103, "pve2", ha=False),
         version=version,
+        storages=[{"name": "local-zfs", "kind": "zfs"}, {"name": "vault", "kind": "nfs", "server": "10.99.7.7"}],
+        replication=[{"guest": "vm:101", "target": "pve2"}],
         ceph={},
         backup={"storage": "pbs1", "encrypted": True},
         **({"groups": [group]} if eight else {"rules": [home]}),

@@ -46,9 +46,18 @@ def job_log(call: Call, node: str, id: str) -> Listing:
     return Listing([{"n": number, "t": text} for number, text in enumerate(job.log, 1)], len(job.log))
 
 
-@route("POST", "/nodes/{node}/replication/{id}/schedule_now", ("VM.Replicate", "Datastore.Allocate"), "/vms")
+@route("POST", "/nodes/{node}/replication/{id}/schedule_now", since=(9, 0))
+def schedule_guest_now(call: Call, node: str, id: str) -> str:
+    """It runs as soon as the scheduler looks. Since PVE 9 that takes a privilege on the guest."""
+    if not call.may("VM.Replicate"):
+        raise ApiError(403, f"Permission check failed (/vms/{id.partition('-')[0]}, VM.Replicate)")
+    call.world.replication.schedule_now(_here(call, id), call.node)
+    return ""
+
+
+@route("POST", "/nodes/{node}/replication/{id}/schedule_now", ("Datastore.Allocate",), "/storage")
 def schedule_now(call: Call, node: str, id: str) -> str:
-    """It runs as soon as the scheduler looks."""
+    """The same before."""
     call.world.replication.schedule_now(_here(call, id), call.node)
     return ""
 
