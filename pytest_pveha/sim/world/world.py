@@ -38,11 +38,13 @@ from pytest_pveha.sim.world.model import (
     UnitState,
 )
 from pytest_pveha.sim.world.network import Network
+from pytest_pveha.sim.world.paths import Paths
 from pytest_pveha.sim.world.pmxcfs import MANAGER_LOCK, Lock, Pmxcfs, agent_lock
 from pytest_pveha.sim.world.power import UNITS, Power
 from pytest_pveha.sim.world.requests import Requests
 from pytest_pveha.sim.world.rules import NODE, RESOURCE
 from pytest_pveha.sim.world.shutdown import Shutdowns
+from pytest_pveha.sim.world.switches import Feeds, Switches
 from pytest_pveha.sim.world.systemd import Exec, Systemd
 from pytest_pveha.sim.world.watchdog import Watchdog
 
@@ -82,6 +84,9 @@ class World:
         """NAME:PASSWORD of the PDU's web interface, which nodes reach."""
         self.bmcs: dict[tuple[str, int], BmcLogin] = {}
         """Which BMC answers at which host and port; the servers say so once they have ports."""
+        self.switches = Switches(self)
+        self.feeds = Feeds(self)
+        self.paths = Paths(self)
         self.corosync = Corosync(self)
         self.guest_acts = GuestActs(self)
         self.requests = Requests(self)
@@ -90,6 +95,7 @@ class World:
         self.ceph = Ceph(self)
         self.mishaps = Mishaps(self)
         self._begin()
+        self.paths.begin()
         self.mishaps.begin()
 
     # what others ask
@@ -116,6 +122,8 @@ class World:
 
     def bmc_reachable(self, node: str, peer: str = "") -> bool:
         """Whether that node's BMC answers, there or to another node: it has its own power."""
+        if not self.switches.carries("bmc"):
+            return False
         if node not in self.nodes or self.planted("bmc-unreachable") or not self.behind_bmc(node, peer).bmc_up:
             return False
         first, last = self._ends()
@@ -150,7 +158,7 @@ class World:
     def guest_answering(self, vmid: int) -> bool:
         """Whether the guest's application answers, through the bridge of the node it runs on."""
         processes = self.guests[vmid].processes
-        return any(
+        return self.switches.carries("guest") and any(
             process.answering and process.link_up and self.nodes[name].bridge_up for name, process in processes.items()
         )
 
