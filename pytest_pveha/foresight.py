@@ -30,7 +30,15 @@ from pytest_pveha.scenario.planning import (
 from pytest_pveha.scenario.visit import visited
 from pytest_pveha.selection import title
 
-TARGETS = {"victim": "role", "minority": "role", "node": "node", "guest": "guest"}
+TARGETS = {
+    "victim": "role",
+    "minority": "role",
+    "room": "role",
+    "node": "node",
+    "guest": "guest",
+    "feed": "feed",
+    "switch": "switch",
+}
 """The fixtures that name a target, and what they name."""
 
 

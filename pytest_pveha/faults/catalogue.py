@@ -16,6 +16,7 @@ from pytest_pveha.faults.network import LinkLoss, Partition, QdeviceLoss
 from pytest_pveha.faults.peer import PowerCutByPeer
 from pytest_pveha.faults.power import PowerCut
 from pytest_pveha.faults.process import ServiceRestarted, ServiceStopped
+from pytest_pveha.faults.rooms import FeedCut, RoomCut, RoomPowerCut, SwitchLoss
 from pytest_pveha.faults.shutdown import CleanPowerOff, CleanReboot
 
 FAULTS: Mapping[str, type[Fault]] = {
@@ -39,6 +40,10 @@ FAULTS: Mapping[str, type[Fault]] = {
         MainsCut,
         CordPulled,
         ServiceRestarted,
+        RoomPowerCut,
+        FeedCut,
+        RoomCut,
+        SwitchLoss,
     )
 }
 

@@ -39,6 +39,8 @@ class Reach:
     """Whether the quorum device's votes are lost."""
     emptied: frozenset[str] = frozenset()
     """Nodes that are members still and take nothing over."""
+    site_wide: bool = False
+    """Whether it takes a whole room, or could: consent must reach as far as a reset of the site."""
 
     def beside(self, others: Iterable[Reach]) -> Reach:
         """What it takes away together with those others, which are in force already.
@@ -63,6 +65,7 @@ class Reach:
                 sides=sides,
                 device=whole.device or other.device,
                 emptied=whole.emptied | other.emptied,
+                site_wide=whole.site_wide or other.site_wide,
             )
         return whole
 

@@ -67,8 +67,8 @@ class Partition:
     def preflight(self, observer: Observer) -> None:
         known = dict(self.addresses)
         for name in (*self.cut_off, *self.rest):
-            _check_addresses(name, known.get(name, ()))
-        _check_free(observer, self.tag, (*self.cut_off, *self.rest))
+            check_addresses(name, known.get(name, ()))
+        check_free(observer, self.tag, (*self.cut_off, *self.rest))
 
     def dead_man(self, observer: Observer, kept: str) -> DeadMan:
         """Every node takes its own rules back: what resets meanwhile has lost them, and its timer, together."""
@@ -77,7 +77,9 @@ class Partition:
 
     def inject(self, observer: Observer) -> None:
         for name in (*self.cut_off, *(self.rest if self.direction == BOTH else ())):
-            rules.put(observer.site.nodes[name], self.tag, self._traffic(name), observer.site.clock.deadline(READ))
+            rules.put(
+                observer.site.nodes[name], self.tag, self._traffic(name), deadline=observer.site.clock.deadline(READ)
+            )
 
     def _traffic(self, name: str) -> rules.Traffic:
         unheard = {*self.rest, *(self.cut_off if self.apart else ())} if name in self.cut_off else set(self.cut_off)
@@ -114,10 +116,10 @@ class Partition:
 
     def heal(self, observer: Observer) -> None:
         observer.site.cluster.shun(self.tag, frozenset())
-        _take_back(observer, self.tag, self._lasting, self._may_reset)
+        take_back(observer, self.tag, self._lasting, self._may_reset)
 
     def healed(self, observer: Observer) -> Answer:
-        return _none_left(observer, self.tag, self._lasting, self._may_reset)
+        return none_left(observer, self.tag, self._lasting, self._may_reset)
 
     @property
     def _lasting(self) -> tuple[str, ...]:
@@ -153,8 +155,8 @@ class LinkLoss:
 
     def preflight(self, observer: Observer) -> None:
         for name, address in self.addresses:
-            _check_addresses(name, (address,))
-        _check_free(observer, self.tag, self.nodes)
+            check_addresses(name, (address,))
+        check_free(observer, self.tag, self.nodes)
         for name in self.nodes:
             links = corosync.links(observer.site.nodes[name], observer.site.clock.deadline(READ))
             others = [number for number, peers in links.items() if number != self.link and all(peers.values())]
@@ -172,7 +174,7 @@ class LinkLoss:
         for name in self.nodes:
             others = tuple(address for node, address in self.addresses if node != name)
             traffic = rules.Traffic(others, (KNET[0] + self.link, KNET[0] + self.link))
-            rules.put(observer.site.nodes[name], self.tag, traffic, observer.site.clock.deadline(READ))
+            rules.put(observer.site.nodes[name], self.tag, traffic, deadline=observer.site.clock.deadline(READ))
 
     def took_effect(self, observer: Observer) -> Answer:
         """Corosync calls the link of each of the nodes disconnected to every other node."""
@@ -186,10 +188,10 @@ class LinkLoss:
         return yes(f"link {self.link} of {', '.join(self.nodes)} is down")
 
     def heal(self, observer: Observer) -> None:
-        _take_back(observer, self.tag, self.nodes, ())
+        take_back(observer, self.tag, self.nodes, ())
 
     def healed(self, observer: Observer) -> Answer:
-        return _none_left(observer, self.tag, self.nodes, ())
+        return none_left(observer, self.tag, self.nodes, ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,9 +216,9 @@ class QdeviceLoss:
         return Reach(frozenset(), costs_membership=False, device=True)
 
     def preflight(self, observer: Observer) -> None:
-        if not _is_address(self.host):
+        if not is_address(self.host):
             raise PreflightRefused(f"corosync calls the quorum device's machine {self.host!r}, which is no IP address")
-        _check_free(observer, self.tag, self.nodes)
+        check_free(observer, self.tag, self.nodes)
 
     def dead_man(self, observer: Observer, kept: str) -> DeadMan:
         """Every node takes its own rules back."""
@@ -225,7 +227,7 @@ class QdeviceLoss:
     def inject(self, observer: Observer) -> None:
         traffic = rules.Traffic((self.host,), tcp=self.port)
         for name in self.nodes:
-            rules.put(observer.site.nodes[name], self.tag, traffic, observer.site.clock.deadline(READ))
+            rules.put(observer.site.nodes[name], self.tag, traffic, deadline=observer.site.clock.deadline(READ))
 
     def took_effect(self, observer: Observer) -> Answer:
         """The daemon of the quorum device on every node says that it is not connected."""
@@ -237,26 +239,26 @@ class QdeviceLoss:
         return yes(f"{', '.join(self.nodes)} are not connected to {self.host}")
 
     def heal(self, observer: Observer) -> None:
-        _take_back(observer, self.tag, self.nodes, ())
+        take_back(observer, self.tag, self.nodes, ())
 
     def healed(self, observer: Observer) -> Answer:
-        return _none_left(observer, self.tag, self.nodes, ())
+        return none_left(observer, self.tag, self.nodes, ())
 
 
-def _check_addresses(name: str, addresses: Iterable[str]) -> None:
+def check_addresses(name: str, addresses: Iterable[str]) -> None:
     """Rules can name every one of them; PreflightRefused otherwise."""
     addresses = tuple(addresses)
     if not addresses:
         raise PreflightRefused(f"node {name} has no address on a corosync link: its links cannot be cut")
     for address in addresses:
-        if not _is_address(address):
+        if not is_address(address):
             raise PreflightRefused(
                 f"corosync calls a link of {name} {address!r}, which is no IP address: rules cannot name it; "
                 f"write addresses into corosync.conf"
             )
 
 
-def _check_free(observer: Observer, tag: str, names: Iterable[str]) -> None:
+def check_free(observer: Observer, tag: str, names: Iterable[str]) -> None:
     """Nobody has rules of that tag, and everybody could have; PreflightRefused otherwise."""
     for name in names:
         try:
@@ -266,10 +268,10 @@ def _check_free(observer: Observer, tag: str, names: Iterable[str]) -> None:
             raise PreflightRefused(f"node {name} cannot be cut off by rules: {error}") from error
 
 
-def _take_back(observer: Observer, tag: str, lasting: Iterable[str], others: Iterable[str]) -> None:
+def take_back(observer: Observer, tag: str, lasting: Iterable[str], others: Iterable[str]) -> None:
     """No node that answers has rules of that tag; SiteError where one does not that should.
 
-    Of the others each may be resetting itself, and its rules with it; ``_none_left`` looks.
+    Of the others each may be resetting itself, and its rules with it; ``none_left`` looks.
     """
     for name in lasting:
         rules.take_back(observer.site.nodes[name], tag, observer.site.clock.deadline(READ))
@@ -278,7 +280,7 @@ def _take_back(observer: Observer, tag: str, lasting: Iterable[str], others: Ite
             rules.take_back(observer.site.nodes[name], tag, observer.site.clock.deadline(READ))
 
 
-def _none_left(observer: Observer, tag: str, lasting: tuple[str, ...], others: Iterable[str]) -> Answer:
+def none_left(observer: Observer, tag: str, lasting: tuple[str, ...], others: Iterable[str]) -> Answer:
     """Whether no node has rules of that tag; one of the others that is silent restarts, and has none."""
     silent = []
     for name in (*lasting, *others):
@@ -294,7 +296,7 @@ def _none_left(observer: Observer, tag: str, lasting: tuple[str, ...], others: I
     return yes("no rules are left on either side")
 
 
-def _is_address(text: str) -> bool:
+def is_address(text: str) -> bool:
     try:
         ip_address(text)
     except ValueError:

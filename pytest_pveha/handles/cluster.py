@@ -310,6 +310,11 @@ class Cluster:
         rows = self._rows(path, deadline)
         return once(((_named(row), row.count("quorum_votes", 1)) for row in rows), f"GET {path}")
 
+    def node_ids(self, deadline: Deadline) -> dict[str, int]:
+        """Each node's id in corosync; PVE writes them as text."""
+        path = "/cluster/config/nodes"
+        return once(((_named(row), row.count("nodeid", 0)) for row in self._rows(path, deadline)), f"GET {path}")
+
     def ring_addresses(self, deadline: Deadline) -> dict[str, tuple[str, ...]]:
         """Each node's addresses on the corosync links, in the order of the links."""
         path = "/cluster/config/nodes"

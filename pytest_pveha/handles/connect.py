@@ -11,6 +11,7 @@ from pytest_pveha.handles.ceph import Ceph
 from pytest_pveha.handles.cluster import Cluster
 from pytest_pveha.handles.guest import Guest, Guests, Nodes, TcpProbe
 from pytest_pveha.handles.hand import Hand
+from pytest_pveha.handles.layout import Layout
 from pytest_pveha.handles.node import BmcIdentity, Node
 from pytest_pveha.handles.pdu import FromNodes, Pdu
 from pytest_pveha.handles.site import Site
@@ -41,6 +42,28 @@ def connect(inventory: Inventory, clock: Clock) -> Site:
         ),
         guests=Guests(_guests(inventory)),
         has_ceph=inventory.model.ceph is not None,
+        layout=layout_of(inventory),
+    )
+
+
+def layout_of(inventory: Inventory) -> Layout:
+    """Where everything stands and what it hangs on, as the inventory tells."""
+    model = inventory.model
+    rooms: dict[str, tuple[str, ...]] = {}
+    for name, node in model.nodes.items():
+        if node.room:
+            rooms[node.room] = (*rooms.get(node.room, ()), name)
+    device, ceph = model.quorum_device, model.ceph
+    return Layout(
+        rooms=rooms,
+        feeds={name: tuple(node.feed) for name, node in model.nodes.items()},
+        ups={name: feed.ups for name, feed in model.feeds.items()},
+        switches={name: tuple(network.switch) for name, network in model.networks.items()},
+        cidrs={name: network.cidr for name, network in model.networks.items() if network.cidr},
+        device=device.host if device else "",
+        device_room=(device.room or "") if device else "",
+        device_switch=(device.switch or "") if device else "",
+        ceph_tiebreaker=(ceph.stretch_tiebreaker or "") if ceph else "",
     )
 
 

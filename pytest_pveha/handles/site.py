@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pytest_pveha.clock import Clock
 from pytest_pveha.handles.ceph import Ceph
 from pytest_pveha.handles.cluster import Cluster
 from pytest_pveha.handles.guest import Guests, Nodes
+from pytest_pveha.handles.layout import Layout
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,8 @@ class Site:
     guests: Guests
     has_ceph: bool = False
     """Whether the inventory has Ceph in scope."""
+    layout: Layout = field(default_factory=Layout)
+    """Where it all stands, as the inventory tells."""
 
     def close(self) -> None:
         """Every connection and child process has ended."""

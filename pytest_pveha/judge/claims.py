@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from pytest_pveha.errors import Inconclusive
-from pytest_pveha.judge import deaths, durations, paths, places, sides, turns
+from pytest_pveha.judge import deaths, durations, echoes, paths, places, sides, turns
 from pytest_pveha.judge.facts import SECOND, TestFacts, known, mapping, real, strings, text
 from pytest_pveha.judge.measured import Comparison, Measured, compare, counted, seconds_down, seconds_up
 from pytest_pveha.judge.phases import first_start
@@ -74,10 +74,12 @@ CAUSES: Final[Mapping[str, str]] = {
     "fences": "a node was fenced that was not to be",
     "membership_changes": "the cluster lost members that it was to keep",
     "quorum_losses": "nodes lost quorum that were to keep it",
+    "power_spread": "the nodes did not lose power at once, so it was no loss of a room",
     "reset_after": "its watchdog was later than it may be, and what guests do meanwhile nobody guards",
     "reset_after_last_feed": "its watchdog was later than it may be, and what guests do meanwhile nobody guards",
     "half_alive": "a guest was started elsewhere while its old node still lived, so it may have run twice",
     **places.CAUSES,
+    **echoes.CAUSES,
     "fence_path_time": "a node that must be fenced is not fenced in time from there",
     "broken_paths": "from there that node could not be fenced",
     "wrong_machines": "fencing from there would hit another machine",
@@ -227,6 +229,7 @@ MEASURES: Final[Mapping[str, Callable[[TestFacts, str, Mapping[str, Any]], Measu
     "reset_after": deaths.reset_after,
     "reset_after_last_feed": deaths.reset_after_last_feed,
     "half_alive": deaths.half_alive,
+    "power_spread": deaths.power_spread,
     "violations": _violations,
     "both_quorate": sides.both_quorate,
     "fence_margin": sides.fence_margin,
@@ -241,6 +244,7 @@ MEASURES: Final[Mapping[str, Callable[[TestFacts, str, Mapping[str, Any]], Measu
     "starved_for": sides.starved_for,
     "time_to_quorum": sides.time_to_quorum,
     **places.MEASURES,
+    **echoes.MEASURES,
     "fence_path_time": paths.slowest,
     "broken_paths": paths.broken,
     "wrong_machines": paths.strangers,

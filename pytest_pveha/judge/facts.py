@@ -63,6 +63,22 @@ class Path:
 
 
 @dataclass(frozen=True, slots=True)
+class Echo:
+    """Echoes from a node to one address of another machine; times in ms, in the order of sending."""
+
+    source: str
+    target: str
+    address: str
+    sent: int
+    """0 where it could not be asked."""
+    times: tuple[float, ...]
+    ring_average: float | None
+    """What corosync measured itself, in ms."""
+    ring_longest: float | None
+    saw: str
+
+
+@dataclass(frozen=True, slots=True)
 class Fired:
     """Nodes that undid a fault by themselves, between those moments (mono ns). None: that could not be told."""
 
@@ -136,6 +152,7 @@ class TestFacts:
     """When the first claim was made (mono ns): what the site does later is asked of it by us, to put it back."""
     audits: list[dict[str, Any]] = field(default_factory=list)
     paths: list[Path] = field(default_factory=list)
+    echoes: list[Echo] = field(default_factory=list)
     closes: list[dict[str, Any]] = field(default_factory=list)
     spoilt: list[str] = field(default_factory=list)
 
@@ -326,6 +343,24 @@ def _take_path(test: TestFacts, line: Line) -> bool:
     return True
 
 
+def _take_echo(test: TestFacts, line: Line) -> bool:
+    data = line.data
+    source, target, sent = text(data["source"]), text(data["target"]), integer(data["sent"])
+    given = data["times"] if isinstance(data["times"], list) else [None]
+    times = [real(each) for each in given]
+    if (
+        not (source and target)
+        or sent is None
+        or not len(times) <= sent
+        or any(each is None or each < 0 for each in times)
+    ):
+        return False
+    own = real(data["ring_average"]), real(data["ring_longest"])
+    kept = tuple(each for each in times if each is not None)
+    test.echoes.append(Echo(source, target, text(data["address"]), sent, kept, *own, text(data["saw"])))
+    return True
+
+
 def _take_close(test: TestFacts, line: Line) -> bool:
     test.closes.append(line.data)
     return True
@@ -340,6 +375,7 @@ _TAKERS: Final = {
     "claim": _take_claim,
     "audit": _take_audit,
     "path": _take_path,
+    "echo": _take_echo,
     "test.close": _take_close,
 }
 

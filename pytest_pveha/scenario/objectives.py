@@ -46,6 +46,12 @@ class Objectives:
         self.write_stall = Objective("write_stall", {name: tier.write_stall for name, tier in tiers.items()})
         self.fence_margin = block.fence_margin
         self.fence_path = block.fence_path
+        self.rtt, self.jitter = block.rtt * 1000, block.jitter * 1000
+        """Milliseconds: the ways between rooms."""
+        self.rtt_tiebreaker = block.rtt_tiebreaker * 1000
+        """Milliseconds: to the quorum device's machine."""
+        self.packet_loss = block.packet_loss
+        """Echoes in a hundred."""
         self.settle = block.settle
 
 

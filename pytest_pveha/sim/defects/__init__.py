@@ -28,6 +28,10 @@ _HAND = "tests/sim/test_hand.py"
 _MAINS = "suites/nodes/test_physical_power_cut.py"
 _EACH_GUEST = "suites/guests/test_each_guest.py"
 _FENCE_PATHS = "suites/fencing/test_fence_paths.py"
+_LATENCY = "suites/stretched/test_latency.py"
+_ROOM_LOSS = "suites/stretched/test_site_loss.py"
+_ROOM_CUT = "suites/stretched/test_intersite_cut.py"
+_SWITCH = "suites/stretched/test_switch_loss.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -566,6 +570,41 @@ _ALL = (
         "the node was installed anew, and what had been added by hand was forgotten",
         _FENCE_PATHS,
         "inconclusive",
+    ),
+    Defect(
+        "rooms-far-apart",
+        "a packet takes 6 ms from any room to another, 12 ms there and back",
+        "the provider took the fibre's long way round, or the second site is in another town than planned",
+        _LATENCY,
+        "rejected",
+    ),
+    Defect(
+        "one-direction-slow",
+        "packets from the last room to the others take 12 ms; those the other way are fast",
+        "the two directions are routed over different paths since a failure that nobody repaired",
+        _LATENCY,
+        "rejected",
+    ),
+    Defect(
+        "uneven-way",
+        "the ways between rooms jitter by 4 ms",
+        "backups or replication share the link without a priority",
+        _LATENCY,
+        "rejected",
+    ),
+    Defect(
+        "lossy-way",
+        "one packet of a hundred is lost between rooms",
+        "a dirty connector, or a policer that drops bursts",
+        _LATENCY,
+        "rejected",
+    ),
+    Defect(
+        "tiebreaker-far-away",
+        "a packet takes 80 ms from any node to the quorum device's machine",
+        "it is a virtual machine in a cloud on another continent",
+        _LATENCY,
+        "rejected",
     ),
 )
 

@@ -8,7 +8,7 @@ are late by three quarters of the timeout, retransmit lists, links that go down 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -72,7 +72,23 @@ class Paths:
 
     def way(self, source: str, target: str) -> PathSpec:
         """From the one room to the other."""
-        return self._ways.get((source, target), WITHIN_A_ROOM)
+        way = self._ways.get((source, target), WITHIN_A_ROOM)
+        return way if source == target else self._spoilt(way, source, target)
+
+    def _spoilt(self, way: PathSpec, source: str, target: str) -> PathSpec:
+        """That way between two rooms with what is planted in it."""
+        planted = self._world.planted
+        if self._world.spec.qdevice_room in (source, target):
+            return replace(way, delay_ms=80.0) if planted("tiebreaker-far-away") else way
+        if planted("rooms-far-apart"):
+            way = replace(way, delay_ms=6.0)
+        if planted("one-direction-slow") and source == next(reversed(self._world.nodes.values())).spec.room:
+            way = replace(way, delay_ms=12.0)
+        if planted("uneven-way"):
+            way = replace(way, jitter_ms=4.0)
+        if planted("lossy-way"):
+            way = replace(way, loss_percent=1.0)
+        return way
 
     def round_trip(self, source: str, target: str) -> float | None:
         """Milliseconds that one echo takes, there and back; None where it is lost on the way."""
