@@ -64,6 +64,7 @@ def layout_of(inventory: Inventory) -> Layout:
         device_room=(device.room or "") if device else "",
         device_switch=(device.switch or "") if device else "",
         ceph_tiebreaker=(ceph.stretch_tiebreaker or "") if ceph else "",
+        ceph_room=(ceph.tiebreaker_room or "") if ceph else "",
     )
 
 

@@ -29,6 +29,7 @@ class Layout:
     device_switch: str = ""
     ceph_tiebreaker: str = ""
     """The name of Ceph's tiebreaker mon, where Ceph is stretched."""
+    ceph_room: str = ""
 
     def room_of(self, node: str) -> str:
         """The room that node stands in; empty where it names none."""

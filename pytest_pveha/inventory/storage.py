@@ -32,6 +32,8 @@ class Ceph(Block):
     """What the CRUSH rules promise to lose without losing data."""
     stretch_tiebreaker: Label | None = None
     """Stretch mode only: name of the tiebreaker mon."""
+    tiebreaker_room: Label | None = None
+    """Where it stands; the quorum device should be there too, so that both decide alike."""
 
 
 class Pbs(Block):

@@ -1,4 +1,4 @@
-"""A switch, or a power feed, fails: what hangs on it elsewhere must carry the site, and the way to fence must remain."""
+"""A switch or a power feed fails: others must carry the site, and the way to fence must remain."""
 
 import pytest
 
@@ -48,7 +48,7 @@ def test_switch_loss(switch, nodes, guests, faults, run, objectives):
 )
 @pytest.mark.needs(feeds=True, mains=True)
 def test_feed_loss(feed, dark, darkened, nodes, guests, faults, run, objectives):
-    """When a power feed fails, the nodes on other feeds run all HA guests of those that hang on it, within their RTO."""
+    """When a power feed fails, the nodes on other feeds run all HA guests of those that hung on it within their RTO."""
     left = nodes - dark
     run.watch(guests, nodes)
     run.witness(nodes)

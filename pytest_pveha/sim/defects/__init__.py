@@ -606,6 +606,34 @@ _ALL = (
         _LATENCY,
         "rejected",
     ),
+    Defect(
+        "tiebreaker-behind-one-room",
+        "the other rooms reach the quorum device only through the first node's room",
+        "the third site's line ends in one of the two, though the plan shows it between them",
+        _ROOM_LOSS,
+        "rejected",
+    ),
+    Defect(
+        "tiebreaker-loses-room",
+        "the quorum device is gone when all nodes of the first node's room are",
+        "it is a virtual machine that was moved into that room, or hangs on its UPS",
+        _ROOM_LOSS,
+        "rejected",
+    ),
+    Defect(
+        "room-cut-starts-both",
+        "when the rooms are cut from each other, each calls itself quorate",
+        "the quorum device votes for whoever asks: two of them run with one name",
+        _ROOM_CUT,
+        "rejected",
+    ),
+    Defect(
+        "bmcs-on-production-switch",
+        "a node that has lost its first corosync link reaches no BMC either",
+        "the BMCs' network is a VLAN of the switch that carries production",
+        _SWITCH,
+        "rejected",
+    ),
 )
 
 DEFECTS: dict[str, Defect] = {defect.name: defect for defect in _ALL}

@@ -227,7 +227,7 @@ class Network:
         mine = self.address(node)
         going = Packet(mine, host, "tcp", _ANY_PORT, QNETD_PORT)
         coming = Packet(host, mine, "tcp", QNETD_PORT, _ANY_PORT)
-        there = node.running and self._world.switches.carry_device
+        there = node.running and self._world.switches.carry_device and self._world.mishaps.lets_through(node)
         return there and not self._dropped(node, OUT, going) and not self._dropped(node, IN, coming)
 
     @property

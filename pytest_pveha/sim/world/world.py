@@ -122,7 +122,7 @@ class World:
 
     def bmc_reachable(self, node: str, peer: str = "") -> bool:
         """Whether that node's BMC answers, there or to another node: it has its own power."""
-        if not self.switches.carries("bmc"):
+        if not self.switches.carries("bmc") or (peer and self.mishaps.bmc_lost(self.nodes[peer])):
             return False
         if node not in self.nodes or self.planted("bmc-unreachable") or not self.behind_bmc(node, peer).bmc_up:
             return False
