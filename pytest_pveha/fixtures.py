@@ -20,7 +20,7 @@ from pytest_pveha.inventory import parse_duration
 from pytest_pveha.scenario.campaign import Campaign
 from pytest_pveha.scenario.homes import Homes, homes_of
 from pytest_pveha.scenario.objectives import Objectives
-from pytest_pveha.scenario.operator import Operator
+from pytest_pveha.scenario.operator import Operator, Procedure, Step
 from pytest_pveha.scenario.policies import Policy, policy_of
 from pytest_pveha.scenario.roles import cast_side
 from pytest_pveha.scenario.run import TRIED, Faults, Run
@@ -328,6 +328,17 @@ def homes(site: Site) -> Homes:
 def operator(pytestconfig: pytest.Config) -> Operator:
     """A person, who is asked for what no machine can do."""
     return Operator(campaign_of(pytestconfig).observer)
+
+
+@pytest.fixture
+def procedure(pytestconfig: pytest.Config) -> Procedure:
+    """The failover that people make by the runbook. Skipped where the inventory has no steps of it, or no runbook."""
+    model = campaign_of(pytestconfig).declared.model
+    steps = model.replication.steps if model.replication is not None else ()
+    if not any(not step.back for step in steps) or model.organisation is None:
+        pytest.skip("not proven: the inventory has no replication.steps, or no organisation.runbook that they are of")
+    there, back = ([Step(one.name, one.text, one.within) for one in steps if one.back is way] for way in (False, True))
+    return Procedure(model.organisation.runbook.name, tuple(there), tuple(back))
 
 
 @pytest.fixture

@@ -27,3 +27,42 @@ def rooms_of(each: int) -> dict[str, Any]:
         "nodes": {name: {"room": room, "feed": f"feed-{room}"} for name, room in placed},
         "guests": guests,
     }
+
+
+BY_HAND: dict[str, Any] = {
+    **BLOCKS,
+    "replication": {
+        "manual_failover": True,
+        "steps": [
+            {"name": "decide", "text": "read chapter 4, and decide with the manager on duty that east is lost."},
+            {"name": "release", "text": "on pve3 type: ha-manager rules remove stay-east"},
+            {
+                "name": "return",
+                "text": "on pve3 type: ha-manager rules add node-affinity stay-east --resources vm:101,vm:102 "
+                "--nodes pve1,pve2 --strict 1",
+                "back": True,
+            },
+        ],
+    },
+    "organisation": {
+        "runbook": "runbook.md",
+        "acknowledged_by": "J. Doe",
+        "acknowledged_on": "2026-01-01",
+        "on_call": "night shift",
+    },
+    "objectives": {**BLOCKS["objectives"], "scenarios": {"dr_procedure": {"gold": {"rto": "20 min"}}}},
+}
+"""The same with HA that keeps to a room, and people who bring its guests elsewhere."""
+
+PLAYED_BY_HAND: dict[str, Any] = {
+    **PLAYED,
+    "operator": {},
+    "rules": {
+        "stay-east": {
+            "affinity": "node",
+            "guests": ["vm:101", "vm:102"],
+            "nodes": {"pve1": 0, "pve2": 0},
+            "strict": True,
+        }
+    },
+}

@@ -39,6 +39,8 @@ class Reach:
     """Whether the quorum device's votes are lost."""
     emptied: frozenset[str] = frozenset()
     """Nodes that are members still and take nothing over."""
+    by_hand: bool = False
+    """Whether people bring its guests elsewhere: HA's rules, which keep them where they are, do not bind those."""
     site_wide: bool = False
     """Whether it takes a whole room, or could: consent must reach as far as a reset of the site."""
 
@@ -65,6 +67,7 @@ class Reach:
                 sides=sides,
                 device=whole.device or other.device,
                 emptied=whole.emptied | other.emptied,
+                by_hand=whole.by_hand or other.by_hand,
                 site_wide=whole.site_wide or other.site_wide,
             )
         return whole

@@ -42,10 +42,12 @@ class RoomPowerCut:
     undo: ClassVar[str] = "power each of the nodes on at its BMC: ipmitool … chassis power on"
 
     nodes: tuple[str, ...]
+    by_hand: bool = False
+    """Whether people bring their guests elsewhere, and not HA."""
 
     @property
     def reach(self) -> Reach:
-        return Reach(frozenset(self.nodes), site_wide=len(self.nodes) > 1)
+        return Reach(frozenset(self.nodes), site_wide=len(self.nodes) > 1, by_hand=self.by_hand)
 
     def preflight(self, observer: Observer) -> None:
         for name in self.nodes:
@@ -316,9 +318,7 @@ class SwitchLoss:
                 )
             check_addresses(name, known[name])
         if self.device and not is_address(self.device):
-            raise PreflightRefused(
-                f"corosync calls the quorum device's machine {self.device!r}, which is no IP address"
-            )
+            raise PreflightRefused(f"the switch's quorum device is {self.device!r}, which is no IP address")
         check_free(observer, self.tag, self.nodes)
         for name in self.nodes:
             there = corosync.links(observer.site.nodes[name], observer.site.clock.deadline(READ))

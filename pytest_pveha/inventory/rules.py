@@ -314,6 +314,11 @@ def numbers_make_sense(inventory: Inventory) -> Iterator[Finding]:
                 yield Finding(
                     ("backup", "restore", "ids"), f"includes guest {guest.id}; expected numbers that nobody has"
                 )
+    if inventory.replication:
+        yield from _twice(
+            (("replication", "steps", index, "name"), step.name, f"step {step.name} is listed twice")
+            for index, step in enumerate(inventory.replication.steps)
+        )
     if inventory.simulator:
         yield from _twice(
             (

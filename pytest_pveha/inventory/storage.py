@@ -87,6 +87,19 @@ class Backup(Block):
     """How restore tests are made; without it they are not proven."""
 
 
+class FailoverStep(Block):
+    """One step of the failover that people make, as the organisation's runbook has it."""
+
+    name: Slug
+    """Its name; `pveha answer` is given it."""
+    text: Label
+    """What is to be done, in the runbook's words."""
+    within: PositiveDuration = 900.0
+    """How long they have for it."""
+    back: bool = False
+    """true = it belongs to the way back, when the lost room has power again."""
+
+
 class Replication(Block):
     """ZFS storage replication between nodes."""
 
@@ -96,3 +109,5 @@ class Replication(Block):
     """Oldest that a replica may be (30 min: twice the default schedule)."""
     manual_failover: bool = False
     """true = failover is by a person, following the runbook (replication between sites)."""
+    steps: tuple[FailoverStep, ...] = ()
+    """The runbook's steps, in their order; without them manual failover is not proven."""

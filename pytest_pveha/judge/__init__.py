@@ -40,6 +40,7 @@ from pytest_pveha.judge.measures import (
     time_home,
     time_to_leave,
     time_to_quorum,
+    unconfirmed_steps,
     violations,
     wrong_machines,
 )
@@ -82,6 +83,7 @@ __all__ = [
     "time_home",
     "time_to_leave",
     "time_to_quorum",
+    "unconfirmed_steps",
     "violations",
     "wrong_machines",
 ]

@@ -153,6 +153,10 @@ class TestFacts:
     audits: list[dict[str, Any]] = field(default_factory=list)
     paths: list[Path] = field(default_factory=list)
     echoes: list[Echo] = field(default_factory=list)
+    asks: dict[str, int] = field(default_factory=dict)
+    """What people were asked, by step, and when (mono ns)."""
+    answers: dict[str, tuple[str, int, int]] = field(default_factory=dict)
+    """What they answered, and between which moments."""
     closes: list[dict[str, Any]] = field(default_factory=list)
     spoilt: list[str] = field(default_factory=list)
 
@@ -361,6 +365,21 @@ def _take_echo(test: TestFacts, line: Line) -> bool:
     return True
 
 
+def _take_ask(test: TestFacts, line: Line) -> bool:
+    step = text(line.data["step"])
+    test.asks.setdefault(step, line.mono)
+    return bool(step)
+
+
+def _take_answer(test: TestFacts, line: Line) -> bool:
+    data = line.data
+    step, word, low, high = text(data["step"]), text(data["answer"]), integer(data["low"]), integer(data["high"])
+    if not step or not word or low is None or high is None or low > high:
+        return False
+    test.answers[step] = word, low, high
+    return True
+
+
 def _take_close(test: TestFacts, line: Line) -> bool:
     test.closes.append(line.data)
     return True
@@ -376,6 +395,8 @@ _TAKERS: Final = {
     "audit": _take_audit,
     "path": _take_path,
     "echo": _take_echo,
+    "ask": _take_ask,
+    "answer": _take_answer,
     "test.close": _take_close,
 }
 

@@ -66,6 +66,11 @@ def recovery_in_turn(guests: Iterable[HasSid], *victims: HasName) -> Measure:
     return Measure("recovery_in_turn", "s", guests, {"nodes": nodes, "guests": sorted(one.sid for one in guests)})
 
 
+def unconfirmed_steps(steps: Iterable[str]) -> Measure:
+    """How many of these steps of a runbook nobody said to have done; its words tell how long each took."""
+    return Measure("unconfirmed_steps", "count", params={"steps": list(steps)})
+
+
 def power_spread(nodes: Iterable[HasName]) -> Measure:
     """From the first to the last of these nodes losing power, in seconds."""
     return Measure("power_spread", "s", params=_nodes(nodes))

@@ -492,10 +492,14 @@ class Faults:
             yield
 
     @contextmanager
-    def room_power_cut(self, room: Nodes, *, at_most: str = "60 min") -> Iterator[None]:
-        """No node of that room has power while open; afterwards all are powered on again."""
+    def room_power_cut(self, room: Nodes, *, by_hand: bool = False, at_most: str = "60 min") -> Iterator[None]:
+        """No node of that room has power while open; afterwards all are powered on again.
+
+        Args:
+            by_hand: people bring its guests elsewhere, past HA's rules that keep them in it.
+        """
         with self._run.break_with(
-            lambda tag: RoomPowerCut(room.names), RoomPowerCut.kind, room.names, parse_duration(at_most)
+            lambda tag: RoomPowerCut(room.names, by_hand), RoomPowerCut.kind, room.names, parse_duration(at_most)
         ):
             yield
 

@@ -31,6 +31,7 @@ _FENCE_PATHS = "suites/fencing/test_fence_paths.py"
 _LATENCY = "suites/stretched/test_latency.py"
 _ROOM_LOSS = "suites/stretched/test_site_loss.py"
 _ROOM_CUT = "suites/stretched/test_intersite_cut.py"
+_DR = "suites/stretched/test_dr_procedure.py"
 _SWITCH = "suites/stretched/test_switch_loss.py"
 
 
@@ -625,6 +626,13 @@ _ALL = (
         "when the rooms are cut from each other, each calls itself quorate",
         "the quorum device votes for whoever asks: two of them run with one name",
         _ROOM_CUT,
+        "rejected",
+    ),
+    Defect(
+        "operator-skips-a-step",
+        "people say done to each step of a runbook, and have done none",
+        "the runbook's command was typed into the wrong window, and its error was not read",
+        _DR,
         "rejected",
     ),
     Defect(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import replace
 from random import Random
@@ -237,9 +237,25 @@ class World:
         Commands: ``migrate SID NODE``, ``relocate SID NODE``, ``stop SID SECONDS``, ``enable-node-maintenance NODE``,
         ``disable-node-maintenance NODE``, ``disarm-ha freeze|ignore``, ``arm-ha``.
         """
+        self._may_write(node)
+        self.pmxcfs.store.commands.append(command)
+
+    def remove_rule(self, node: str, name: str) -> None:
+        """There is no HA rule of that name any more. Refused without quorum."""
+        self._may_write(node)
+        self.pmxcfs.store.rules.pop(name, None)
+
+    def add_rule(self, node: str, kind: str, name: str, given: Mapping[str, str | None]) -> None:
+        """That HA rule is in force from the master's next round on. Refused without quorum."""
+        self._may_write(node)
+        rules = self.pmxcfs.store.rules
+        order = 1 + max((rule["order"] for rule in rules.values()), default=0)
+        said = {key: int(value) if key == "strict" else value for key, value in given.items() if value is not None}
+        rules[name] = {"rule": name, "type": kind, "order": order, **said}
+
+    def _may_write(self, node: str) -> None:
         if not self.quorate(self.nodes[node]):
             raise Refused("cluster not ready - no quorum?")
-        self.pmxcfs.store.commands.append(command)
 
     def start_guest(self, vmid: int, user: str = "root@pam") -> str:
         """The guest is asked to start; the task's UPID. Refused carries PVE's words."""
