@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import whole_run
-from stretched_site import BLOCKS, BY_HAND, PLAYED, PLAYED_BY_HAND, rooms_of
+from stretched_site import BLOCKS, PLAYED, rooms_of
 from whole_run import ROOT, Outcome
 
 SUITES = ROOT / "suites"
@@ -195,9 +195,6 @@ VARIANTS: Sequence[Variant] = (
     ),
     Variant("two-links", simulator={"links": 2}),
     Variant("stretched-2-2-1", BLOCKS, PLAYED, quick="stretched/test_intersite_cut.py::test_intersite_cut"),
-    Variant(
-        "stretched-by-hand", BY_HAND, PLAYED_BY_HAND, quick="stretched/test_dr_procedure.py::test_dr_procedure[other-room]"
-    ),
     Variant("stretched-3-3-1", rooms_of(3), PLAYED, quick="stretched/test_site_loss.py::test_site_loss[other-room]"),
 )  # fmt: skip
 
