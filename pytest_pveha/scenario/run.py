@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
@@ -521,7 +522,7 @@ class Faults:
         rest = every - room
         lesser, larger = (room, rest) if blind or len(room) <= len(rest) else (rest, room)
         halves = not blind and len(lesser) == len(larger)
-        addresses = tuple((node.name, tuple(sorted(node.own_addresses(deadline(READ))))) for node in every)
+        addresses = unshared({node.name: node.own_addresses(deadline(READ)) for node in every})
         host, port = corosync.device_host(next(iter(every)), deadline(READ)) if blind else ("", 0)
 
         def cut(tag: str, brief: float = 0.0) -> RoomCut:
@@ -548,10 +549,9 @@ class Faults:
         ring = tuple(sorted(site.cluster.ring_addresses(deadline(READ)).items()))
         inside = [ip_network(layout.cidrs[name]) for name in gone if name in layout.cidrs and name != "bmc"]
         known = {address for _, each in ring for address in each}
+        own = unshared({node.name: node.own_addresses(deadline(READ)) - known for node in site.nodes})
         others = tuple(
-            (node.name, tuple(sorted(one for one in own - known if any(ip_address(one) in net for net in inside))))
-            for node in site.nodes
-            for own in (node.own_addresses(deadline(READ)),)
+            (name, tuple(one for one in each if any(ip_address(one) in net for net in inside))) for name, each in own
         )
         device, port = ("", 0)
         if layout.device_switch == switch:
@@ -804,6 +804,12 @@ class Faults:
             parse_duration(at_most),
         ):
             yield
+
+
+def unshared(own: Mapping[str, frozenset[str]]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Each node's addresses that no other node has: a rule about one that it has itself would cut a node off itself."""
+    held = Counter(address for each in own.values() for address in each)
+    return tuple((name, tuple(sorted(one for one in each if held[one] == 1))) for name, each in own.items())
 
 
 def outward_only(hosts: Iterable[str]) -> tuple[str, ...]:
