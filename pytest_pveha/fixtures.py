@@ -10,18 +10,26 @@ import pytest
 from pytest_pveha.errors import SiteError, UsageError
 from pytest_pveha.handles.bmc import Bmc
 from pytest_pveha.handles.ceph import Ceph
+from pytest_pveha.handles.ceph.daemon import OsdDaemon
 from pytest_pveha.handles.cluster import Cluster, Manager
 from pytest_pveha.handles.corosync import Ring
 from pytest_pveha.handles.guest import Guest, Guests, Nodes, Stranded
 from pytest_pveha.handles.layout import Ways
 from pytest_pveha.handles.node import Node
+from pytest_pveha.handles.replicas import Replicas
+from pytest_pveha.handles.served import Served
+from pytest_pveha.handles.served import served as served_storage
 from pytest_pveha.handles.site import Site
 from pytest_pveha.inventory import parse_duration
+from pytest_pveha.readiness import organisation
+from pytest_pveha.readiness.checks import Check
 from pytest_pveha.scenario.campaign import Campaign
+from pytest_pveha.scenario.ceph import Outlook, osds_on, outlook
 from pytest_pveha.scenario.homes import Homes, homes_of
 from pytest_pveha.scenario.objectives import Objectives
 from pytest_pveha.scenario.operator import Operator, Procedure, Step
 from pytest_pveha.scenario.policies import Policy, policy_of
+from pytest_pveha.scenario.replicated import replicas_of
 from pytest_pveha.scenario.roles import cast_side
 from pytest_pveha.scenario.run import TRIED, Faults, Run
 from pytest_pveha.selection import title
@@ -126,6 +134,55 @@ def resting(site: Site, victim: Node) -> Node:
 
 
 @pytest.fixture
+def osds(ceph: Ceph, victim: Node, run: Run) -> tuple[OsdDaemon, ...]:
+    """The OSDs on ``victim`` that are up and in. Not applicable where there are none."""
+    found = osds_on(run.observer, victim)
+    if not found:
+        pytest.skip(f"not applicable: no OSD that is up and in stands on {victim.name}")
+    return found
+
+
+@pytest.fixture
+def osd(osds: tuple[OsdDaemon, ...]) -> OsdDaemon:
+    """One OSD on ``victim``, up and in."""
+    return osds[0]
+
+
+@pytest.fixture
+def osd_loss(osd: OsdDaemon, run: Run) -> Outlook:
+    """What Ceph's maps foretell of the loss of ``osd``."""
+    return outlook(run.observer, osds=(osd,))
+
+
+@pytest.fixture
+def host_loss(osds: tuple[OsdDaemon, ...], victim: Node, run: Run) -> Outlook:
+    """What Ceph's maps foretell of the loss of ``victim`` with its OSDs and its mon."""
+    return outlook(run.observer, victim)
+
+
+@pytest.fixture
+def both_lost(osds: tuple[OsdDaemon, ...], victim: Node, resting: Node, run: Run) -> Outlook:
+    """What they foretell of ``victim`` being lost while ``resting`` is off and nothing is marked out.
+
+    Skipped where data would not be served any more: that is a finding, and is not tried.
+    """
+    found = outlook(run.observer, victim, resting, noout=True)
+    if found.told.serves is not True:
+        pytest.skip(
+            f"not proven: with {resting.name} off for work, the loss of {victim.name} would stop Ceph; that is "
+            f"foretold, and not tried: {found.told.in_words}"
+        )
+    return found
+
+
+@pytest.fixture
+def spared(site: Site, guests: Guests, victim: Node) -> Guests:
+    """The HA guests that run on other nodes than ``victim`` now."""
+    services = site.cluster.manager(site.clock.deadline(10)).services
+    return Guests(guest for guest in guests if guest.sid in services and services[guest.sid].node != victim.name)
+
+
+@pytest.fixture
 def minority(site: Site, pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> Nodes:
     """The nodes that are to be cut off, and leave quorum to the others; bound now and on record."""
     return Nodes(site.nodes[name] for name in _cast(site, pytestconfig, request))
@@ -177,6 +234,33 @@ def residents(site: Site, guests: Guests, victim: Node) -> Guests:
     if not found:
         pytest.skip(f"not proven: no HA guest of the inventory runs on {victim.name}")
     return found
+
+
+@pytest.fixture
+def unhurt(site: Site, guests: Guests, victim: Node) -> Guest:
+    """An HA guest of the inventory that runs on another node than ``victim`` now. Skipped where there is none."""
+    services = site.cluster.manager(site.clock.deadline(10)).services
+    found = [guest for guest in guests if guest.sid in services and services[guest.sid].node != victim.name]
+    if not found:
+        pytest.skip(f"not proven: no HA guest of the inventory runs on another node than {victim.name}")
+    return found[0]
+
+
+@pytest.fixture
+def at_home(site: Site, unhurt: Guest) -> Node:
+    """The node on which ``unhurt`` runs now."""
+    return site.nodes[site.cluster.manager(site.clock.deadline(10)).services[unhurt.sid].node]
+
+
+@pytest.fixture
+def second(site: Site, victim: Node) -> Node:
+    """A node that is lost while ``victim`` is: neither it nor the CRM master, those with HA guests first."""
+    manager = site.cluster.manager(site.clock.deadline(10))
+    busy = {service.node for service in manager.services.values()}
+    others = [node for node in site.nodes if node.name not in (victim.name, manager.master)]
+    if not others:
+        pytest.skip("not proven: there is no node beside the victim and the CRM master")
+    return min(others, key=lambda node: node.name not in busy)
 
 
 @pytest.fixture
@@ -242,6 +326,27 @@ def idle(site: Site, minority: Nodes) -> Nodes:
 def link(request: pytest.FixtureRequest) -> int:
     """One corosync link by its number; a test each."""
     return int(request.param)
+
+
+@pytest.fixture
+def served(site: Site, request: pytest.FixtureRequest) -> Served:
+    """One shared storage of the inventory as the nodes have it now; a test each."""
+    return served_storage(site, str(request.param), lambda: site.clock.deadline(10))
+
+
+@pytest.fixture
+def lying(guests: Guests, served: Served) -> Guests:
+    """The HA guests that have a disk on ``served``. Skipped where there are none: nothing would be proven."""
+    found = Guests(guest for guest in guests if guest.sid in served.guests)
+    if not found:
+        pytest.skip(f"not proven: no HA guest of the inventory lies on {served.name}")
+    return found
+
+
+@pytest.fixture
+def replicas(site: Site, residents: Guests, victim: Node) -> Replicas:
+    """The guests of ``victim`` that are replicated, as their jobs tell. Skipped where there are none."""
+    return replicas_of(site, residents, victim)
 
 
 @pytest.fixture
@@ -328,6 +433,35 @@ def homes(site: Site) -> Homes:
 def operator(pytestconfig: pytest.Config) -> Operator:
     """A person, who is asked for what no machine can do."""
     return Operator(campaign_of(pytestconfig).observer)
+
+
+def _made(check: Check | str) -> Check:
+    if isinstance(check, str):
+        pytest.skip(f"not proven: {check}")
+    return check
+
+
+@pytest.fixture
+def fence_network(pytestconfig: pytest.Config) -> Check:
+    """Whether the BMCs' switches are their own. Skipped where the inventory's networks do not say it."""
+    return _made(organisation.fence_network(campaign_of(pytestconfig).declared))
+
+
+@pytest.fixture
+def runbook(pytestconfig: pytest.Config) -> Check:
+    """Whether the runbook is there and known. Skipped where the inventory has no organisation block."""
+    return _made(organisation.runbook(campaign_of(pytestconfig).declared))
+
+
+@pytest.fixture
+def repetition(pytestconfig: pytest.Config) -> Check:
+    """Whether all was proven again in time. Skipped where no earlier run has proven it, or nobody says how often."""
+    campaign = campaign_of(pytestconfig)
+    past = campaign.asked.history.proven
+    last = None if past is None else (past.run, past.at, past.versions)
+    return _made(
+        organisation.repeated(campaign.declared, last, lambda: campaign.versions, repeats=campaign.asked.whole)
+    )
 
 
 @pytest.fixture

@@ -54,6 +54,7 @@ def targets(inventory: Inventory, scope: str, roles: Sequence[str]) -> dict[str,
         "room": [role for role in ROOM_ROLES if role.startswith(tuple(roles)) or roles == ROLES],
         "feed": feeds(inventory),
         "switch": switches(inventory),
+        "served": list(inventory.model.storages),
     }
     if scope == "all":
         others = [f"other-{number}" for number in range(1, len(nodes))]
@@ -158,8 +159,8 @@ def not_applicable(item: pytest.Item, inventory: Inventory) -> str | None:
             lacking = [name for name, node in inventory.model.nodes.items() if not (node.pdu or node.operator)]
             if lacking:
                 return f"{', '.join(lacking)} has neither pdu nor operator in the inventory"
-        for block in ("ceph", "backup", "quorum_device", "replication"):
-            if needs.get(block) and getattr(inventory.model, block) is None:
+        for block in ("ceph", "backup", "quorum_device", "replication", "storages"):
+            if needs.get(block) and getattr(inventory.model, block) in (None, {}):
                 return f"the inventory has no {block} block"
     if "ceph" in getattr(item, "fixturenames", ()) and inventory.model.ceph is None:
         return "the inventory has no ceph block"

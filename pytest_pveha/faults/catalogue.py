@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pytest_pveha.errors import UsageError
+from pytest_pveha.faults.ceph import CephNetworkCut, NooutSet, OsdKilled, OsdLost
 from pytest_pveha.faults.cord import CordPulled
 from pytest_pveha.faults.crash import DaemonKilled, DaemonsFrozen, KernelCrash
 from pytest_pveha.faults.fault import Fault
@@ -18,6 +19,7 @@ from pytest_pveha.faults.power import PowerCut
 from pytest_pveha.faults.process import ServiceRestarted, ServiceStopped
 from pytest_pveha.faults.rooms import FeedCut, RoomCut, RoomPowerCut, SwitchLoss
 from pytest_pveha.faults.shutdown import CleanPowerOff, CleanReboot
+from pytest_pveha.faults.storage import StorageCut
 
 FAULTS: Mapping[str, type[Fault]] = {
     each.__name__: each
@@ -44,6 +46,11 @@ FAULTS: Mapping[str, type[Fault]] = {
         FeedCut,
         RoomCut,
         SwitchLoss,
+        StorageCut,
+        OsdKilled,
+        OsdLost,
+        CephNetworkCut,
+        NooutSet,
     )
 }
 

@@ -37,12 +37,22 @@ class Reach:
     """Where the cluster itself decides which of several sides is lost: the sides; ``nodes`` are all of them."""
     device: bool = False
     """Whether the quorum device's votes are lost."""
+    hung: frozenset[str] = frozenset()
+    """Guests that go on running, and whose writes hang."""
     emptied: frozenset[str] = frozenset()
     """Nodes that are members still and take nothing over."""
     by_hand: bool = False
     """Whether people bring its guests elsewhere: HA's rules, which keep them where they are, do not bind those."""
     site_wide: bool = False
     """Whether it takes a whole room, or could: consent must reach as far as a reset of the site."""
+    osds: frozenset[int] = frozenset()
+    """OSDs that are lost though their node is not."""
+    mons: frozenset[str] = frozenset()
+    """Nodes whose Ceph mons are lost though they are not."""
+    flags: frozenset[str] = frozenset()
+    """Flags of Ceph that are set."""
+    degraded: bool = False
+    """Whether what is in force already costs Ceph copies."""
 
     def beside(self, others: Iterable[Reach]) -> Reach:
         """What it takes away together with those others, which are in force already.
@@ -66,9 +76,14 @@ class Reach:
                 guests=whole.guests | other.guests,
                 sides=sides,
                 device=whole.device or other.device,
+                hung=whole.hung | other.hung,
                 emptied=whole.emptied | other.emptied,
                 by_hand=whole.by_hand or other.by_hand,
                 site_wide=whole.site_wide or other.site_wide,
+                osds=whole.osds | other.osds,
+                mons=whole.mons | other.mons,
+                flags=whole.flags | other.flags,
+                degraded=whole.degraded or other.degraded or bool(other.nodes or other.osds),
             )
         return whole
 

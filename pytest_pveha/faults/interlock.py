@@ -13,8 +13,10 @@ from dataclasses import dataclass, field, replace
 from pytest_pveha.errors import PreflightRefused, SiteError
 from pytest_pveha.faults.fault import Reach
 from pytest_pveha.handles import corosync
+from pytest_pveha.handles.ceph.status import whole
 from pytest_pveha.handles.cluster import GuestRow, RunningTask, Totem
 from pytest_pveha.handles.node import ClockOffset, Votes
+from pytest_pveha.observe.what_if import Prediction
 
 MEMBERSHIP_LIMIT = 50.0
 """Seconds within which a new membership must stand: watchdogs bite at 60 (pve-ha-manager watchdog-mux.c), and
@@ -71,6 +73,7 @@ class CephState:
     """Ceph as the interlock needs it."""
 
     clean: bool
+    """Whether all placement groups are active+clean."""
     pgs: Mapping[str, int]
     flags: frozenset[str]
     ok_to_stop: bool | None
@@ -82,6 +85,10 @@ class CephState:
     """node → its mons."""
     in_quorum: frozenset[str]
     """Mons that are in quorum now."""
+    prediction: Prediction | None = None
+    """What would be left without those OSDs, by Ceph's maps; None: they could not be read."""
+    backfillfull: float = 0.0
+    """Part of an OSD above which nothing is rebuilt onto it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,7 +321,7 @@ def hit(guests: Mapping[str, GuestRow], reach: Reach) -> list[GuestRow]:
 
 def _never_touch(state: State, reach: Reach) -> str | None:
     falling = {guest.sid for guest in hit(state.guests, reach)}
-    found = sorted(state.never_touch & {*reach.nodes, *reach.guests, *falling})
+    found = sorted(state.never_touch & {*reach.nodes, *reach.guests, *reach.hung, *falling})
     if not found:
         return None
     return f"never_touch: {', '.join(found)} would be reached, and `consent.never_touch` names it; move it away"
@@ -328,6 +335,19 @@ def _bystanders(state: State, reach: Reach) -> str | None:
         return None
     return (
         f"guests: {', '.join(found)} on {_list(reach.nodes)} would go down, and neither `guests:` names "
+        f"{'them' if len(found) > 1 else 'it'} nor does `consent.bystanders`; move, name or permit them"
+    )
+
+
+def _hung(state: State, reach: Reach) -> str | None:
+    """A guest that is nobody's business may not be kept waiting either."""
+    if state.permitted is None:
+        return None
+    found = sorted(reach.hung - state.permitted)
+    if not found:
+        return None
+    return (
+        f"guests: the writes of {', '.join(found)} would hang, and neither `guests:` names "
         f"{'them' if len(found) > 1 else 'it'} nor does `consent.bystanders`; move, name or permit them"
     )
 
@@ -384,12 +404,17 @@ def _clocks(state: State, reach: Reach) -> str | None:
 def _data(state: State, reach: Reach) -> str | None:
     if state.ceph is None or state.ceph.clean:
         return None
-    pgs = ", ".join(f"{count} {name}" for name, count in sorted(state.ceph.pgs.items()) if name != "active+clean")
-    return f"Ceph: not all placement groups are active+clean ({pgs or 'none is told of'}); wait until they are"
+    pgs = ", ".join(f"{count} {name}" for name, count in sorted(state.ceph.pgs.items()) if not whole(name))
+    if not reach.degraded:
+        return f"Ceph: not all placement groups are active+clean ({pgs or 'none is told of'}); wait until they are"
+    if state.ceph.prediction is not None and state.ceph.prediction.serves:
+        return None  # copies are lacking because of us, and by its maps those that are left suffice
+    told = state.ceph.prediction.in_words if state.ceph.prediction else "its maps could not be read"
+    return f"Ceph: with what is broken already ({pgs}), what would be left does not suffice: {told}"
 
 
 def _flags(state: State, reach: Reach) -> str | None:
-    if state.ceph is None or not (found := sorted(state.ceph.flags & STOPPING_FLAGS)):
+    if state.ceph is None or not (found := sorted((state.ceph.flags & STOPPING_FLAGS) - reach.flags)):
         return None
     return f"Ceph: {', '.join(found)} is set, so it would not heal itself; `ceph osd unset {found[0]}`, if it is yours"
 
@@ -398,23 +423,40 @@ def _stoppable(state: State, reach: Reach) -> str | None:
     if state.ceph is None or not state.ceph.osds or reach.about_quorum:
         return None  # a cut of corosync leaves Ceph alone; if nodes are to be reset, that is what was agreed to: losses
     osds = " ".join(str(osd) for osd in state.ceph.osds)
+    of = f"of {_list(reach.nodes)}" if reach.nodes else "together"
     if state.ceph.ok_to_stop is None:
-        return f"Ceph: whether OSDs {osds} of {_list(reach.nodes)} may stop cannot be told: {state.ceph.said}"
+        return f"Ceph: whether OSDs {osds} {of} may stop cannot be told: {state.ceph.said}"
     if not state.ceph.ok_to_stop:
-        return f"Ceph: `ceph osd ok-to-stop {osds}` (all of {_list(reach.nodes)}) says no: {state.ceph.said}"
+        return f"Ceph: `ceph osd ok-to-stop {osds}` (all {of}) says no: {state.ceph.said}"
     return None
+
+
+def _room(state: State, reach: Reach) -> str | None:
+    """What is rebuilt must not fill the OSDs that are left: at the full ratio nobody can write any more."""
+    if state.ceph is None or not state.ceph.osds or reach.about_quorum:
+        return None
+    found, limit = state.ceph.prediction, state.ceph.backfillfull
+    if found is None:
+        return "Ceph: its maps could not be read, so it cannot be told what would be left; `ceph osd dump` on a node"
+    if not found.rebuild_bytes or found.fullest < limit:
+        return None
+    return (
+        f"Ceph: rebuilding {_gib(found.rebuild_bytes)} of OSDs {' '.join(map(str, state.ceph.osds))} would fill the "
+        f"fullest of the others to {found.fullest:.0%}, and at {limit:.0%} the rebuild stops; make room first"
+    )
 
 
 def _mons(state: State, reach: Reach) -> str | None:
     if state.ceph is None or reach.about_quorum:
         return None
+    lost = reach.nodes | reach.mons
     every = {mon for mons in state.ceph.mons.values() for mon in mons}
-    hit = {mon for node, mons in state.ceph.mons.items() if node in reach.nodes for mon in mons}
+    hit = {mon for node, mons in state.ceph.mons.items() if node in lost for mon in mons}
     left, needed = len(state.ceph.in_quorum - hit), max(len(every), len(state.ceph.in_quorum)) // 2 + 1
     if not hit or left >= needed:
         return None
     return (
-        f"Ceph: {len(state.ceph.in_quorum)} mons in quorum − {len(hit & state.ceph.in_quorum)} of {_list(reach.nodes)} "
+        f"Ceph: {len(state.ceph.in_quorum)} mons in quorum − {len(hit & state.ceph.in_quorum)} of {_list(lost)} "
         f"= {left}, and {needed} of {len(every)} are needed: no data would be served"
     )
 
@@ -498,13 +540,13 @@ def _gib(size: int) -> str:
 Rule = Callable[[State, Reach], str | None]
 
 LEFT: tuple[Rule, ...] = (
-    _votes, _membership_time, _maintenance, _memory, _stoppable, _mons, _sight, _way,
+    _votes, _membership_time, _maintenance, _memory, _data, _flags, _stoppable, _room, _mons, _sight, _way,
 )  # fmt: skip
 """Those that ask what is left: by this fault and all that are in force already, together."""
 
 NOW: tuple[Rule, ...] = (
-    _two_halves, _override, _config, _brief, _armed, _never_touch, _bystanders, _paused, _busy, _given_up, _clocks,
-    _data, _flags, _controller, _privileges, _watchdog,
+    _two_halves, _override, _config, _brief, _armed, _never_touch, _bystanders, _hung, _paused, _busy, _given_up,
+    _clocks, _controller, _privileges, _watchdog,
 )  # fmt: skip
 
 RULES = LEFT + NOW

@@ -245,11 +245,11 @@ class QdeviceLoss:
         return none_left(observer, self.tag, self.nodes, ())
 
 
-def check_addresses(name: str, addresses: Iterable[str]) -> None:
+def check_addresses(name: str, addresses: Iterable[str], network: str = "a corosync link") -> None:
     """Rules can name every one of them; PreflightRefused otherwise."""
     addresses = tuple(addresses)
     if not addresses:
-        raise PreflightRefused(f"node {name} has no address on a corosync link: its links cannot be cut")
+        raise PreflightRefused(f"node {name} has no address on {network}: its links cannot be cut")
     for address in addresses:
         if not is_address(address):
             raise PreflightRefused(

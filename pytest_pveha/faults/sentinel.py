@@ -21,6 +21,9 @@ PGS_EVERY = 10 * SECOND
 PGS_PATIENCE = 30 * SECOND
 """Placement groups are inactive for some seconds while they peer after a loss; longer than this they are lost."""
 
+FULL = frozenset({"OSD_FULL", "POOL_FULL"})
+"""Health checks of Ceph at which nobody can write any more (Ceph's documentation, Health Checks)."""
+
 A_READ = 0.5
 """Seconds of nothing after each reading of its own: with the two of each look the API has two a second at most."""
 
@@ -244,6 +247,8 @@ class Sentinel:
         except SiteError:
             return
         self.site.clock.sleep(A_READ)
+        if full := sorted(FULL.intersection(status.checks)):
+            raise HarmSeen(f"Ceph is full ({', '.join(full)}: {status.messages.get(full[0], '')}): {_ENDS}")
         if not status.inactive:
             self._inactive_since = None
         elif self._inactive_since is None:
@@ -257,4 +262,4 @@ class Sentinel:
 
 def _names(reaches: Iterable[Reach]) -> str:
     names: set[str] = set()
-    return ", ".join(sorted(names.union(*(reach.nodes | reach.guests for reach in reaches)))) or "nobody"
+    return ", ".join(sorted(names.union(*(reach.nodes | reach.guests | reach.hung for reach in reaches)))) or "nobody"

@@ -12,8 +12,10 @@ from pytest_pveha.errors import SiteError
 from pytest_pveha.faults.fault import Reach
 from pytest_pveha.faults.interlock import MEMORY_SHARE, SETTLED, CephState, State, needs
 from pytest_pveha.handles.node import Node
+from pytest_pveha.observe.ceph_map import read
 from pytest_pveha.observe.identity import own_marks
 from pytest_pveha.observe.observer import READ, Observer
+from pytest_pveha.observe.what_if import CephMap, without
 
 _CONFIG = "/etc/corosync/corosync.conf"
 _SHARED_CONFIG = "/etc/pve/corosync.conf"
@@ -143,10 +145,11 @@ def _ceph(observer: Observer, online: frozenset[str], reach: Reach) -> CephState
     others = [node for node in site.nodes if node.name in online - reach.nodes] or list(site.nodes)
     status = site.ceph.status(deadline(READ))
     daemons = site.ceph.daemons(others[0].name, deadline(READ))
-    osds = tuple(sorted(osd for node in reach.nodes for osd in daemons.osds.get(node, ())))
+    osds = tuple(sorted({osd for node in reach.nodes for osd in daemons.osds.get(node, ())} | reach.osds))
     told: tuple[bool | None, str] | None = None
     if osds:
         told = _first(others, lambda node: node.ceph_ok_to_stop(osds, deadline(READ)))
+    maps = _maps(observer, reach) if osds else None
     return CephState(
         clean=status.clean,
         pgs=status.pgs,
@@ -156,4 +159,13 @@ def _ceph(observer: Observer, online: frozenset[str], reach: Reach) -> CephState
         osds=osds,
         mons=daemons.mons,
         in_quorum=frozenset(status.quorum),
+        prediction=without(maps, osds, noout="noout" in maps.osd_map.flags) if maps else None,
+        backfillfull=maps.osd_map.backfillfull if maps else 0.0,
     )
+
+
+def _maps(observer: Observer, reach: Reach) -> CephMap | None:
+    """Ceph's maps; None where nobody tells them: the rules judge that."""
+    with suppress(SiteError):
+        return read(observer, reach.nodes)
+    return None

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pytest_pveha.clock import Clock
 from pytest_pveha.errors import InventoryError, UsageError
+from pytest_pveha.handles.agent import inside
 from pytest_pveha.handles.bmc import Bmc
 from pytest_pveha.handles.ceph import Ceph
 from pytest_pveha.handles.cluster import Cluster
@@ -14,7 +15,9 @@ from pytest_pveha.handles.hand import Hand
 from pytest_pveha.handles.layout import Layout
 from pytest_pveha.handles.node import BmcIdentity, Node
 from pytest_pveha.handles.pdu import FromNodes, Pdu
+from pytest_pveha.handles.replication import Replication
 from pytest_pveha.handles.site import Site
+from pytest_pveha.handles.storages import Storages
 from pytest_pveha.inventory import Site as Inventory
 from pytest_pveha.inventory.hardware import Bmc as BmcBlock
 from pytest_pveha.inventory.hardware import Node as NodeBlock
@@ -30,18 +33,30 @@ def connect(inventory: Inventory, clock: Clock) -> Site:
     """The site's handles, each with its own way to it."""
     endpoints = _endpoints(inventory)
     api = _api(inventory, endpoints, clock)
+    nodes = Nodes(
+        _node(inventory, name, block, clock, next((e for e in endpoints if e.name == name), None))
+        for name, block in inventory.model.nodes.items()
+    )
     return Site(
         name=inventory.name,
         simulated=inventory.simulated,
         clock=clock,
         cluster=Cluster(api),
         ceph=Ceph(api),
-        nodes=Nodes(
-            _node(inventory, name, block, clock, next((e for e in endpoints if e.name == name), None))
-            for name, block in inventory.model.nodes.items()
-        ),
+        nodes=nodes,
+        inside=lambda sid, node: inside(sid, node, api, nodes),
+        storages=Storages(api),
+        replication=Replication(api),
         guests=Guests(_guests(inventory)),
+        served={name: one.redundant for name, one in inventory.model.storages.items()},
+        replica_age=inventory.model.replication.max_age if inventory.model.replication else None,
+        replicated=frozenset(inventory.model.replication.guests if inventory.model.replication else ()),
         has_ceph=inventory.model.ceph is not None,
+        ceph_networks={
+            name.removeprefix("ceph_"): str(block.cidr)
+            for name, block in inventory.model.networks.items()
+            if name.startswith("ceph_") and block.cidr is not None
+        },
         layout=layout_of(inventory),
     )
 
@@ -220,7 +235,9 @@ def _guests(inventory: Inventory) -> list[Guest]:
             TcpProbe(probe.tcp.host, probe.tcp.port) for probe in guest.probes if probe.tcp and probe.tcp.host
         )
         others = tuple(probe.kind for probe in guest.probes if probe.kind != "tcp")
-        found.append(Guest(guest.id, guest.tier, guest.preferred_node, probes, others))
+        found.append(
+            Guest(guest.id, guest.tier, guest.preferred_node, probes, others, guest.canary, guest.canary_folder)
+        )
     return found
 
 

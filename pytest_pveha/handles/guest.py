@@ -27,6 +27,10 @@ class Guest:
     probes: tuple[TcpProbe, ...]
     unprobed: tuple[str, ...] = ()
     """Kinds of probe the inventory names that this version cannot ask; they are reported, never assumed good."""
+    canary: bool = False
+    """Whether the run may write in it."""
+    canary_folder: str = "/var/tmp"
+    """Where in it."""
 
 
 class Guests(tuple[Guest, ...]):
@@ -41,6 +45,11 @@ class Guests(tuple[Guest, ...]):
     def sids(self) -> tuple[str, ...]:
         """Their service ids."""
         return tuple(guest.sid for guest in self)
+
+    @property
+    def canaries(self) -> Guests:
+        """Those of them that the run may write in."""
+        return Guests(guest for guest in self if guest.canary)
 
 
 class Stranded(Guests):

@@ -53,6 +53,20 @@ class Said:
             raise self._wrong(key, "a whole number, not negative", value)
         return number
 
+    def number(self, key: str, default: float | None = None) -> float:
+        """The number under that key, whole or not; never a negative one, and no infinity."""
+        value = self._value(key, _NEEDED if default is None else default)
+        if type(value) not in (int, float) or not 0 <= value < _LARGEST:
+            raise self._wrong(key, "a number, not negative", value)
+        return float(value)
+
+    def ids(self, key: str) -> tuple[int, ...]:
+        """The list of whole numbers under that key, such as a placement group's OSDs or a bucket's children."""
+        value = self._value(key, _NEEDED)
+        if not isinstance(value, list) or not all(type(each) is int and abs(each) < _LARGEST for each in value):
+            raise self._wrong(key, "a list of whole numbers", value)
+        return tuple(value)
+
     def truth(self, key: str, default: bool | None = None) -> bool:
         """Yes or no, as PVE writes them."""
         value = self._value(key, _NEEDED if default is None else default)

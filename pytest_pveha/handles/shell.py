@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+from pytest_pveha.clock import Deadline
 from pytest_pveha.wire.ssh import ShellLine, quote
 
 
@@ -30,4 +33,9 @@ def whatever_comes(line: ShellLine) -> ShellLine:
     return ShellLine(f"{line} 2>/dev/null || true")
 
 
-__all__ = ["ShellLine", "all_of", "each_of", "into", "one_of", "quote", "whatever_comes"]
+def ending_by(deadline: Deadline) -> tuple[str, str]:
+    """Words before a command that may wait for ever, as those of a hung corosync do: it ends, on the node itself."""
+    return "timeout", str(math.ceil(deadline.remaining()) + 1)
+
+
+__all__ = ["ShellLine", "all_of", "each_of", "ending_by", "into", "one_of", "quote", "whatever_comes"]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from pytest_pveha.clock import Clock
+from pytest_pveha.handles.agent import Inside
 from pytest_pveha.handles.ceph import Ceph
 from pytest_pveha.handles.cluster import Cluster
 from pytest_pveha.handles.guest import Guests, Nodes
 from pytest_pveha.handles.layout import Layout
+from pytest_pveha.handles.replication import Replication
+from pytest_pveha.handles.storages import Storages
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +24,24 @@ class Site:
     clock: Clock
     cluster: Cluster
     ceph: Ceph
+    storages: Storages
+    replication: Replication
     nodes: Nodes
     guests: Guests
+    inside: Callable[[str, str], Inside]
+    """The way into a guest on that node: ``site.inside("vm:101", "pve1")``, HA or not."""
+    served: Mapping[str, bool] = field(default_factory=dict)
+    """The shared storages that the inventory names, and whether it calls each redundant."""
+    replica_age: float | None = None
+    """Seconds that a replica may be old; None where the inventory has no replication in scope."""
+    replicated: frozenset[str] = frozenset()
+    """Guests that must be replicated; none named: all that have jobs."""
     has_ceph: bool = False
     """Whether the inventory has Ceph in scope."""
     layout: Layout = field(default_factory=Layout)
     """Where it all stands, as the inventory tells."""
+    ceph_networks: Mapping[str, str] = field(default_factory=dict)
+    """``public`` and ``cluster`` → that network's addresses, like 192.0.2.0/24, where the inventory declares them."""
 
     def close(self) -> None:
         """Every connection and child process has ended."""

@@ -7,7 +7,7 @@ import re
 from pytest_pveha.clock import Deadline
 from pytest_pveha.errors import ProtocolError
 from pytest_pveha.handles.disk import Disk, Run
-from pytest_pveha.handles.shell import all_of, quote
+from pytest_pveha.handles.shell import ShellLine, all_of, quote, whatever_comes
 
 _STATES = {"active", "inactive", "failed", "activating", "deactivating", "reloading", "refreshing", "maintenance"}
 """What ``systemctl is-active`` may print (systemctl(1)); anything else is no answer, be it "unknown" or an error."""
@@ -21,6 +21,15 @@ WANTS = f"{FOLDER}/timers.target.wants"
 """The links by which timers come back after a boot."""
 _ACCURACY = "AccuracySec=100ms"
 """Without it a timer may come a minute late (systemd.timer(5), seen)."""
+
+
+def giving_back(unit: str) -> tuple[ShellLine, ...]:
+    """What makes a unit run again that was masked until the next boot, or failed too often (systemctl(1)).
+
+    Right whatever state they meet; the last line alone must succeed.
+    """
+    verbs = (("unmask", "--runtime"), ("reset-failed",))
+    return (*(whatever_comes(quote("systemctl", *verb, unit)) for verb in verbs), quote("systemctl", "start", unit))
 
 
 class Units:
@@ -55,6 +64,16 @@ class Units:
     def stop(self, unit: str, deadline: Deadline) -> None:
         """The unit was stopped."""
         self._act(deadline, quote("systemctl", "stop", unit))
+
+    def take_away(self, unit: str, deadline: Deadline) -> None:
+        """The unit is stopped, and nothing starts it until it is given back or the node boots."""
+        self._act(deadline, all_of(quote("systemctl", "mask", "--runtime", unit), quote("systemctl", "stop", unit)))
+
+    def give_back(self, unit: str, deadline: Deadline) -> None:
+        """The unit may be started, however often that failed before, and was."""
+        for line in giving_back(unit)[:-1]:
+            self._ask(deadline, line)
+        self.start(unit, deadline)
 
     def restart(self, unit: str, deadline: Deadline) -> None:
         """The unit was stopped, and started again."""

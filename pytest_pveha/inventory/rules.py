@@ -109,6 +109,7 @@ def known_names(inventory: Inventory) -> Iterator[Finding]:
     if inventory.simulator:
         for index, played in enumerate(inventory.simulator.guests):
             yield from _known(("simulator", "guests", index, "node"), played.node, nodes, "node", "nodes")
+        yield from _simulated_storages(inventory.simulator, nodes, guests)
         for index, special in enumerate(inventory.simulator.nodes):
             yield from _known(("simulator", "nodes", index, "name"), special.name, nodes, "node", "nodes")
         yield from _known(("simulator", "way_through"), inventory.simulator.way_through, nodes, "node", "nodes")
@@ -127,6 +128,24 @@ def _rooms_of_paths(inventory: Inventory, simulator: Simulator) -> Iterator[Find
         for room in path.rooms:
             where = ("simulator", "paths", index, "rooms")
             yield from _known(where, room, list(dict.fromkeys(rooms)), "room", "nodes or quorum_device")
+
+
+def _simulated_storages(simulator: Simulator, nodes: list[str], guests: list[str]) -> Iterator[Finding]:
+    """Guests lie on storages that are there, and are replicated from one of type zfs to a node."""
+    every = list(dict.fromkeys([*guests, *(played.id for played in simulator.guests)]))
+    storages = {"local": "dir", "local-lvm": "lvm", **{name: one.type for name, one in simulator.storages.items()}}
+    lies_on = {played.id: played.storage for played in simulator.guests}
+    for index, played in enumerate(simulator.guests):
+        where = ("simulator", "guests", index, "storage")
+        yield from _known(where, played.storage, list(storages), "storage", "simulator.storages")
+    for index, job in enumerate(simulator.replication):
+        here: Where = ("simulator", "replication", index)
+        yield from _known((*here, "guest"), job.guest, every, "guest", "guests")
+        yield from _known((*here, "target"), job.target, nodes, "node", "nodes")
+        if job.guest in every and storages.get(lies_on.get(job.guest) or "") != "zfs":
+            yield Finding(
+                (*here, "guest"), f"{job.guest} lies on no storage of type zfs; expected one that can be replicated"
+            )
 
 
 def _simulated_affinities(simulator: Simulator, nodes: list[str], guests: list[str]) -> Iterator[Finding]:
@@ -249,7 +268,8 @@ def consent_holds_together(inventory: Inventory) -> Iterator[Finding]:
         if target == "all" and len(consent.targets) > 1:
             yield Finding(("consent", "targets", index), "all stands beside names; expected all alone, or names")
         elif target != "all":
-            yield from _known(("consent", "targets", index), target, nodes + guests, "target", "nodes or guests")
+            known = [*nodes, *guests, *inventory.storages]
+            yield from _known(("consent", "targets", index), target, known, "target", "nodes, guests or storages")
     for index, name in enumerate(consent.never_touch.nodes):
         yield from _known(("consent", "never_touch", "nodes", index), name, nodes, "node", "nodes")
 

@@ -7,8 +7,27 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from pytest_pveha.inventory.base import Block
+from pytest_pveha.inventory.simulated_ceph import SimulatedCeph, ceph_spec
 from pytest_pveha.inventory.simulated_ha import SimulatedGroup, SimulatedRule, groups_spec, rules_spec
-from pytest_pveha.inventory.values import Duration, GuestId, Label, Moment, NodeName, Size, Slug, Version, Word, kind
+from pytest_pveha.inventory.simulated_storage import (
+    SimulatedReplication,
+    SimulatedStorage,
+    replication_spec,
+    storages_spec,
+)
+from pytest_pveha.inventory.values import (
+    Duration,
+    GuestId,
+    Label,
+    Moment,
+    NodeName,
+    Size,
+    Slug,
+    StorageId,
+    Version,
+    Word,
+    kind,
+)
 
 if TYPE_CHECKING:
     from pytest_pveha.inventory.model import Inventory
@@ -61,21 +80,10 @@ class SimulatedGuest(Block):
     """false = it ignores a request to shut down, and is stopped when the timeout is over."""
     agent: bool = True
     """false = no guest agent runs in it."""
-    disk: Literal["shared", "local"] = "shared"
-    """local = its disk lies on the node it starts on: it moves with it, and is missing after a recovery."""
+    storage: StorageId | None = None
+    """Storage its disk lies on; none = the shared one. On local or zfs it lies on the node it starts on."""
     start_failures: Annotated[int, Field(ge=0, le=1000)] = 0
     """So many of its first starts fail."""
-
-
-class SimulatedCeph(Block):
-    """How the simulated Ceph is set."""
-
-    size: Annotated[int, Field(ge=1, le=7)] = 3
-    """Copies of everything, each on a host of its own."""
-    min_size: Annotated[int, Field(ge=1, le=7)] = 2
-    """Copies without which nothing is served."""
-    mons: Annotated[int, Field(ge=1, le=5)] = 5
-    """On so many nodes stands a mon, at most."""
 
 
 class SimulatedNode(Block):
@@ -191,6 +199,10 @@ class Simulator(Block):
     """Rules of the HA manager, by name (PVE 9)."""
     groups: dict[Slug, SimulatedGroup] = Field(default_factory=dict)
     """HA groups, by name (PVE 8)."""
+    storages: dict[StorageId, SimulatedStorage] = Field(default_factory=dict)
+    """Storages besides `local` (dir) and `local-lvm`; without a shared one there is `shared`, or `ceph-vm`, too."""
+    replication: tuple[SimulatedReplication, ...] = ()
+    """Replication jobs of guests on a storage of kind zfs."""
     migration_bandwidth: Size = 1000 * 2**20
     """What the migration network carries in a second."""
     pdus: bool = False
@@ -267,13 +279,12 @@ def simulator_spec(inventory: Inventory) -> dict[str, Any]:
         "crs": simulator.crs,
         "rules": rules_spec(simulator.rules),
         "groups": groups_spec(simulator.groups),
+        "storages": storages_spec(simulator.storages),
+        "replication": replication_spec(simulator.replication),
         "migration_mib": simulator.migration_bandwidth / 2**20,
         "token_lacks": list(simulator.token_lacks),
         "defects": list(simulator.defects),
-        "ceph": inventory.ceph is not None,
-        "ceph_size": simulator.ceph.size,
-        "ceph_min_size": simulator.ceph.min_size,
-        "ceph_mons": simulator.ceph.mons,
+        "ceph": ceph_spec(simulator.ceph, inventory.ceph) if inventory.ceph is not None else None,
         "operator": simulator.operator.model_dump() if simulator.operator else None,
         "nodes": [
             {
@@ -334,6 +345,6 @@ def _ha_of(play: SimulatedGuest) -> dict[str, Any]:
         "group": play.group or "",
         "acpi": play.acpi,
         "agent": play.agent,
-        "disk": play.disk,
+        "storage": play.storage or "",
         "start_failures": play.start_failures,
     }

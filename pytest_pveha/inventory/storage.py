@@ -1,4 +1,4 @@
-"""The blocks about data: Ceph, backup, replication. Each present = its tests are in scope."""
+"""The blocks about data: Ceph, shared storages, backup, replication. Each present = its tests are in scope."""
 
 from __future__ import annotations
 
@@ -98,6 +98,13 @@ class FailoverStep(Block):
     """How long they have for it."""
     back: bool = False
     """true = it belongs to the way back, when the lost room has power again."""
+
+
+class SharedStorage(Block):
+    """An NFS or iSCSI storage that a machine outside of the cluster serves to all nodes."""
+
+    redundant: bool = False
+    """true = somebody knows that no single machine, switch or cable behind it takes it away."""
 
 
 class Replication(Block):

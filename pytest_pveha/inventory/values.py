@@ -149,6 +149,7 @@ _host_key = _pattern(
 _user = _pattern(r"[A-Za-z0-9_][A-Za-z0-9._@\\-]{0,63}", "a user name")
 
 _word = _pattern(r"[^\x00\r\n]{1,1024}", "one word of a command line, on one line")
+_guest_folder = _pattern(r"(/[A-Za-z0-9._-]+){1,8}", "a folder of the guest, from its root, like /var/tmp or /srv/data")
 
 Slug = Annotated[str, *_slug]
 NodeName = Annotated[str, *_node]
@@ -167,6 +168,7 @@ Url = Annotated[str, *_url]
 HostKey = Annotated[str, *_host_key]
 User = Annotated[str, *_user]
 Word = Annotated[str, *_word]
+GuestFolder = Annotated[str, *_guest_folder]
 
 _duration_schema = WithJsonSchema(
     {"type": "string", "pattern": f"^{_DURATION}( {_DURATION}){{0,4}}$", "examples": ["5 min"]}

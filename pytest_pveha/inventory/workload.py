@@ -12,6 +12,7 @@ from pytest_pveha.inventory.values import (
     Address,
     Day,
     Duration,
+    GuestFolder,
     GuestId,
     Label,
     NodeName,
@@ -80,6 +81,8 @@ class Guest(Block):
     """Node it should run on when all is well."""
     canary: bool = False
     """true = made for tests: it may be written into and restarted at will."""
+    canary_folder: GuestFolder = "/var/tmp"
+    """Where in it the run's numbered writes go, on the disk whose writes matter."""
 
 
 class Tier(Block):
@@ -115,6 +118,8 @@ class Objectives(Block):
     """Longest time from asking for a restore until the guest answers."""
     fence_margin: Duration = 20.0
     """Least time between a node's proven death and the earliest takeover of its guests."""
+    slowdown: Annotated[float, Field(ge=1, le=1000)] = 1.5
+    """After a recovery a write may take so many times as long as before."""
     fence_path: PositiveDuration = 10.0
     """Longest time in which a node's BMC answers another node's shell."""
     rtt: PositiveDuration = 0.005

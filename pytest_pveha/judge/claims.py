@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from pytest_pveha.errors import Inconclusive
-from pytest_pveha.judge import deaths, durations, echoes, paths, places, sides, steps, turns
+from pytest_pveha.judge import ceph, deaths, durations, echoes, paths, places, sides, steps, storage, turns, writes
 from pytest_pveha.judge.facts import SECOND, TestFacts, known, mapping, real, strings, text
 from pytest_pveha.judge.measured import Comparison, Measured, compare, counted, seconds_down, seconds_up
 from pytest_pveha.judge.phases import first_start
@@ -21,6 +21,10 @@ LRM_ROUND: Final = 10 * SECOND
 
 DIES_AT_EFFECT: Final = frozenset({"PowerCut", "PowerCutByPeer", "MainsCut", "CordPulled", "KernelCrash"})
 """Faults whose victim feeds no watchdog any more once they have taken effect."""
+
+UNWATCHED: Final = "unwatched"
+"""The parameter by which a claim says why the site has nothing that could be measured: it is listed, and decides
+nothing."""
 
 RESET_AUDITS: Final = ("boot_ids", "collateral_resets")
 """Audits that compare every other node's boot_id with the one it had when found."""
@@ -81,6 +85,9 @@ CAUSES: Final[Mapping[str, str]] = {
     "half_alive": "a guest was started elsewhere while its old node still lived, so it may have run twice",
     **places.CAUSES,
     **echoes.CAUSES,
+    **writes.CAUSES,
+    **storage.CAUSES,
+    **ceph.CAUSES,
     "fence_path_time": "a node that must be fenced is not fenced in time from there",
     "broken_paths": "from there that node could not be fenced",
     "wrong_machines": "fencing from there would hit another machine",
@@ -101,6 +108,8 @@ def evaluate(test: TestFacts, claim: Mapping[str, Any]) -> ClaimVerdict:
     op, objective = text(claim.get("op")), real(claim.get("objective"))
     named = f"{measure or 'a claim'} of {subject}" if subject else measure or "a claim"
     measured: Measured | None = None
+    if nobody := text(mapping(claim.get("params")).get(UNWATCHED)):
+        return ClaimVerdict(measure, subject, None, text(claim.get("unit")), op, objective, "not proven", nobody)
     try:
         if measure not in MEASURES:
             raise Inconclusive(f"{measure!r} is no measure this version knows")
@@ -247,6 +256,9 @@ MEASURES: Final[Mapping[str, Callable[[TestFacts, str, Mapping[str, Any]], Measu
     "time_to_quorum": sides.time_to_quorum,
     **places.MEASURES,
     **echoes.MEASURES,
+    **writes.MEASURES,
+    **storage.MEASURES,
+    **ceph.MEASURES,
     "fence_path_time": paths.slowest,
     "broken_paths": paths.broken,
     "wrong_machines": paths.strangers,

@@ -157,6 +157,8 @@ class TestFacts:
     """What people were asked, by step, and when (mono ns)."""
     answers: dict[str, tuple[str, int, int]] = field(default_factory=dict)
     """What they answered, and between which moments."""
+    ledger: list[dict[str, Any]] = field(default_factory=list)
+    """What was read of canaries' numbered writes, in order; see ``judge.writes``."""
     closes: list[dict[str, Any]] = field(default_factory=list)
     spoilt: list[str] = field(default_factory=list)
 
@@ -189,6 +191,10 @@ class Facts:
     gates: list[dict[str, Any]] = field(default_factory=list)
     tests: dict[str, TestFacts] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
+    found: dict[str, Any] | None = None
+    """The site as it was found."""
+    history: dict[str, Any] | None = None
+    """What earlier runs proved, and what there is to prove."""
     left: dict[str, Any] | None = None
     """What the comparison of the site as left with the site as found said; None: there was none."""
 
@@ -204,6 +210,10 @@ def gather(lines: Sequence[Line]) -> Facts:
             facts.close = line
         elif line.kind == "snapshot" and line.data.get("as") == "left":
             facts.left = line.data
+        elif line.kind == "snapshot" and line.data.get("as") == "found":
+            facts.found = mapping(line.data.get("site"))
+        elif line.kind == "history":
+            facts.history = facts.history or line.data
         elif line.kind == "gate":
             facts.gates += dicts(line.data.get("checks")) or [{"id": "?", "title": "an empty gate", "answer": "?"}]
         elif line.kind.startswith("fault."):
@@ -380,6 +390,14 @@ def _take_answer(test: TestFacts, line: Line) -> bool:
     return True
 
 
+def _take_ledger(test: TestFacts, line: Line) -> bool:
+    asked, answered = integer(line.data["asked"]), integer(line.data["answered"])
+    if not text(line.data["guest"]) or not text(line.data["event"]) or asked is None or answered is None:
+        return False
+    test.ledger.append(line.data)
+    return asked <= answered
+
+
 def _take_close(test: TestFacts, line: Line) -> bool:
     test.closes.append(line.data)
     return True
@@ -397,6 +415,7 @@ _TAKERS: Final = {
     "echo": _take_echo,
     "ask": _take_ask,
     "answer": _take_answer,
+    "ledger": _take_ledger,
     "test.close": _take_close,
 }
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Comparison = Literal["accepted", "rejected", "inconclusive"]
+Comparison = Literal["accepted", "rejected", "inconclusive", "not proven"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,13 @@ class HasSid(Protocol):
     def tier(self) -> str: ...
 
 
+class HasCanary(HasSid, Protocol):
+    """A guest that may be one to write in."""
+
+    @property
+    def canary(self) -> bool: ...
+
+
 class HasName(Protocol):
     """Anything known by a name, such as a node or an audit."""
 
@@ -215,9 +222,99 @@ def _ways(ways: Iterable[Way]) -> dict[str, Any]:
     return {"ways": [list(way) for way in ways]}
 
 
-def lost_writes(guests: Iterable[HasSid]) -> Measure:
-    """How many acknowledged writes are gone; not measured by this version, so inconclusive."""
-    return Measure("lost_writes", "count", tuple(guests))
+def lost_writes(guests: Iterable[HasCanary]) -> Measure:
+    """How many writes that were seen durable in each canary are gone."""
+    return _of_canaries("lost_writes", "count", guests)
+
+
+def data_loss(guests: Iterable[HasCanary], copy: str | None = None) -> Measure:
+    """Up to how long before the fault the writes of each canary are there again, in seconds.
+
+    Args:
+        copy: of this guest, which was restored or started from a replica, and looked into with ``run.ledger``.
+    """
+    return _of_canaries("data_loss", "s", guests, {"copy": copy} if copy else {})
+
+
+def write_stall(guests: Iterable[HasCanary]) -> Measure:
+    """The longest time without an acknowledged write since the fault while each canary lived, in seconds."""
+    return _of_canaries("write_stall", "s", guests)
+
+
+def double_runs(guests: Iterable[HasCanary]) -> Measure:
+    """How many pairs of lives of each canary wrote at the same time."""
+    return _of_canaries("double_runs", "count", guests)
+
+
+def write_slowdown(guests: Iterable[HasCanary]) -> Measure:
+    """How many times as long a write of each canary takes after the recovery as before."""
+    return _of_canaries("write_slowdown", "times", guests)
+
+
+def _of_canaries(measure: str, unit: str, guests: Iterable[HasCanary], params: dict[str, Any] | None = None) -> Measure:
+    guests = tuple(guests)
+    chosen = tuple(guest for guest in guests if guest.canary)
+    if chosen:
+        return Measure(measure, unit, chosen, params or {})
+    why = "none of the guests it is about is made for tests, so nobody writes in them (guests: canary: true)"
+    return Measure(measure, unit, params={"unwatched": why})
+
+
+def lost_span(guests: Iterable[HasSid]) -> Measure:
+    """From the data of the replica that each guest started from until the fault, in seconds."""
+    return Measure("lost_span", "s", tuple(guests))
+
+
+def older_than_told(guests: Iterable[HasSid]) -> Measure:
+    """By how many seconds the replica that each guest started from was older than its job said before the fault."""
+    return Measure("older_than_told", "s", tuple(guests))
+
+
+def failed_requests(guests: Iterable[HasSid]) -> Measure:
+    """How many requests to each VM's disks failed since the fault, by QEMU's own count; containers have none."""
+    return Measure("failed_requests", "count", tuple(guest for guest in guests if guest.sid.startswith("vm:")))
+
+
+def restarts(guests: Iterable[HasSid], nodes: Iterable[HasName]) -> Measure:
+    """How often each guest's process was seen to begin since the fault, on any of these nodes."""
+    return Measure("restarts", "count", tuple(guests), _nodes(nodes))
+
+
+def ha_acts(guests: Iterable[HasSid], nodes: Iterable[HasName]) -> Measure:
+    """How often HA called each guest's state or node something else than before, while these nodes were watched."""
+    return Measure("ha_acts", "count", tuple(guests), _nodes(nodes))
+
+
+def unserved() -> Measure:
+    """The longest time in which a placement group of Ceph served nothing since the fault, by its state, in seconds."""
+    return Measure("unserved", "s", subject="Ceph")
+
+
+def unreadable_data() -> Measure:
+    """How many placement groups of Ceph were in a state in which data is lost, or not to be relied on."""
+    return Measure("unreadable_data", "count", subject="Ceph")
+
+
+def full_ratios() -> Measure:
+    """How many of Ceph's ratios were passed at which it takes no writes, or stops its rebuild."""
+    return Measure("full_ratios", "count", subject="Ceph")
+
+
+class HasId(Protocol):
+    """An OSD by its number."""
+
+    @property
+    def id(self) -> int: ...
+
+
+def flaps(meant: Iterable[HasId] = ()) -> Measure:
+    """How often OSDs were lost that were not meant to be, or were lost again after they had come back."""
+    return Measure("flaps", "count", params={"osds": sorted(str(osd.id) for osd in meant)}, subject="Ceph")
+
+
+def rebuilt(why_not: str) -> Measure:
+    """How many placement groups still lack copies at the end; not proven where that is not waited for, and why."""
+    return Measure("rebuilt", "count", params={"unwatched": why_not} if why_not else {}, subject="Ceph")
 
 
 def not_moved(guests: Iterable[HasSid], victim: HasName, policy: str) -> Measure:

@@ -6,7 +6,9 @@ from collections.abc import Iterable, Mapping
 
 from pytest_pveha.errors import SiteError
 from pytest_pveha.handles import leftovers
+from pytest_pveha.handles.ceph import shell
 from pytest_pveha.handles.cluster import Rules
+from pytest_pveha.observe.ceph_map import ASK, told_by
 from pytest_pveha.observe.observer import READ, Observer
 
 UNKNOWN = "unknown"
@@ -49,7 +51,17 @@ def of_the_cluster(observer: Observer) -> dict[str, str]:
             found["Ceph placement groups"] = "all active+clean" if clean else "not all active+clean"
         except SiteError:
             found |= {"Ceph flags": UNKNOWN, "Ceph placement groups": UNKNOWN}
+        found["Ceph OSDs"] = _osds(observer)
     return found
+
+
+def _osds(observer: Observer) -> str:
+    """Which OSDs are up, and what each is reweighted to: what was marked out, or in, by anybody shows."""
+    try:
+        osds = told_by(observer, lambda node: shell.osd_map(node, observer.site.clock.deadline(ASK))).osds
+    except SiteError:
+        return UNKNOWN
+    return BETWEEN.join(f"{osd} {'up' if one.up else 'down'} {one.weight:g}" for osd, one in sorted(osds.items()))
 
 
 def on_the_nodes(observer: Observer, names: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:

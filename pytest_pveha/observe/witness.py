@@ -6,14 +6,13 @@ What the cluster says of a node is not what the node does. A cut leaves SSH alon
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from pytest_pveha.clock import SECOND
 from pytest_pveha.errors import SiteError
 from pytest_pveha.handles import corosync
 from pytest_pveha.handles.guest import Nodes
 from pytest_pveha.handles.node import Node
-from pytest_pveha.observe.answer import Write
+from pytest_pveha.observe.heard import Heard
 from pytest_pveha.observe.observer import Observer, View
 
 EVERY = 2 * SECOND
@@ -33,17 +32,6 @@ SILENT = 10 * SECOND
 """Nanoseconds until a node that did not answer is asked again."""
 
 
-@dataclass(slots=True)
-class _Streak:
-    answer: str
-    first: int
-    first_end: int
-    last: int
-    last_end: int
-    count: int = 1
-    worst_gap: int = 0
-
-
 class Witness:
     """Sees what each node does itself, whenever the run looks at the site; when it could is on record, too."""
 
@@ -52,30 +40,27 @@ class Witness:
         self._clock = observer.site.clock
         self._nodes = nodes
         self._due = dict.fromkeys(nodes.names, 0)
-        self._streaks: dict[str, _Streak] = {}
+        self._heard = Heard(observer, EVERY)
         self._warnings: set[tuple[str, float]] = set()
         observer.afresh("process/", "quorate@", "members@", "votes@", "device@")
         for name in ("api", *nodes.names):
-            subject = f"node:{name}:inside"
-            data = {"probe": f"inside:{name}", "subject": subject, "what": "ssh", "period_ms": EVERY // 1_000_000}
-            observer.write("watch", data)
+            self._heard.expect(name)
 
     def __call__(self, view: View) -> None:
         """The nodes whose turn it is have been asked; ``view`` is what the API said."""
         told = view.manager or view.membership
         now = self._clock.now().mono
         if told is not None and view.manager is not None:
-            self._heard("api", "good", told.asked.at.mono, now)
+            self._heard.told("api", "good", told.asked.at.mono, now)
         else:
-            self._heard("api", "bad", now, now)
+            self._heard.told("api", "bad", now, now)
         for node in self._nodes:
             if self._clock.now().mono >= self._due[node.name]:
                 self._ask(node)
 
     def stop(self) -> None:
         """When each was seen is in the journal."""
-        for name in list(self._streaks):
-            self._flush(name, self._observer.write)
+        self._heard.stop()
 
     def _ask(self, node: Node) -> None:
         asked = self._clock.now()
@@ -85,7 +70,7 @@ class Witness:
         except SiteError:
             ended = self._clock.now().mono
             self._due[node.name] = ended + SILENT
-            self._heard(node.name, "bad", asked.mono, ended)
+            self._heard.told(node.name, "bad", asked.mono, ended)
             return
         self._votes(node)
         lost = self._observer.began(f"quorate@{node.name}")
@@ -94,7 +79,7 @@ class Witness:
             self._watchdog(node)
         ended = self._clock.now().mono
         self._due[node.name] = asked.mono + EVERY
-        self._heard(node.name, "good", asked.mono, ended)
+        self._heard.told(node.name, "good", asked.mono, ended)
 
     def _votes(self, node: Node) -> None:
         asked = self._clock.now()
@@ -132,33 +117,3 @@ class Witness:
                 "seen",
                 {**seen, "low": max(0, ours - error), "high": max(0, ours + error), "source": f"journal {node.name}"},
             )
-
-    def _heard(self, name: str, answer: str, asked: int, ended: int) -> None:
-        streak = self._streaks.get(name)
-        if streak is not None and streak.answer == answer:
-            streak.worst_gap = max(streak.worst_gap, asked - streak.last)
-            streak.last, streak.last_end, streak.count = asked, ended, streak.count + 1
-            return
-        self._flush(name, self._observer.write)
-        self._streaks[name] = _Streak(answer, asked, ended, asked, ended)
-
-    def _flush(self, name: str, write: Write) -> None:
-        streak = self._streaks.pop(name, None)
-        if streak is None:
-            return
-        write(
-            "samples",
-            {
-                "probe": f"inside:{name}",
-                "subject": f"node:{name}:inside",
-                "answer": streak.answer,
-                "saw": "answered" if streak.answer == "good" else "no answer",
-                "first": streak.first,
-                "first_end": streak.first_end,
-                "last": streak.last,
-                "last_end": streak.last_end,
-                "count": streak.count,
-                "worst_gap": streak.worst_gap,
-                "worst_late": 0,
-            },
-        )

@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from pytest_pveha.observe.answer import Answer, Condition, ask, cant_tell, no, yes
 from pytest_pveha.observe.ha import quorum_whole
 from pytest_pveha.observe.observer import READ, Observer
+from pytest_pveha.readiness.check import Check
+from pytest_pveha.readiness.storage import DISKS, REPLICAS
 
 CLOCK = 1.0
 """Seconds a node's clock may differ from ours: lock and status ages are judged by node clocks."""
 
 _HEALTHY = {"started", "stopped", "ignored", "disabled"}
 """HA service states that are somebody's wish, not trouble."""
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """A readiness check; a blocker refuses every destructive test."""
-
-    name: str
-    title: str
-    advice: str
-    ask: Callable[[Observer], Answer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +164,8 @@ CHECKS = (
     ),
     Check("daemons", "The HA daemons and the watchdog run", "`systemctl status watchdog-mux pve-ha-lrm`", _watchdog),
     Check("clocks", "The nodes' clocks agree with ours", "`chronyc tracking` on the nodes and here", _clocks),
+    DISKS,
+    REPLICAS,
 )
 
 

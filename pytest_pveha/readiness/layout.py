@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 
 from pytest_pveha.observe.answer import Answer, cant_tell, no, yes
 from pytest_pveha.observe.observer import READ, Observer
-from pytest_pveha.readiness.checks import Check
+from pytest_pveha.readiness.check import Check
 
 MEMORY_SHARE = 0.9
 """Share of a survivor's memory that guests may have: the rest is the hypervisor's own."""

@@ -12,14 +12,14 @@ from typing import Any, Final
 from pytest_pveha.record.journal import Line, canonical_json
 
 VOLATILE_KEYS: Final = frozenset({
-    "address", "addresses", "argv", "cwd", "endpoint", "endpoints", "environment", "fingerprint", "fingerprints",
-    "host", "inventory", "inventory_path", "operator", "pid", "platform", "port", "ports", "python", "run", "run_dir",
-    "runtime_dir", "user", "volatile",
+    "address", "addresses", "argv", "cwd", "earlier", "endpoint", "endpoints", "environment", "fingerprint",
+    "fingerprints", "host", "inventory", "inventory_path", "operator", "pid", "platform", "port", "ports", "python",
+    "run", "run_dir", "runtime_dir", "user", "volatile",
 })  # fmt: skip
 """Data keys, at any depth, whose values belong to the machine, the moment or the person, not to what happened."""
 
 VOLATILE_TEXT: Final = re.compile(r"\b127\.0\.0\.1:\d{1,5}\b")
-"""Inside texts: a simulated site's servers listen on whatever ports this machine had free."""
+"""Inside texts, and as pairs: a simulated site's servers listen on whatever ports this machine had free."""
 
 
 def canonical(lines: Iterable[Line]) -> bytes:
@@ -42,6 +42,8 @@ def canonical(lines: Iterable[Line]) -> bytes:
 def _without(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _without(each) for key, each in value.items() if key not in VOLATILE_KEYS}
+    if isinstance(value, list) and len(value) == 2 and value[0] == "127.0.0.1" and isinstance(value[1], int):
+        return ["127.0.0.1", "*"]
     if isinstance(value, list):
         return [_without(each) for each in value]
     if isinstance(value, str):

@@ -45,6 +45,7 @@ class Subject:
     guest: str | None = None
     feed: str | None = None
     switch: str | None = None
+    storage: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,13 +157,14 @@ def _tests(inventory: Inventory, scene: Scene, subjects: Sequence[Subject]) -> I
         yield {
             "id": subject.id,
             "title": subject.title,
-            "role": subject.role or subject.node or subject.guest or subject.feed or subject.switch,
+            "role": subject.role or subject.node or subject.guest or subject.storage or subject.feed or subject.switch,
             "destructive": declared is not None,
             "blast": said.blast,
             "breaks": list(said.breaks),
             "families": list(said.families),
             "expected_seconds": said.expected,
             "site_reset": said.site_reset,
+            "combined": said.combined,
             "targets": [{"name": name, "guests": _down(inventory, scene, name)} for name in targets],
         }
 
@@ -177,6 +179,8 @@ def _targets(inventory: Inventory, scene: Scene, master: str | None, subject: Su
         return [subject.node]
     if subject.feed is not None:
         return [name for name, node in inventory.model.nodes.items() if node.feed == (subject.feed,)]
+    if subject.storage is not None:
+        return [subject.storage]
     if subject.guest is not None and subject.declared is not None:
         if subject.declared.breaks and GUEST_FAMILIES.issuperset(subject.declared.families):
             return [subject.guest]
@@ -233,6 +237,7 @@ def _refused(document: Document, inventory: Inventory, test: Document, now: date
                 fault=family,
                 target=target["name"],
                 site_reset=test["site_reset"],
+                combined=test.get("combined", False),
             )
             if refused:
                 yield refused

@@ -36,11 +36,13 @@ from pytest_pveha.faults.restore import restore
 from pytest_pveha.faults.rooms import FeedCut, RoomCut, RoomPowerCut, SwitchLoss
 from pytest_pveha.faults.session import Register, Session
 from pytest_pveha.faults.shutdown import CleanPowerOff, CleanReboot
+from pytest_pveha.faults.storage import StorageCut
 from pytest_pveha.handles import corosync, guest_process
 from pytest_pveha.handles.corosync import Ring
 from pytest_pveha.handles.guest import Guest, Guests, Nodes
 from pytest_pveha.handles.layout import Ways
 from pytest_pveha.handles.node import Node
+from pytest_pveha.handles.served import Served
 from pytest_pveha.handles.site import Site
 from pytest_pveha.handles.watchdog import SOFTWARE, identity, restarts_after_panic
 from pytest_pveha.inventory import parse_duration
@@ -48,9 +50,11 @@ from pytest_pveha.judge import Measure, violations
 from pytest_pveha.observe.answer import Condition, Met, ask, wait_until
 from pytest_pveha.observe.audits import Audit, Scene, asked, audit
 from pytest_pveha.observe.bmc_log import BmcLogs
+from pytest_pveha.observe.ceph_witness import CephWitness
 from pytest_pveha.observe.echoes import measure
 from pytest_pveha.observe.fence_paths import survey
 from pytest_pveha.observe.ha import guarding, quorum_whole
+from pytest_pveha.observe.ledger import Ledger
 from pytest_pveha.observe.news import Expected, expected, present
 from pytest_pveha.observe.observer import READ, Observer, View
 from pytest_pveha.observe.reachable import answering
@@ -58,7 +62,8 @@ from pytest_pveha.observe.sampler import Probe
 from pytest_pveha.observe.sampling import sampler
 from pytest_pveha.observe.snapshot import Snapshot
 from pytest_pveha.observe.witness import Witness
-from pytest_pveha.readiness.checks import Check
+from pytest_pveha.readiness.check import Check
+from pytest_pveha.scenario.ceph import CephFaults
 from pytest_pveha.scenario.objectives import Objective
 
 BEFORE_FAULT = 10.0
@@ -73,6 +78,9 @@ TRIAL = 15.0
 TRIAL_LIMIT, TRIAL_GRACE = 20.0, 5.0
 """Every node concerned undoes the short cut by itself after 25 s."""
 
+LOOKED_AT = 4.0
+"""Seconds for which each node may be asked whether it still reaches a server."""
+
 SOON = 2.0
 """Seconds between the longest time of a short cut and the nodes undoing it by themselves."""
 
@@ -80,6 +88,9 @@ TRIED = TRIAL_LIMIT + TRIAL_GRACE
 
 MAY_RESET = frozenset({KernelCrash.kind, DaemonKilled.kind, DaemonsFrozen.kind, Partition.kind, RoomCut.kind})
 """Faults that end with a node resetting itself: its BMC's log may have that, too."""
+
+DIES_LATER = 100.0
+"""Seconds after such a fault by which its victim has been reset, if it ever is: until then writes are read closely."""
 
 CALMLY, CLOSELY = 5.0, 2.0
 """Seconds between looks while time passes, and while it does so in a cut whose first seconds count."""
@@ -141,10 +152,12 @@ class Run:
         self._session = Session(observer, self._register, keeping)
         self._settle = settle
         self._sampler = sampler(observer.site.clock, observer.write)
+        self.ledger = Ledger(observer, keeping.run)
+        """What the guests that are made for tests write."""
         self._faults = 0
         self._open = 0
         self._victims: set[str] = set()
-        self._witness: Witness | None = None
+        self._witnesses: list[Witness | CephWitness] = []
         self._since = present(observer)
         self._declared_news: list[Expected] = []
         observer.sampler = self._sampler
@@ -154,27 +167,43 @@ class Run:
         """What it runs on."""
         return self._site
 
+    @property
+    def observer(self) -> Observer:
+        """Its eyes."""
+        return self._observer
+
     def watch(self, *subjects: Guests | Guest | Nodes | Node) -> None:
-        """These are sampled from now on, until the test is over.
+        """These are sampled from now on, until the test is over; canaries among them are written in, and read back.
 
         UsageError when a guest has no probe that can be asked: it would be claimed about without being seen.
         """
         probes: list[Probe] = []
+        watched: list[Guest] = []
         for subject in subjects:
-            if isinstance(subject, Guest):
-                probes += _guest_probes(subject)
-            elif isinstance(subject, Guests):
-                probes += [probe for guest in subject for probe in _guest_probes(guest)]
+            if isinstance(subject, Guest | Guests):
+                watched += [subject] if isinstance(subject, Guest) else subject
             else:
                 nodes = [subject] if isinstance(subject, Node) else list(subject)
                 probes += [probe for node in nodes for probe in _node_probes(node)]
-        self._sampler.watch(probes)
+        self._sampler.watch([*(probe for guest in watched for probe in _guest_probes(guest)), *probes])
+        self.ledger.start(watched)
 
     def witness(self, nodes: Nodes) -> None:
         """From now on, until the test is over, each of these nodes is asked itself: its quorum, processes, boot id."""
-        self._witness = Witness(self._observer, nodes)
-        self._observer.witness = self._witness
+        self._testify(Witness(self._observer, nodes))
+
+    def watch_ceph(self) -> None:
+        """From now on, until the test is over, Ceph itself is asked what its placement groups, mons and OSDs do."""
+        self._testify(CephWitness(self._observer))
+
+    def _testify(self, witness: Witness | CephWitness) -> None:
+        self._witnesses.append(witness)
+        self._observer.witness = self._ask_witnesses
         self._observer.look()
+
+    def _ask_witnesses(self, view: View) -> None:
+        for witness in self._witnesses:
+            witness(view)
 
     def expect(self, condition: Condition, *, within: str) -> None:
         """The condition holds within that time; NotMet when it was seen not to, CantTell when nothing was seen."""
@@ -268,6 +297,8 @@ class Run:
             raise UsageError("a claim needs at_most, at_least or none=True")
         for guest in measure.guests or (None,):
             value = objective.of(guest) if isinstance(objective, Objective) and guest else objective
+            if isinstance(value, Objective) and "unwatched" in measure.params:
+                value = None  # nobody is promised what nobody watches
             if isinstance(value, Objective):
                 raise UsageError(f"{measure.measure} is of no guest, so it has no tier's objective; give a number")
             self._observer.write(
@@ -316,6 +347,7 @@ class Run:
         whole = fault.reach.beside(self._session.standing)
         outermost = self._open == 0
         self._sampler.fast()
+        self.ledger.closely(victims)
         self._victims.update(victims if dies else ())
         majority = 2 * len(whole.nodes) < len(self._site.nodes)
         self._declared_news += made_by(kind, victims, majority=majority)
@@ -326,6 +358,7 @@ class Run:
             if fault.family in CUTS and (len(fault.reach.nodes) > 1 or fault.reach.site_wide):
                 self._try_first(trial or make, f"{name}-trial", unattended=fault.reach.about_quorum)
             with self._session.injected(fault, name, at_most=at_most, grace=grace):
+                self.ledger.calmly(after=DIES_LATER if kind in MAY_RESET else 0)
                 yield
                 self._milestones(victims)
                 logs.note()
@@ -335,6 +368,7 @@ class Run:
             raise
         finally:
             self._open -= 1
+            self.ledger.calmly()
             if outermost:
                 self._sampler.slow()
 
@@ -369,7 +403,9 @@ class Run:
         except (NotMet, CantTell) as error:
             raise HarmSeen(
                 f"a cut of {TRIAL:g} s was undone, and the cluster is not whole again: {error.last_seen}; the longer "
-                f"cut was not made, the campaign ends"
+                f"cut was not made, the campaign ends. Type `pvecm status` and `ha-manager status`; where an LRM's "
+                f"stamp is old, `journalctl -u watchdog-mux -u pve-ha-lrm` there says why it is not fed; then, once "
+                f"repaired, `pytest -m readiness` says whether the site is fit again"
             ) from error
 
     def _milestones(self, victims: tuple[str, ...]) -> None:
@@ -408,7 +444,16 @@ class Run:
         HealFailed when the site is not as it was found within its settling time, or a fault was not seen undone.
         """
         try:
+            self._finish()
+        finally:
             with self._clock.shielded():
+                if left := self.ledger.clear():
+                    self._observer.write("audit", {"audit": "canaries", "answer": "cant_tell", "saw": "; ".join(left)})
+
+    def _finish(self) -> None:
+        try:
+            with self._clock.shielded():
+                self.ledger.stop()
                 if self._register.touched:  # a refused fault gives no leave to undo what others did meanwhile
                     restore(self._observer, self._found, self._settle)
                     if unhealed := self._observer.unhealed:
@@ -422,8 +467,8 @@ class Run:
         finally:
             with self._clock.shielded():
                 self._sampler.stop()
-                if self._witness is not None:
-                    self._witness.stop()
+                for witness in self._witnesses:
+                    witness.stop()
             self._observer.sampler = None
             self._observer.witness = _nobody_asks
 
@@ -432,10 +477,11 @@ class Run:
         return Scene(self._observer, self._found, self.before, frozenset(self._victims), self._since, news)
 
 
-class Faults:
+class Faults(CephFaults):
     """The fixture ``faults``: each verb is a fault in force while its ``with`` is open."""
 
     def __init__(self, run: Run) -> None:
+        super().__init__(run)
         self._run = run
         self._site = run.site
 
@@ -701,6 +747,36 @@ class Faults:
             self._site.nodes.names,
             parse_duration(at_most),
             dies=False,
+        ):
+            yield
+
+    @contextmanager
+    def storage_cut(self, storage: Served, *, lasting: str = "30 s") -> Iterator[None]:
+        """No node reaches the server of that storage while open, which is to be for that long.
+
+        The nodes undo it by themselves soon after, before the first of them fails a request.
+        """
+        nodes = self._site.nodes.names
+        seconds = parse_duration(lasting)
+        at_most = seconds + LOOKED_AT * len(nodes) * len(storage.servers)
+        undone_by = at_most + TRIAL_GRACE
+        with self._run.break_with(
+            lambda tag: StorageCut(
+                tag,
+                nodes,
+                storage.name,
+                storage.servers,
+                storage.guests,
+                seconds,
+                undone_by,
+                storage.gives_up,
+                storage.gives_up_by,
+            ),
+            StorageCut.kind,
+            (storage.name,),
+            at_most,
+            dies=False,
+            grace=TRIAL_GRACE,
         ):
             yield
 

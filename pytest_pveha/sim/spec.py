@@ -7,6 +7,7 @@ from dataclasses import MISSING, dataclass, fields
 from typing import Any, TypeVar
 from uuid import UUID
 
+from pytest_pveha.sim.ceph_spec import CephSpec, PoolSpec
 from pytest_pveha.sim.defects import check_known
 
 GIB = 1 << 30
@@ -17,9 +18,24 @@ POLICIES = ("conditional", "freeze", "failover", "migrate")
 SCHEDULERS = ("basic", "static")
 AFFINITIES = ("node", "positive", "negative")
 STATES = ("started", "stopped", "disabled", "ignored")
+SERVED = ("nfs", "iscsi")
+"""Kinds of storage that one machine serves to all nodes."""
+STORAGE_KINDS = ("rbd", "cephfs", *SERVED, "zfs", "lvm", "dir")
 
 _Spec = TypeVar(
-    "_Spec", "BmcSpec", "NodeSpec", "GuestSpec", "RuleSpec", "GroupSpec", "OperatorSpec", "PathSpec", "SiteSpec"
+    "_Spec",
+    "BmcSpec",
+    "NodeSpec",
+    "GuestSpec",
+    "RuleSpec",
+    "GroupSpec",
+    "StorageSpec",
+    "ReplicationSpec",
+    "OperatorSpec",
+    "SiteSpec",
+    "CephSpec",
+    "PoolSpec",
+    "PathSpec",
 )
 
 BMC_DRIVERS = ("ipmi", "redfish")
@@ -145,8 +161,9 @@ class GuestSpec:
     """Whether it shuts down when asked; else it is stopped when the timeout is over."""
     shutdown_seconds: float = 3.0
     agent: bool = True
-    disk: str = "shared"
-    """``shared``, or ``local``: then it can start only where its disk lies, and moving takes the disk along."""
+    storage: str = ""
+    """The storage its disk lies on; empty for the site's shared one. On a local one it can start only where its disk
+    lies, and moving takes the disk along."""
     disk_bytes: int = 8 * GIB
     start_failures: int = 0
     """So many of its first starts fail."""
@@ -178,6 +195,47 @@ class GroupSpec:
     """Names, or name:priority."""
     restricted: bool = False
     nofailback: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StorageSpec:
+    """A storage of the cluster, as ``/etc/pve/storage.cfg`` defines it."""
+
+    name: str
+    kind: str
+    server: str = ""
+    """The address of the machine that serves it (nfs, iscsi)."""
+    soft: bool = False
+    """nfs: whether the mount gives up after its retries, instead of trying for ever."""
+    timeo: int = 600
+    """nfs: tenths of a second until a request is sent again."""
+    retrans: int = 2
+    """nfs: how often, until it is a major timeout."""
+    path_timeout: float = 120.0
+    """iscsi: node.session.timeo.replacement_timeout, seconds until a lost path's requests fail."""
+
+    def __post_init__(self) -> None:
+        _known(f"storage {self.name}: kind", self.kind, STORAGE_KINDS)
+        if self.kind in SERVED and not self.server:
+            raise ValueError(f"storage {self.name}: {self.kind} needs the address of its server")
+
+    @property
+    def shared(self) -> bool:
+        """Whether every node sees the same data."""
+        return self.kind in ("rbd", "cephfs", *SERVED)
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicationSpec:
+    """A replication job: a guest's zfs disks go to another node by a schedule."""
+
+    guest: str
+    target: str
+    minutes: int = 15
+    """From one run to the next, counted from the full hour."""
+    seconds: float = 4.0
+    """How long a run takes."""
+    disable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,15 +288,15 @@ class SiteSpec:
     """corosync's mode in which each of two nodes is quorate alone."""
     way_through: str = ""
     """The node by which the requesters come; empty where they come from outside."""
-    ceph: bool = False
-    ceph_size: int = 3
-    ceph_min_size: int = 2
-    ceph_mons: int = 5
+    ceph: CephSpec | None = None
     shutdown_policy: str = "conditional"
     crs: str = "basic"
     """How nodes are chosen: ``basic`` or ``static``."""
     rules: tuple[RuleSpec, ...] = ()
     groups: tuple[GroupSpec, ...] = ()
+    storages: tuple[StorageSpec, ...] = ()
+    """Besides those every site has: ``local``, ``local-lvm``, and a shared one where none is listed."""
+    replication: tuple[ReplicationSpec, ...] = ()
     migration_mib: float = 1000.0
     """What the migration network carries, MiB a second."""
     token_lacks: tuple[str, ...] = ()
@@ -267,8 +325,47 @@ class SiteSpec:
         _known("shutdown_policy", self.shutdown_policy, POLICIES)
         _known("crs", self.crs, SCHEDULERS)
         _known("qdevice", self.qdevice, ("", "ffsplit", "lms"))
+        self._check_replication(names)
+        self._check_ceph(names)
         self._check_affinities({guest.sid for guest in self.guests if guest.ha}, set(names))
         check_known(self.defects)
+
+    @property
+    def every_storage(self) -> dict[str, StorageSpec]:
+        """All storages by name: those that every site has, those listed, and a shared one if none is."""
+        own = [StorageSpec("local", "dir"), StorageSpec("local-lvm", "lvm"), *self.storages]
+        shared = [one for one in self.storages if one.shared]
+        if self.ceph is not None and not any(one.kind == "rbd" for one in shared):
+            own.append(StorageSpec("ceph-vm", "rbd"))
+        elif not shared:
+            own.append(StorageSpec("shared", "nfs", server="10.99.8.8"))
+        return {one.name: one for one in own}
+
+    @property
+    def default_storage(self) -> str:
+        """Where a guest's disk lies unless it says so: the site's last shared storage."""
+        return [name for name, one in self.every_storage.items() if one.shared][-1]
+
+    def _check_ceph(self, names: list[str]) -> None:
+        ceph = self.ceph
+        if ceph is None:
+            return
+        if ceph.osds_per_node < 1 or not set(names) - {ceph.tiebreaker}:
+            raise ValueError("ceph: no OSD stands anywhere")
+        if ceph.stretch:
+            rooms = {node.room for node in self.nodes if node.name != ceph.tiebreaker}
+            if len(rooms) != 2:
+                raise ValueError(f"ceph: stretch mode needs two rooms beside the tiebreaker; there are {len(rooms)}")
+
+    def _check_replication(self, nodes: list[str]) -> None:
+        _unique("storage", [one.name for one in self.storages])
+        guests = {guest.sid: guest for guest in self.guests}
+        for job in self.replication:
+            _known("replication: guest", job.guest, sorted(guests))
+            _known(f"replication of {job.guest}: target", job.target, nodes)
+            storage = guests[job.guest].storage or self.default_storage
+            if storage not in self.every_storage or self.every_storage[storage].kind != "zfs":
+                raise ValueError(f"replication of {job.guest}: storage {storage!r} is not of kind zfs")
 
     def _check_affinities(self, services: set[str], nodes: set[str]) -> None:
         _unique("rule", [rule.name for rule in self.rules])
@@ -285,7 +382,8 @@ class SiteSpec:
                 _known(f"{name}: node", member.partition(":")[0], sorted(nodes))
         for guest in self.guests:
             _known(f"guest {guest.vmid}: state", guest.state, STATES)
-            _known(f"guest {guest.vmid}: disk", guest.disk, ("shared", "local"))
+            if guest.storage:
+                _known(f"guest {guest.vmid}: storage", guest.storage, list(self.every_storage))
             if guest.group:
                 _known(f"guest {guest.vmid}: group", guest.group, [group.name for group in self.groups])
 
@@ -310,6 +408,12 @@ class SiteSpec:
         plain["groups"] = tuple(_build(GroupSpec, _tuples(group, "nodes")) for group in plain.get("groups", ()))
         plain["paths"] = tuple(_build(PathSpec, path) for path in plain.get("paths", ()))
         plain["switches"] = tuple((network, tuple(switches)) for network, switches in plain.get("switches", ()))
+        plain["storages"] = tuple(_build(StorageSpec, one) for one in plain.get("storages", ()))
+        plain["replication"] = tuple(_build(ReplicationSpec, one) for one in plain.get("replication", ()))
+        if plain.get("ceph") is not None:
+            ceph = {} if plain["ceph"] is True else dict(plain["ceph"])
+            pools = tuple(_build(PoolSpec, pool) for pool in ceph.get("pools", ()))
+            plain["ceph"] = _build(CephSpec, ceph | {"pools": pools})
         if plain.get("operator") is not None:
             plain["operator"] = _build(OperatorSpec, plain["operator"])
         for key in ("defects", "token_lacks"):

@@ -2,11 +2,20 @@
 
 import pytest
 
-from pytest_pveha.judge import collateral_resets, half_alive, recovery_time, violations
+from pytest_pveha.judge import (
+    collateral_resets,
+    double_runs,
+    half_alive,
+    lost_writes,
+    recovery_time,
+    violations,
+    write_slowdown,
+    write_stall,
+)
 from pytest_pveha.observe import audits, ha, life
 
 
-@pytest.mark.destructive(blast="one node and its guests", expected="20 min", breaks=("daemons-frozen",))
+@pytest.mark.destructive(blast="one node and its guests", expected="5 min", breaks=("daemons-frozen",))
 @pytest.mark.roles("other")
 @pytest.mark.needs(losses=1)
 def test_hang_of_one_node(victim, residents, nodes, guests, faults, run, objectives):
@@ -22,5 +31,9 @@ def test_hang_of_one_node(victim, residents, nodes, guests, faults, run, objecti
 
     run.claim(recovery_time(residents), at_most=objectives.rto)
     run.claim(half_alive(residents, victim), none=True)
+    run.claim(lost_writes(residents), none=True)
+    run.claim(double_runs(residents), none=True)
+    run.claim(write_stall(guests), at_most=objectives.write_stall)
+    run.claim(write_slowdown(residents), at_most=objectives.slowdown)
     run.claim(collateral_resets(victim), none=True)
     run.claim(violations(audits.CLUSTER), none=True)

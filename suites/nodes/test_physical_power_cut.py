@@ -2,11 +2,21 @@
 
 import pytest
 
-from pytest_pveha.judge import collateral_resets, downtime, not_before_death, recovery_time, violations
+from pytest_pveha.judge import (
+    collateral_resets,
+    double_runs,
+    downtime,
+    lost_writes,
+    not_before_death,
+    recovery_time,
+    violations,
+    write_slowdown,
+    write_stall,
+)
 from pytest_pveha.observe import audits, ha, placement
 
 
-@pytest.mark.destructive(blast="one node and its guests", expected="17 min", breaks=("mains-cut", "cord-pulled"))
+@pytest.mark.destructive(blast="one node and its guests", expected="8 min", breaks=("mains-cut", "cord-pulled"))
 @pytest.mark.roles("crm-master", "other")
 @pytest.mark.needs(losses=1, mains=True)
 def test_physical_power_cut(victim, residents, nodes, guests, faults, run, objectives):
@@ -25,5 +35,9 @@ def test_physical_power_cut(victim, residents, nodes, guests, faults, run, objec
     run.claim(recovery_time(residents), at_most=objectives.rto)
     run.claim(downtime(residents), at_most=objectives.rto)
     run.claim(not_before_death(residents, victim), at_least=0)
+    run.claim(lost_writes(residents), none=True)
+    run.claim(double_runs(residents), none=True)
+    run.claim(write_stall(guests), at_most=objectives.write_stall)
+    run.claim(write_slowdown(residents), at_most=objectives.slowdown)
     run.claim(collateral_resets(victim), none=True)
     run.claim(violations(audits.CLUSTER), none=True)

@@ -2,7 +2,17 @@
 
 import pytest
 
-from pytest_pveha.judge import collateral_resets, downtime, not_before_death, recovery_time, violations
+from pytest_pveha.judge import (
+    collateral_resets,
+    double_runs,
+    downtime,
+    lost_writes,
+    not_before_death,
+    recovery_time,
+    violations,
+    write_slowdown,
+    write_stall,
+)
 from pytest_pveha.observe import audits, ha, placement
 
 
@@ -27,5 +37,9 @@ def test_power_loss_of_one_node(victim, residents, nodes, guests, faults, run, o
     run.claim(recovery_time(residents), at_most=objectives.rto)
     run.claim(downtime(residents), at_most=objectives.rto)
     run.claim(not_before_death(residents, victim), at_least=0)
+    run.claim(lost_writes(residents), none=True)
+    run.claim(double_runs(residents), none=True)
+    run.claim(write_stall(guests), at_most=objectives.write_stall)
+    run.claim(write_slowdown(residents), at_most=objectives.slowdown)
     run.claim(collateral_resets(victim), none=True)
     run.claim(violations(audits.CLUSTER), none=True)

@@ -5,20 +5,23 @@ import pytest
 from pytest_pveha.judge import (
     both_quorate,
     collateral_resets,
+    double_runs,
     downtime,
     fences,
     last_reset,
+    lost_writes,
     overlaps,
     quorum_losses,
     recovery_time,
     starved_for,
     time_to_quorum,
     violations,
+    write_slowdown,
 )
 from pytest_pveha.observe import audits, ha, quorum
 
 
-@pytest.mark.destructive(blast="quorum", expected="6 min", breaks=("partition",))
+@pytest.mark.destructive(blast="quorum", expected="3 min", breaks=("partition",))
 @pytest.mark.needs(nodes=3)
 def test_short_loss_of_quorum_resets_nobody(too_many, blip_of_quorum, nodes, guests, ring, faults, run):
     """When all nodes lose quorum for some seconds, nobody is reset or fenced, and no guest notices it."""
@@ -36,9 +39,9 @@ def test_short_loss_of_quorum_resets_nobody(too_many, blip_of_quorum, nodes, gue
     run.claim(violations(audits.CLUSTER), none=True)
 
 
-@pytest.mark.destructive(blast="all nodes and guests", expected="25 min", breaks=("partition",), site_reset=True)
+@pytest.mark.destructive(blast="all nodes and guests", expected="8 min", breaks=("partition",), site_reset=True)
 @pytest.mark.needs(nodes=3)
-def test_long_loss_of_quorum_resets_the_site(too_many, guarding, nodes, guests, faults, run):
+def test_long_loss_of_quorum_resets_the_site(too_many, guarding, nodes, guests, faults, run, objectives):
     """Without quorum for good nobody writes, each node that guards guests resets itself in time, and all come back."""
     run.watch(guests, nodes)
     run.witness(nodes)
@@ -58,5 +61,8 @@ def test_long_loss_of_quorum_resets_the_site(too_many, guarding, nodes, guests, 
     run.claim(time_to_quorum(nodes), at_most=900)
     run.claim(recovery_time(guests), at_most=1200)
     run.claim(overlaps(guests, nodes), none=True)
+    run.claim(lost_writes(guests), none=True)
+    run.claim(double_runs(guests), none=True)
+    run.claim(write_slowdown(guests), at_most=objectives.slowdown)
     run.claim(collateral_resets(*guarding), none=True)
     run.claim(violations(audits.CLUSTER), none=True)

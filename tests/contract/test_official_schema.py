@@ -30,8 +30,22 @@ SHELF = next(
     None,
 )
 SCHEMAS = {"8.4.14": "pve-8.4-api.json", "9.1.9": "pve-9-api.json"}
-PARTS = {"node": "pve1", "vmid": "101", "sid": "vm:101", "group": "first", "rule": "home", "service": "pve-ha-lrm"}
+PARTS = {
+    "node": "pve1",
+    "vmid": "101",
+    "sid": "vm:101",
+    "group": "first",
+    "rule": "home",
+    "service": "pve-ha-lrm",
+    "flag": "noout",
+    "osdid": "0",
+    "name": "ceph-vm",
+}
 
+ASKED: Mapping[str, Mapping[str, str]] = {
+    "/nodes/{node}/ceph/cmd-safety": {"service": "osd", "id": "0", "action": "stop"},
+}
+"""The parameters of those that need some."""
 REALLY: Mapping[str, str] = {
     "/nodes/{node}/qemu/{vmid}/status/current clipboard": "null where none is set (recorded on PVE 9.1.9)",
     "/nodes/{node}/ceph/mon[] host": "the node's name; the schema's boolean is a slip",
@@ -71,7 +85,7 @@ def site(version: str) -> Site:
         guest(102, "pve1", kind="ct"),
         guest(103, "pve2", ha=False),
         version=version,
-        ceph=True,
+        ceph={},
         **({"groups": [group]} if eight else {"rules": [home]}),
     )
     made.command("migrate vm:101 pve2")
@@ -89,7 +103,7 @@ def reply(version: str, path: str) -> Any:
     if "{upid}" in path:
         parts["upid"] = world.nodes["pve1"].tasks[-1].upid
     route, found = find("GET", path.format(**parts), version)
-    data = route.function(Call(facts, "root@pam!t", {}, dict.fromkeys(world.nodes, "AA:BB")), **found)
+    data = route.function(Call(facts, "root@pam!t", ASKED.get(path, {}), dict.fromkeys(world.nodes, "AA:BB")), **found)
     return data.data if isinstance(data, Listing) else data
 
 
@@ -106,6 +120,9 @@ def misfits(value: Any, wanted: Mapping[str, Any], where: str) -> list[str]:
         found = []
         for name, inner in wanted.get("properties", {}).items():
             if "[n]" in name:
+                continue
+            if name.startswith("{"):
+                found += [text for each in value.values() for text in misfits(each, inner, f"{where} {name}")]
                 continue
             if name in value:
                 found += misfits(value[name], inner, f"{where} {name}")

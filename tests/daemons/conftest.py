@@ -6,15 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ceph_lab import TOOLS, CephCluster
 from clusters import Cluster, eventually, make_key
-from lab import Lab, lacking
+from lab import AMPLE, Lab, lacking
 
-NETWORKS = ("mgmt", "ring0", "ring1")
+NETWORKS = ("mgmt", "ring0", "ring1", "public", "back")
 
 
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Lab]:
-    """A laboratory with three networks and the controller's machine; what killed runs left is cleared away first."""
+    """A laboratory with its networks and the controller's machine; what killed runs left is cleared away first."""
     if reason := lacking():
         pytest.skip(reason)
     lab = Lab()
@@ -71,3 +72,23 @@ def pair(lab: Lab, pair_started: Cluster) -> Iterator[Cluster]:
         eventually(pair_started.whole, what="the cluster is whole")
         yield pair_started
         pair_started.mend()
+
+
+@pytest.fixture(scope="session")
+def ceph_started(lab: Lab, key: Path) -> CephCluster:
+    """Three hosts with a mon and two OSDs each, begun once."""
+    if reason := lacking(*TOOLS):
+        pytest.skip(reason)
+    ceph = CephCluster(lab, key)
+    with lab.inside("controller"):
+        ceph.start()
+    return ceph
+
+
+@pytest.fixture
+def real_ceph(lab: Lab, ceph_started: CephCluster) -> Iterator[CephCluster]:
+    """A real Ceph, all active+clean before and after; the test is on the controller's network."""
+    with lab.inside("controller"):
+        eventually(ceph_started.clean, within=AMPLE, what="Ceph is whole")
+        yield ceph_started
+        ceph_started.mend()

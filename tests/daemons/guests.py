@@ -65,9 +65,9 @@ done
 # --- what they boot -------------------------------------------------------------------------------------------------
 
 
-def kernel() -> Path:
-    """A folder with Debian's kernel and the modules that guests need, fetched once and kept."""
-    folder = CACHE / "kernel"
+def kernel(name: str = "kernel", modules: Sequence[str] = MODULES) -> Path:
+    """A folder of that name with Debian's kernel and those modules, fetched once and kept."""
+    folder = CACHE / name
     if folder.exists():
         return folder
     CACHE.mkdir(parents=True, exist_ok=True)
@@ -81,11 +81,11 @@ def kernel() -> Path:
             pytest.skip(f"apt-get download has no kernel for guests ({package or 'linux-image-amd64'})")
         (archive,) = Path(place).glob("*.deb")
         subprocess.run(["dpkg-deb", "-x", archive, f"{place}/x"], check=True)
-        draft = CACHE / "kernel.new"
+        draft = CACHE / f"{name}.new"
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir()
         shutil.copy(next(Path(place, "x/boot").glob("vmlinuz-*")), draft / "vmlinuz")
-        for module in MODULES:
+        for module in modules:
             for found in Path(place).rglob(f"{module}.ko*"):
                 content = found.read_bytes()
                 (draft / f"{module}.ko").write_bytes(lzma.decompress(content) if found.suffix == ".xz" else content)

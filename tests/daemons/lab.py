@@ -32,7 +32,14 @@ NAMESPACES = RUN / "netns"
 AMPLE = 60.0
 """Seconds for what takes less than one on a machine that is not busy."""
 
-OWN = (str(Path("~root").expanduser()), "/srv", "/usr/local", "/var/lib/corosync", "/var/log/corosync")
+BULKY = "/var/lib/ceph"
+BULK = Path("/var/tmp")
+"""What each machine has for itself of the former lies there, in a folder of the lab's name: ``/run`` may be memory."""
+
+OWN = (
+    str(Path("~root").expanduser()), "/srv", "/usr/local", "/var/lib/corosync", "/var/log/corosync", BULKY,
+    "/var/log/ceph",
+)  # fmt: skip
 """What each machine has for itself, empty at first; ``/etc``, too, which begins as a copy of the host's."""
 
 BOOT = """
@@ -42,7 +49,7 @@ for own in etc {own}; do mount --bind "{files}/$own" "/$own"; done
 mount --bind "{files}/boot_id" /proc/sys/kernel/random/boot_id
 mount -t tmpfs -o mode=1777 shm /dev/shm
 mount -t tmpfs -o mode=755 run /run
-mkdir -p /run/sshd /run/lock
+mkdir -p /run/sshd /run/lock /run/ceph
 hostname {name}
 echo up
 exec >/dev/null 2>&1
@@ -163,7 +170,13 @@ class Machine:
         self._files = lab.folder / name
         shutil.copytree("/etc", self._files / "etc", symlinks=True)
         for own in OWN:
-            (self._files / own[1:]).mkdir(parents=True)
+            (self._files / own[1:]).parent.mkdir(parents=True, exist_ok=True)
+            if own == BULKY:
+                bulk = BULK / lab.name / name
+                bulk.mkdir(parents=True)
+                (self._files / own[1:]).symlink_to(bulk)
+            else:
+                (self._files / own[1:]).mkdir()
         (self._files / "usr/local/bin").mkdir()
         self.path("/etc/hostname").write_text(f"{name}\n")
         self.path("/etc/machine-id").write_text(f"{uuid.uuid4().hex}\n")
@@ -215,8 +228,8 @@ class Machine:
         return tool(*self._entering(), *words, check=check, timeout=within)
 
     def daemon(self, *words: str) -> None:
-        """The command runs there from now on; what it prints is in ``/var/log/corosync/NAME.out``."""
-        out = f"/var/log/corosync/{Path(words[0]).name}.out"
+        """The command runs there from now on; what it prints is in ``/run/NAME.out``."""
+        out = f"/run/{Path(words[0]).name}.out"
         self.run("sh", "-c", 'out=$1; shift; setsid "$@" </dev/null >>"$out" 2>&1 &', "sh", out, *words)
 
     def _entering(self) -> list[str]:
@@ -237,7 +250,7 @@ def left_of(lab: str) -> list[str]:
     """What is still there of the lab of that name: folders, namespaces, processes."""
     spaces = [each for each in NAMESPACES.glob(f"{lab}-*")] if NAMESPACES.is_dir() else []
     pids = [pid for space in spaces for pid in _pids(space.name)]
-    return [str(each) for each in (*RUN.glob(lab), *spaces, *pids)]
+    return [str(each) for each in (*RUN.glob(lab), *BULK.glob(lab), *spaces, *pids)]
 
 
 @contextmanager
@@ -259,6 +272,7 @@ def _clear_away(folder: Path) -> None:
             for space in NAMESPACES.glob(f"{folder.name}-*"):
                 _end_all(space.name)
                 tool("ip", "netns", "delete", space.name)
+            shutil.rmtree(BULK / folder.name, ignore_errors=True)
             shutil.rmtree(folder)
     finally:
         os.close(held)

@@ -35,6 +35,10 @@ PACKAGES = {
     "openssl": "openssl",
     "chromium": "chromium",
     "unshare": "util-linux",
+    "ceph-mon": "ceph-mon",
+    "ceph-mgr": "ceph-mgr",
+    "ceph-osd": "ceph-osd",
+    "ceph": "ceph-common",
 }
 """Which package has which tool."""
 

@@ -186,6 +186,10 @@ class NoApi:
         return refuse
 
 
+def _no_agent(sid: str, node: str) -> Any:
+    raise Unreachable("no guest is here")
+
+
 class Simulated(Bench):
     """The embedded site's world and commands."""
 
@@ -204,7 +208,7 @@ class Simulated(Bench):
         nodes = Nodes(
             Node(name, cast("Ssh", WorldShell(self._gate, name, clock)), None, clock, ()) for name in self._world.nodes
         )
-        site = Site("lab", True, clock, cluster_handle.Cluster(api), Ceph(api), nodes, Guests(()))
+        site = Site("lab", True, clock, cluster_handle.Cluster(api), Ceph(api), nodes, Guests(()), _no_agent)
         address = self._world.network.address
         super().__init__(site, tuple((n.name, (address(n, 0), address(n, 1))) for n in self._world.nodes.values()))
         self._gate.play(30)

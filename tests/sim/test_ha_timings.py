@@ -322,7 +322,7 @@ def test_a_full_target_takes_nobody() -> None:
 
 def test_a_local_disk_is_missing_after_a_recovery() -> None:
     """A guest whose disk is local moves with it, slowly; recovered from a dead node it cannot start."""
-    site = Site(guest(101, "pve1", disk="local", disk_bytes=20 << 30), *THREE[1:], seed=3)
+    site = Site(guest(101, "pve1", storage="local-lvm", disk_bytes=20 << 30), *THREE[1:], seed=3)
     start = site.now
     site.command("migrate vm:101 pve3")
     site.play(90)

@@ -28,7 +28,7 @@ FIGURES = {
 }
 """What differs from site to site."""
 FLICKERING = re.compile(r"pressure.*")
-OTHER_HARDWARE = {"kvm", "family", "secureboot", "boot-info"}
+OTHER_HARDWARE = {"kvm", "family", "secureboot", "boot-info", "scsi0", "blockstat"}
 """What the recorded control plane's machine had, or had not, and a server with virtualisation has not, or has."""
 _DATE = re.compile(r"[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \d{4}")
 

@@ -1,4 +1,4 @@
-"""The thin Ceph: what it says follows from which nodes and OSDs live."""
+"""The simulated Ceph as it is asked over REST: what it says follows from which OSDs, mons and managers are there."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pytest_pveha.sim.servers.commands import COMMANDS
 from pytest_pveha.sim.servers.facts import Facts
 from pytest_pveha.sim.servers.shell import Invocation
 from pytest_pveha.sim.world.world import World
+from tests.sim.ceph_kit import ceph_of
 from tests.sim.servers_kit import PlayingGate, small_site
 
 
@@ -29,47 +30,49 @@ def states(world: World) -> dict[str, int]:
 
 def test_a_lost_node_degrades_and_a_second_would_stop_it() -> None:
     """Its OSDs are called down after the heartbeats' grace, data is served on, and all is clean after its boot."""
-    gate = PlayingGate(small_site(ceph=True))
+    gate = PlayingGate(small_site(ceph={}))
     world = gate.world
     assert states(world) == {"active+clean": 129}
     assert ask(world, "/cluster/ceph/status")["health"]["status"] == "HEALTH_OK"
     world.chassis("pve1", "off")
     gate.play(18)
     assert states(world) == {"active+clean": 129}
-    gate.play(14)
+    gate.play(32)  # down, peered, and told of by a manager that may have had to take over
     assert states(world) == {"active+undersized+degraded": 129}
     status = ask(world, "/cluster/ceph/status")
     assert (status["osdmap"]["num_up_osds"], status["quorum_names"]) == (4, ["pve2", "pve3"])
-    assert world.ceph.ok_to_stop(world.ceph.osds(world.nodes["pve3"]))["ok_to_stop"] is False
+    assert typed(world, "osd", "ok-to-stop", "4", "5").status == 16
     world.chassis("pve1", "on")
     gate.play(180)
     assert states(world) == {"active+clean": 129}
 
 
+def typed(world: World, *words: str) -> Any:
+    """What ``ceph`` with these words leaves behind on the second node."""
+    return COMMANDS["ceph"](Invocation(Facts(world, world.nodes["pve2"]), list(words)))
+
+
 def test_what_the_shell_and_the_api_say_of_daemons() -> None:
     """Each node has two OSDs and a mon; ok-to-stop answers for several at once, with status 16 for no."""
-    world = small_site(ceph=True)
+    world = small_site(ceph={})
     tree = ask(world, "/nodes/pve1/ceph/osd")["root"]["children"][0]["children"]
-    assert {host["name"]: [osd["id"] for osd in host["children"]] for host in tree} == {
+    assert {host["name"]: sorted(osd["id"] for osd in host["children"]) for host in tree} == {
         "pve1": ["0", "1"], "pve2": ["2", "3"], "pve3": ["4", "5"],
     }  # fmt: skip
     assert [mon["host"] for mon in ask(world, "/nodes/pve1/ceph/mon")] == ["pve1", "pve2", "pve3"]
     assert [row["name"] for row in ask(world, "/cluster/ceph/flags") if row["value"]] == []
-
-    def typed(*words: str) -> Any:
-        return COMMANDS["ceph"](Invocation(Facts(world, world.nodes["pve2"]), list(words)))
-
-    assert json.loads(typed("osd", "ok-to-stop", "0", "1").out)["ok_to_stop"] is True
-    both = typed("osd", "ok-to-stop", "0", "1", "2", "3")
-    assert (both.status, both.err) == (16, "Error EBUSY: unsafe to stop osd(s) (129 PGs)\n")
-    assert typed("osd", "purge", "0").status == 22
+    assert json.loads(typed(world, "osd", "ok-to-stop", "0", "1").out)["ok_to_stop"] is True
+    both = typed(world, "osd", "ok-to-stop", "0", "1", "2", "3")
+    said = "unsafe to stop osd(s) at this time (129 PGs are or would become offline)"
+    assert (both.status, both.err) == (16, f"Error EBUSY: {said}\n")
+    assert typed(world, "osd", "purge", "0").status == 22
 
 
 def test_a_pool_may_be_set_otherwise() -> None:
     """With min_size 3 of three hosts none may stop, and only as many mons stand as were made."""
-    ceph = PlayingGate(small_site(ceph=True, ceph_min_size=3, ceph_mons=2)).world.ceph
-    assert ceph.ok_to_stop((0, 1))["num_not_ok_pgs"] == 129
-    assert [node.name for node in ceph.mons()] == ["pve1", "pve2"]
+    world = small_site(ceph={"min_size": 3, "mons": 2})
+    assert json.loads(typed(world, "osd", "ok-to-stop", "0", "1").out)["num_not_ok_pgs"] == 129
+    assert list(ceph_of(world).mons.all) == ["pve1", "pve2"]
 
 
 def test_a_site_without_ceph_has_none() -> None:

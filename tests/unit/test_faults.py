@@ -8,6 +8,7 @@ import pytest
 
 from pytest_pveha.errors import UsageError
 from pytest_pveha.faults.catalogue import FAULTS, from_plan
+from pytest_pveha.faults.ceph import CephNetworkCut, NooutSet, OsdKilled, OsdLost
 from pytest_pveha.faults.cord import CordPulled
 from pytest_pveha.faults.crash import DaemonKilled, DaemonsFrozen, KernelCrash
 from pytest_pveha.faults.fault import Danger, Fault, params
@@ -58,7 +59,14 @@ SAMPLES: tuple[Fault, ...] = (
         brief=25.0,
     ),
     SwitchLoss("pveha-0a1b2c3d-switch-loss-1", "sw-1", ("n1",), (0,), (("n1", ("10.0.0.1", "10.1.0.1")),)),
-)
+    OsdKilled("n1", 3, 2114),
+    OsdLost("n1", 3, 2114, 0.85),
+    CephNetworkCut(
+        "pveha-0a1b2c3d-ceph-network-cut-1", "n1", "public", (("n1", ("10.2.0.1",)), ("n2", ("10.2.0.2",))),
+        ((0, 1.0), (1, 0.5)), mon=True, cidr="10.2.0.0/24", guests=("vm:101",),
+    ),
+    NooutSet("n1"),
+)  # fmt: skip
 
 
 def test_there_is_a_sample_of_every_fault() -> None:

@@ -15,6 +15,7 @@ from pytest_pveha.faults.fault import Reach
 from pytest_pveha.faults.interlock import CephState, State, interlock, losses, needs, objections
 from pytest_pveha.handles.cluster import GuestRow, RunningTask, Totem
 from pytest_pveha.handles.node import ClockOffset, Votes
+from pytest_pveha.observe.what_if import Prediction
 
 GIB = 1 << 30
 NODES = ("n1", "n2", "n3", "n4", "n5")
@@ -59,6 +60,19 @@ HEALTHY = State(
     },
 )
 ONE = Reach(frozenset({"n1"}))
+LEFT = Prediction(
+    osds=frozenset({0, 1}),
+    undersized=("1.0", "1.1"),
+    inactive=(),
+    unreadable=(),
+    unsure=(),
+    no_place=("pool vmdata: rule replicated_rule finds 2 of 3 places, one in a host: it stays undersized",),
+    stays_in=frozenset(),
+    rebuild_bytes=0,
+    receivers=0,
+    fill=0.4,
+    fullest=0.5,
+)
 CEPH = CephState(
     clean=True,
     pgs={"active+clean": 128},
@@ -68,6 +82,8 @@ CEPH = CephState(
     osds=(0, 1),
     mons={"n1": ("n1",), "n2": ("n2",), "n3": ("n3",)},
     in_quorum=frozenset({"n1", "n2", "n3"}),
+    prediction=LEFT,
+    backfillfull=0.9,
 )
 EVENTFUL = {"active+clean": 120, "active+undersized+degraded": 8}
 TWO = replace(
@@ -82,6 +98,38 @@ def test_a_healthy_site_may_lose_one_node() -> None:
     """With votes, memory and time to spare nothing speaks against it, with Ceph or without."""
     assert objections(HEALTHY, ONE) == []
     assert objections(replace(HEALTHY, ceph=CEPH), ONE) == []
+
+
+def test_ceph_is_asked_whatever_the_fault_is() -> None:
+    """An OSD, or a mon, counts by itself; the flag that we have set is excused, and so is what we have degraded."""
+    site = replace(HEALTHY, ceph=CEPH)
+    osd = Reach(frozenset(), costs_membership=False, osds=frozenset({0}))
+    assert objections(site, osd) == []
+    (told,) = objections(replace(HEALTHY, ceph=replace(CEPH, ok_to_stop=False, said="unsafe")), osd)
+    assert told == "Ceph: `ceph osd ok-to-stop 0 1` (all together) says no: unsafe"
+    full = replace(LEFT, rebuild_bytes=300 * GIB, fullest=0.93)
+    (told,) = objections(replace(HEALTHY, ceph=replace(CEPH, prediction=full)), osd)
+    assert "rebuilding 300.0 GiB of OSDs 0 1 would fill the fullest of the others to 93%, and at 90%" in told
+    (told,) = objections(replace(HEALTHY, ceph=replace(CEPH, prediction=None)), osd)
+    assert "its maps could not be read" in told
+    mons = Reach(frozenset(), costs_membership=False, mons=frozenset({"n1"}))
+    (told,) = objections(replace(HEALTHY, ceph=replace(CEPH, in_quorum=frozenset({"n1", "n2"}))), mons)
+    assert "2 mons in quorum − 1 of n1 = 1, and 2 of 3 are needed" in told
+    flag = Reach(frozenset(), costs_membership=False, flags=frozenset({"noout"}))
+    set_ = replace(HEALTHY, ceph=replace(CEPH, flags=CEPH.flags | {"noout"}))
+    (told,) = objections(set_, osd)
+    assert "noout is set" in told
+    assert objections(set_, osd, [flag]) == []
+    hurt = replace(HEALTHY, ceph=replace(CEPH, clean=False, pgs=EVENTFUL))
+    assert len(objections(hurt, osd, [flag])) == 1
+    assert objections(hurt, osd, [Reach(frozenset(), costs_membership=False, osds=frozenset({1}))]) == []
+    none = replace(LEFT, inactive=("1.0",))
+    (told,) = objections(
+        replace(hurt, ceph=replace(CEPH, clean=False, pgs=EVENTFUL, prediction=none)),
+        osd,
+        [Reach(frozenset(), costs_membership=False, osds=frozenset({1}))],
+    )
+    assert "what would be left does not suffice: without osd.0, osd.1: 1 inactive" in told
 
 
 def test_what_is_broken_already_counts_with_it() -> None:

@@ -241,9 +241,10 @@ def test_spec_says_what_a_hand_has_set(tmp_path: Path) -> None:
     """corosync's mode, a device that nobody described, the way to the nodes, their clocks, and how Ceph is set."""
     block = """{quorum_device: lms, way_through: pve2, ceph: {min_size: 3, mons: 2},
       nodes: [{name: pve2, clock: -0.5}]}"""
-    spec = simulator_spec(site_of(tmp_path, SIMULATED.replace("{seed: 1}", block)).model)
+    text = SIMULATED.replace("{seed: 1}", block) + "\nceph: {}\n"
+    spec = simulator_spec(site_of(tmp_path, text).model)
     assert (spec["two_node"], spec["qdevice"], spec["way_through"]) == (False, "lms", "pve2")
-    assert (spec["ceph_size"], spec["ceph_min_size"], spec["ceph_mons"]) == (3, 3, 2)
+    assert [spec["ceph"][key] for key in ("size", "min_size", "mons")] == [3, 3, 2]
     assert [node["clock"] for node in spec["nodes"]] == [0, -0.5]
     assert SiteSpec.from_json(spec).qdevice_host == "10.99.9.9"
     with pytest.raises(ValueError, match="two_node is for two nodes without a quorum device"):
@@ -278,7 +279,7 @@ def test_spec_of_the_ha_manager(tmp_path: Path) -> None:
     block = """{shutdown_policy: migrate, crs: static, migration_bandwidth: 100 MiB, token_lacks: [Sys.PowerMgmt],
       rules: {home: {affinity: node, guests: ["vm:101"], nodes: {pve1: 2, pve2: 0}, strict: true}},
       groups: {east: {nodes: {pve2: 1}, nofailback: true}},
-      guests: [{id: "vm:101", max_restart: 3, acpi: false, disk: local, group: east}]}"""
+      guests: [{id: "vm:101", max_restart: 3, acpi: false, storage: local-lvm, group: east}]}"""
     spec = simulator_spec(site_of(tmp_path, SIMULATED.replace("{seed: 1}", block)).model)
     assert (spec["shutdown_policy"], spec["crs"], spec["migration_mib"]) == ("migrate", "static", 100)
     assert spec["token_lacks"] == ["Sys.PowerMgmt"]
@@ -287,7 +288,12 @@ def test_spec_of_the_ha_manager(tmp_path: Path) -> None:
     ]
     assert spec["groups"] == [{"name": "east", "nodes": ["pve2:1"], "restricted": False, "nofailback": True}]
     played = spec["guests"][0]
-    assert (played["max_restart"], played["acpi"], played["disk"], played["group"]) == (3, False, "local", "east")
+    assert (played["max_restart"], played["acpi"], played["storage"], played["group"]) == (
+        3,
+        False,
+        "local-lvm",
+        "east",
+    )
     assert SiteSpec.from_json(spec).rules[0].nodes == ("pve1:2", "pve2")
 
 

@@ -17,12 +17,16 @@ import whole_run
 from stretched_site import BLOCKS, PLAYED, rooms_of
 from whole_run import ROOT, Outcome
 
+from tests.storage_sites import ISCSI, NFS, REPLICATED, STORAGES, ZFS
+
 SUITES = ROOT / "suites"
 GOOD = frozenset({"accepted"})
 POWER_LOSS = "nodes/test_power_loss.py"
 ROLLING = "upgrade/test_rolling.py"
 ONE_LOSS = f"{POWER_LOSS}::test_power_loss_of_one_node[other-1]"
 IN_TURN = "guests/test_each_guest.py::test_in_its_turn_after_others"
+SILENT = "storage/test_shared_storage.py::test_guests_outlast_a_silent_server"
+FAILOVER = "storage/test_replication_failover.py::test_failover_to_a_replica"
 RESTARTS = f"{ROLLING}::test_rolling_restart_of_ha"
 
 
@@ -36,7 +40,10 @@ PARTS_OF_THE_CLUSTER = tuple(
     f"quorum/test_partition.py::{name}"
     for name in ("test_minority_stops_before_majority_starts", "test_idle_minority_is_left_alone")
 )
-TWO_LOST = "nodes/test_maintenance.py::test_loss_while_another_node_is_off"
+TWO_LOST = (
+    "nodes/test_maintenance.py::test_loss_while_another_node_is_off",
+    "combined/test_during_recovery.py::test_a_second_node_is_lost_meanwhile",
+)
 IDLE = dict.fromkeys((POWER_LOSS, "nodes/test_clean_reboot.py", "nodes/test_maintenance.py"), "not proven")
 """What the CRM master's own fate proves where it may run no guest."""
 MINORITY = (
@@ -78,9 +85,13 @@ class Variant:
             absent.add("quorum/test_qdevice_loss.py")
         if not device or count % 2:
             absent.add("quorum/test_partition.py::test_even_split_has_one_winner")
+        if "storages" not in self.blocks:
+            absent.add(SILENT)
+        if "replication" not in self.blocks:
+            absent.add(FAILOVER)
         votes = count + device
         if count < 3 or votes - 2 <= votes // 2:  # two lost leave no quorum
-            absent.add(TWO_LOST)
+            absent |= set(TWO_LOST)
         if count < 3:  # a side of such a cut would be no minority
             absent |= {f"quorum/test_partition.py::{name}" for name in MINORITY}
             absent.add("quorum/test_quorum_loss.py")
@@ -196,6 +207,9 @@ VARIANTS: Sequence[Variant] = (
     Variant("two-links", simulator={"links": 2}),
     Variant("stretched-2-2-1", BLOCKS, PLAYED, quick="stretched/test_intersite_cut.py::test_intersite_cut"),
     Variant("stretched-3-3-1", rooms_of(3), PLAYED, quick="stretched/test_site_loss.py::test_site_loss[other-room]"),
+    Variant("on-nfs", STORAGES, NFS, quick=SILENT),
+    Variant("on-iscsi", STORAGES, ISCSI, quick=SILENT),
+    Variant("replicated", REPLICATED, ZFS, quick=f"{FAILOVER}[other-1]"),
 )  # fmt: skip
 
 

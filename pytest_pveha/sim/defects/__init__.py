@@ -7,7 +7,9 @@ must catch it, and with which verdict: that is how the tool proves that it can f
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from pytest_pveha.sim.defects.defect import Defect
+from pytest_pveha.sim.defects.storage import STORAGE
 
 _HANG = "suites/nodes/test_hang.py"
 _KERNEL_CRASH = "suites/nodes/test_kernel_crash.py"
@@ -33,17 +35,6 @@ _ROOM_LOSS = "suites/stretched/test_site_loss.py"
 _ROOM_CUT = "suites/stretched/test_intersite_cut.py"
 _DR = "suites/stretched/test_dr_procedure.py"
 _SWITCH = "suites/stretched/test_switch_loss.py"
-
-
-@dataclass(frozen=True, slots=True)
-class Defect:
-    """One way to be wrong: what it is, how a site comes to it, and the test and verdict that must name it."""
-
-    name: str
-    meaning: str
-    how_it_comes_about: str
-    caught_by: str
-    verdict: str
 
 
 _ALL = (
@@ -74,6 +65,41 @@ _ALL = (
         "its caches are cold, or what it depends on was not recovered: it is restarted until that has passed",
         _POWER_LOSS,
         "rejected",
+    ),
+    Defect(
+        "writes-acknowledged-too-early",
+        "what a guest was told is on the disk is lost with the power, as far as the last eight seconds go",
+        "the disk's cache mode is unsafe, or an SSD or RAID controller keeps writes in a memory without a battery",
+        _POWER_LOSS,
+        "rejected",
+    ),
+    Defect(
+        "disk-of-a-minute-ago",
+        "a recovered guest's disk is as it was a minute before its node died",
+        "a replica or a snapshot took the place of the disk that all nodes should share",
+        _POWER_LOSS,
+        "rejected",
+    ),
+    Defect(
+        "storage-hangs-after-recovery",
+        "half a minute after its recovery a guest's writes hang for two minutes, though it answers",
+        "the storage rebuilds what the dead node kept, and serves nothing meanwhile",
+        _POWER_LOSS,
+        "rejected",
+    ),
+    Defect(
+        "writes-slower-after-recovery",
+        "a recovered guest's writes take twice as long as before, for good",
+        "it came back on a node with a slower path to its storage, or the storage lost a part of its disks",
+        _POWER_LOSS,
+        "rejected",
+    ),
+    Defect(
+        "agent-hangs-after-recovery",
+        "the guest agent of a recovered guest does not answer any more",
+        "the agent's service is not enabled at boot, or waits for a device that is gone",
+        _POWER_LOSS,
+        "inconclusive",
     ),
     Defect(
         "other-node-reboots-too",
@@ -642,6 +668,7 @@ _ALL = (
         _SWITCH,
         "rejected",
     ),
+    *STORAGE,
 )
 
 DEFECTS: dict[str, Defect] = {defect.name: defect for defect in _ALL}

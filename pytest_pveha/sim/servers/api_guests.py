@@ -9,6 +9,7 @@ from typing import Any
 
 from pytest_pveha.sim.servers.api_registry import PARAMETERS, ApiError, Call, asked, route
 from pytest_pveha.sim.servers.facts import Facts, digest, stable_uuid
+from pytest_pveha.sim.servers.storage_facts import drives
 from pytest_pveha.sim.world.model import Guest
 from pytest_pveha.sim.world.requests import SHUTDOWN_TIMEOUT
 
@@ -28,7 +29,7 @@ def guests(call: Call, node: str, kind: str) -> list[dict[str, Any]]:
 @route("GET", "/nodes/{node}/{kind:qemu|lxc}/{vmid}/status/current", ("VM.Audit",), "/vms/{vmid}")
 def guest_status(call: Call, node: str, kind: str, vmid: str) -> dict[str, Any]:
     """One guest as its node sees it now."""
-    guest = _guest(call, kind, vmid)
+    guest = guest_at(call, kind, vmid)
     entry = _guest_entry(call.facts, guest)
     shown = call.facts.service_shown(guest.sid)
     ha: dict[str, Any] = {"managed": 0} if shown is None else {"managed": 1, "state": shown}
@@ -37,15 +38,18 @@ def guest_status(call: Call, node: str, kind: str, vmid: str) -> dict[str, Any]:
         paused = entry["status"] == "running" and guest.vmid in call.world.mishaps.paused
         entry |= {"clipboard": None, "qmpstatus": "paused" if paused else entry["status"]}
         entry |= {"agent": 1} if guest.spec.agent else {}
+        if (process := guest.processes.get(call.node.name)) is not None:
+            failed = {"failed_rd_operations": 0, "failed_wr_operations": process.failed, "failed_flush_operations": 0}
+            entry["blockstat"] = {"scsi0": {**failed, "account_failed": 1, "wr_operations": 157514}}
     return entry
 
 
 @route("GET", "/nodes/{node}/{kind:qemu|lxc}/{vmid}/config", ("VM.Audit",), "/vms/{vmid}")
 def guest_config(call: Call, node: str, kind: str, vmid: str) -> dict[str, Any]:
     """One guest's configuration."""
-    guest = _guest(call, kind, vmid)
+    guest = guest_at(call, kind, vmid)
     memory = str(guest.spec.memory_bytes // (1 << 20))
-    entry = {"digest": digest("config", vmid), "memory": memory}
+    entry = {"digest": digest("config", vmid), "memory": memory, **drives(call.facts, guest)}
     if kind == "lxc":
         return {**entry, "hostname": guest.name, "ostype": "debian", "arch": "amd64", "swap": 0}
     own_mac = call.world.mishaps.own_mac
@@ -73,7 +77,7 @@ def guest_config(call: Call, node: str, kind: str, vmid: str) -> dict[str, Any]:
 )
 def guest_command(call: Call, node: str, kind: str, vmid: str, command: str) -> str:
     """A task's UPID. For an HA guest the task only writes the request: its OK is not the guest's."""
-    guest = _guest(call, kind, vmid)
+    guest = guest_at(call, kind, vmid)
     requests = call.world.requests
     if command == "shutdown":
         timeout = call.number("timeout")
@@ -86,30 +90,16 @@ def guest_command(call: Call, node: str, kind: str, vmid: str, command: str) -> 
 @route("POST", "/nodes/{node}/{kind:qemu|lxc}/{vmid}/migrate", ("VM.Migrate",), "/vms/{vmid}")
 def guest_migrate(call: Call, node: str, kind: str, vmid: str) -> str:
     """A task's UPID. For an HA guest the task only queues the request: its OK is not the migration's."""
-    guest, target = _guest(call, kind, vmid), call.needed("target")
+    guest, target = guest_at(call, kind, vmid), call.needed("target")
     online = call.params.get("online") == "1"
     return asked(lambda: call.world.requests.migrate(guest.vmid, target, call.user, online=online))
-
-
-@route("POST", "/nodes/{node}/qemu/{vmid}/agent/ping", ("VM.GuestAgent.Audit", "VM.Monitor"), "/vms/{vmid}")
-def agent_ping(call: Call, node: str, vmid: str) -> dict[str, Any]:
-    """Nothing, wrapped in ``result``, if the guest's agent answers."""
-    guest = _guest(call, "qemu", vmid)
-    process = guest.processes.get(call.node.name)
-    if not guest.spec.agent:
-        raise ApiError(500, "No QEMU guest agent configured")
-    if process is None:
-        raise ApiError(500, f"VM {vmid} is not running")
-    if not process.agent_up:
-        raise ApiError(500, "QEMU guest agent is not running")
-    return {"result": {}}
 
 
 def _folder(guest: Guest) -> str:
     return "qemu" if guest.kind == "vm" else "lxc"
 
 
-def _guest(call: Call, kind: str, vmid: str) -> Guest:
+def guest_at(call: Call, kind: str, vmid: str) -> Guest:
     """The guest, if its configuration lies here; PVE knows no other."""
     if not vmid.isdigit():
         raise ApiError(400, PARAMETERS, {"vmid": f"type check ('integer') failed - got '{vmid}'"})

@@ -14,6 +14,8 @@ from typing import Any
 
 from pytest_pveha.clock import SECOND
 from pytest_pveha.sim.servers.ha_current import Current
+from pytest_pveha.sim.world.ceph.units import description as ceph_description
+from pytest_pveha.sim.world.ceph.units import kind_of
 from pytest_pveha.sim.world.model import ClusterView, Guest, JournalLine, Node
 from pytest_pveha.sim.world.world import World
 
@@ -132,7 +134,7 @@ class Facts:
     def unit(self, name: str) -> Unit:
         """A unit's state. Those the world does not play run as long as the node does."""
         name = name.removesuffix(".service")
-        description = DESCRIPTIONS.get(name, f"{name}.service")
+        description = ceph_description(name) if kind_of(name) else DESCRIPTIONS.get(name, f"{name}.service")
         state = self.node.units.get(name)
         if name in _ABSENT or (state is None and name not in DESCRIPTIONS):
             return Unit(name, description, enabled="not-found")

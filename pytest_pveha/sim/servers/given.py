@@ -6,7 +6,9 @@ import json
 import re
 from collections.abc import Callable
 
+from pytest_pveha.sim.servers import mounts
 from pytest_pveha.sim.servers.facts import KERNEL, KERNEL_BUILD, Facts, digest
+from pytest_pveha.sim.servers.storage_facts import drives
 
 _WATCHDOG = "/sys/class/watchdog/watchdog0/"
 _OS_RELEASE = """PRETTY_NAME="Debian GNU/Linux 13 (trixie)"
@@ -35,10 +37,13 @@ def content(facts: Facts, path: str) -> str | None:
         folder = "lxc" if guest is not None and guest.kind == "ct" else "qemu-server"
         if guest is None or folder != match[2] or facts.view.config_nodes[guest.vmid] != (match[1] or name):
             return None
-        return f"memory: {guest.spec.memory_bytes >> 20}\nname: {guest.name}\n"
+        lines = "".join(f"{key}: {value}\n" for key, value in drives(facts, guest).items())
+        return f"memory: {guest.spec.memory_bytes >> 20}\nname: {guest.name}\n{lines}"
     if (match := re.fullmatch(r"/etc/pve/nodes/([^/]+)/lrm_status", path)) and match[1] in facts.world.nodes:
         status = facts.ha_status["lrm_status"].get(match[1])
         return None if status is None else json.dumps(status)
+    if (told := mounts.content(facts, path)) is not None:
+        return told
     if match := re.fullmatch(r"/(?:var/)?run/qemu-server/(\d+)\.pid", path):
         guest = facts.world.guests.get(int(match[1]))
         process = guest.processes.get(name) if guest is not None and guest.kind == "vm" else None

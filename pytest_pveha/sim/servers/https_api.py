@@ -40,6 +40,8 @@ HANG_SECONDS = 30.0
 LOCK_SECONDS = 10.0
 """How long a write tries to get its cluster-wide lock without quorum (measured)."""
 
+CEPH_SECONDS = 5.0
+"""PVE's patience with Ceph's mons."""
 SYNC_SECONDS = 5.0
 _SYNC_STEP = 0.5
 
@@ -165,7 +167,9 @@ class ApiServer:
         if route.lock and not world.quorate(target) and not target.syncing:
             error = ApiError(500, f"cfs-lock '{route.lock}' error: no quorum!")
             return _Verdict(_refusal(error, world.spec.version), LOCK_SECONDS)
-        return _Verdict()
+        if route.asks_ceph and world.ceph is not None and not world.ceph.answers(target):
+            return _Verdict(wait=CEPH_SECONDS)
+        return _Verdict(wait=route.slow(world, target)) if route.slow is not None else _Verdict()
 
     # --- waiting -------------------------------------------------------------------------------------------------
 

@@ -155,7 +155,9 @@ class _Handler(BaseHTTPRequestHandler):
                 with contextlib.suppress(ValueError, AttributeError):  # what is no object has no parameters
                     params |= {key: str(value) for key, value in json.loads(body).items()}
             else:
-                params |= dict(parse_qsl(body, keep_blank_values=True))
+                for key, value in parse_qsl(body, keep_blank_values=True):
+                    # an array comes as its key again and again; PVE joins them with NUL as well (AnyEvent.pm)
+                    params[key] = f"{params[key]}\0{value}" if key in params else value
         token = self.headers.get("X-Auth-Token", "")
         return Request(self.command, url.path, params, self.headers.get("Authorization", ""), self._sock, token)
 

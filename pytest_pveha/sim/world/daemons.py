@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from pytest_pveha.sim.world.ceph.units import kind_of
 from pytest_pveha.sim.world.daemon import Daemon, Then
 
 if TYPE_CHECKING:
+    from pytest_pveha.sim.world.ceph import Ceph
     from pytest_pveha.sim.world.model import Node
     from pytest_pveha.sim.world.world import World
 
@@ -36,6 +38,8 @@ class Daemons:
         if node.units[name].active:
             return True
         power = self._world.power
+        if (ceph := self._ceph(name)) is not None:
+            return ceph.units.start(node, name)
         if name == "watchdog-mux":
             if not node.watchdog.start():
                 node.units[name].failed = True
@@ -61,6 +65,8 @@ class Daemons:
         self._resume(node, name)  # systemd wakes what it stops
         if (ha := _ha(node, name)) is not None:
             return self._stop_ha(node, ha, then)
+        if (ceph := self._ceph(name)) is not None:
+            return self._stop_ceph(ceph, node, name, then)
         if name == "corosync":
             self._world.corosync.stop(node)
             self._without_cluster(node)
@@ -73,6 +79,21 @@ class Daemons:
         self._down(node, name, failed=False)
         then()
         return done
+
+    def _ceph(self, name: str) -> Ceph | None:
+        """The Ceph whose daemon that unit runs, None for the others."""
+        return self._world.ceph if kind_of(name) else None
+
+    def _stop_ceph(self, ceph: Ceph, node: Node, name: str, then: Then) -> Condition:
+        unit = node.units[name]
+
+        def ended() -> None:
+            if unit is node.units[name] and unit.active:
+                self._down(node, name, failed=False)
+            then()
+
+        ceph.units.stop(node, name, ended)
+        return lambda: not unit.active
 
     def _stop_ha(self, node: Node, daemon: Daemon, then: Then) -> Condition:
         """An HA daemon takes its time: the LRM until its services are frozen or stopped, a master until its round."""
@@ -115,6 +136,8 @@ class Daemons:
         elif name == "corosync":
             node.syncing = True  # whoever writes waits for it
             self._world.corosync.disturbed()
+        elif (ceph := self._ceph(name)) is not None:
+            ceph.disturbed()
 
     def _resume(self, node: Node, name: str) -> None:
         if name not in node.halted:
@@ -127,6 +150,8 @@ class Daemons:
         elif name == "corosync":
             self._world.log(node, "corosync", "  [TOTEM ] Process pause detected, flushing membership messages.")
             self._world.corosync.woken(node)
+        elif (ceph := self._ceph(name)) is not None:
+            ceph.disturbed()
 
     def _kill(self, node: Node, name: str) -> None:
         node.halted.discard(name)
@@ -145,6 +170,8 @@ class Daemons:
             self._unmount(node)
         elif name == "pveproxy":
             node.api_up = False
+        elif (ceph := self._ceph(name)) is not None:
+            ceph.units.killed(node, name)
         if name in _RESTARTED:
             again = f"{node.name}: systemd restarts {name}"
             self._world.on(node, _RESTARTED[name], lambda: self._restart(node, name), again)

@@ -301,6 +301,11 @@ class NodeFiles:
             self.write(new, self.read(old))
             self.remove(old)
 
+    def leads_nowhere(self, path: str) -> bool:
+        """Whether that is a link to /dev/null: what it is called has been switched off."""
+        entry = self._tree(path).entries.get(_plain(path))
+        return entry is not None and entry.link == "/dev/null"
+
     def sync(self, path: str) -> None:
         """What has that name survives a power loss."""
         tree = self._tree(path)

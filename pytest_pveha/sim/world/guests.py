@@ -79,8 +79,8 @@ class GuestActs:
         if guest.start_failures:
             guest.start_failures -= 1
             return "start failed: QEMU exited with code 1"
-        if guest.spec.disk == "local" and guest.disk_node != node.name:
-            return f"start failed: no such logical volume pve/vm-{guest.vmid}-disk-0"
+        if trouble := self._world.storages.why_not(guest, node):
+            return f"start failed: {trouble}"
         if guest.kind == "vm" and not self._has_memory(node, guest):
             return "start failed: QEMU exited with code 1: cannot set up guest memory 'pc.ram': Cannot allocate memory"
         if guest.recovered and node.name != guest.spec.node and self._world.planted("guest-does-not-restart"):
@@ -93,10 +93,11 @@ class GuestActs:
         return used + guest.spec.memory_bytes <= node.spec.memory_bytes
 
     def _run(self, guest: Guest, node: Node) -> GuestProcess:
-        process = GuestProcess(self._world.new_pid(node), self._world.timeline.now)
+        process = GuestProcess(self._world.new_pid(node), self._world.timeline.now, recovered=guest.recovered)
         slow = _SLOW if guest.recovered and self._world.planted("slow-recovery") else 0.0
         relapses = guest.recovered and self._world.planted("guest-relapses")
         guest.processes[node.name] = process
+        self._world.storages.starts(guest, node)
         guest.wanted, guest.recovered = True, False
         self._world.truth("guest_process_start", {"vmid": guest.vmid, "node": node.name, "pid": process.pid})
         boot = guest.spec.boot_seconds * self._rng.uniform(0.95, 1.05) + slow
@@ -109,7 +110,8 @@ class GuestActs:
         return process
 
     def _agent(self, guest: Guest, process: GuestProcess) -> None:
-        process.agent_up = guest.spec.agent
+        hangs = process.recovered and self._world.planted("agent-hangs-after-recovery")
+        process.agent_up = guest.spec.agent and not hangs
 
     def _answer(self, guest: Guest, process: GuestProcess) -> None:
         process.answering = True
@@ -160,19 +162,19 @@ class GuestActs:
             self._world.on(node, 1.0, lambda: self._move_failed(move), f"{guest.sid} cannot move")
             return task
         if node.name not in guest.processes:
-            seconds = self._rng.uniform(0.3, 0.7) + self._disk_seconds(guest)
+            seconds = self._rng.uniform(0.3, 0.7) + self._disk_seconds(guest, target)
             self._world.on(node, seconds, lambda: self._arrive(move), f"{guest.sid} moves")
             return task
-        seconds = self._rng.uniform(5.5, 8.5) + self._disk_seconds(guest) + self._memory_seconds(guest)
+        seconds = self._rng.uniform(5.5, 8.5) + self._disk_seconds(guest, target) + self._memory_seconds(guest)
         self._world.on(node, seconds, lambda: self._switch(move), f"{guest.sid} moves")
         return task
 
     def _memory_seconds(self, guest: Guest) -> float:
         return guest.spec.memory_bytes / (self._world.spec.migration_mib * _MIB)
 
-    def _disk_seconds(self, guest: Guest) -> float:
-        if guest.spec.disk != "local":
-            return 0.0
+    def _disk_seconds(self, guest: Guest, target: str) -> float:
+        if self._world.storages.of(guest).shared or (guest.vmid, target) in self._world.replication.copies:
+            return 0.0  # where a copy is, only what changed since goes there
         return guest.spec.disk_bytes / (self._world.spec.migration_mib * _MIB)
 
     def _why_not_there(self, guest: Guest, node: Node, there: Node) -> str | None:
@@ -180,8 +182,8 @@ class GuestActs:
             return "ERROR: migration aborted: can't migrate running VM which uses local devices: hostpci0"
         if self._world.planted("guest-migration-fails"):
             return "ERROR: storage 'local-iso' is not available on node '" + there.name + "'"
-        if guest.spec.disk == "local" and guest.disk_node != node.name:
-            return f"ERROR: Problem found while scanning volumes - no such logical volume pve/vm-{guest.vmid}-disk-0"
+        if trouble := self._world.storages.why_not(guest, node):
+            return f"ERROR: Problem found while scanning volumes - {trouble}"
         if guest.kind == "vm" and node.name in guest.processes and not self._has_memory(there, guest):
             return "ERROR: online migrate failure - remote command failed: Cannot allocate memory"
         return None
@@ -229,8 +231,10 @@ class GuestActs:
             return
         guest, node, there = move.guest, move.node, self._world.nodes[move.target]
         guest.config_node = guest.disk_node = there.name
+        self._world.replication.moved(guest, node.name, there.name)
         process = guest.processes.pop(node.name, None)
         if process is not None:
+            self._world.storages.left(guest)
             moved = GuestProcess(self._world.new_pid(there), self._world.timeline.now)
             guest.processes[there.name] = moved
             self._hand_over(guest, process, moved)
@@ -249,6 +253,8 @@ class GuestActs:
 
     def _hand_over(self, guest: Guest, old: GuestProcess, new: GuestProcess) -> None:
         new.answering, new.agent_up = old.answering, old.agent_up
+        new.recovered, new.booted_at = old.recovered, old.booted_at
+        self._world.canaries.moved(guest, old, new)
         if not old.answering:
             # it goes on booting where it was; a full boot more is the simple upper bound
             boot = guest.spec.boot_seconds
@@ -260,6 +266,8 @@ class GuestActs:
         process = guest.processes.pop(node, None)
         if process is None:
             return
+        self._world.canaries.ended(guest, process, clean=why in ("stopped", "shutdown"))
+        self._world.storages.left(guest)
         self._world.truth("guest_process_stop", {"vmid": guest.vmid, "node": node, "pid": process.pid, "why": why})
         if process.answering:
             self._world.truth("guest_silent", {"vmid": guest.vmid, "node": node})

@@ -10,10 +10,13 @@ from pytest_pveha.clock import SECOND
 from pytest_pveha.sim.world.model import Guest, Node
 
 if TYPE_CHECKING:
+    from pytest_pveha.sim.world.ceph import Ceph
     from pytest_pveha.sim.world.world import World
 
 _CLOCK = 5.0
-_CRASHED = 300.0
+_CRASHED = 330.0
+_RECOVERING = 30.0
+"""Seconds after a membership's loss at which the lost OSDs have been missed, and the others make up for them."""
 _DRAGGED = 30.0
 _SOON_ALL_ARE_CUT = 1.0
 _FLAP = 11.0
@@ -48,16 +51,14 @@ class Mishaps:
             last.clock_offset += _CLOCK
         if world.planted("expected-votes-lowered"):
             world.corosync.expected_votes -= 1
-        if world.planted("ceph-degraded"):
-            world.ceph.failed.add(0)
-        if world.planted("ceph-flag-forgotten"):
-            world.ceph.flags.add("noout")
         if world.planted("controller-is-a-guest"):
             self.own_mac = _own_mac()
 
     def begin(self) -> None:
         """Everything runs by now."""
         world = self._world
+        if world.ceph is not None:
+            self._begin_ceph(world.ceph)
         last = list(world.nodes.values())[-1]
         guests = [guest for guest in world.guests.values() if guest.config_node == last.name]
         if world.planted("backup-running"):
@@ -98,6 +99,20 @@ class Mishaps:
     def _first_room(self) -> str:
         return next(iter(self._world.nodes.values())).spec.room
 
+    def _begin_ceph(self, ceph: Ceph) -> None:
+        """What is wrong with Ceph from the beginning."""
+        planted = self._world.planted
+        if planted("ceph-degraded"):
+            ceph.osds[0].flags.add("noout")
+            ceph.failed.add(0)
+            ceph.node(ceph.osds[0]).units["ceph-osd@0"].active = False
+            ceph.node(ceph.osds[0]).units["ceph-osd@0"].failed = True
+            ceph.osd_map.down([ceph.osds[0]])
+            ceph.groups.peer_at_once()
+            ceph.digest.begin()
+        if planted("ceph-flag-forgotten"):
+            ceph.flags.add("noout")
+
     def missing_tools(self, node: Node) -> frozenset[str]:
         """Commands that somebody forgot to install there."""
         last = next(reversed(self._world.nodes.values()))
@@ -137,10 +152,10 @@ class Mishaps:
             managed = [guest for guest in world.guests.values() if guest.spec.ha]
             for guest, node in self._on(survivors, managed)[:1]:
                 world.on(node, _SOON, partial(self._give_up, guest, node), f"{guest.sid} is given up")
-        if world.planted("osd-fails-too"):
-            osds = world.ceph.osds(survivors[0])
-            world.timeline.after(_SOON, partial(world.ceph.failed.update, osds), "OSDs crash")
-            world.timeline.after(_CRASHED, partial(world.ceph.failed.difference_update, osds), "OSDs are up again")
+        if world.ceph is not None and world.planted("osd-fails-too"):
+            for osd in world.ceph.crush.hosts()[survivors[0].name]:
+                world.timeline.after(_RECOVERING, partial(world.ceph.fail, osd), f"osd.{osd} crashes")
+                world.timeline.after(_CRASHED, partial(world.ceph.repair, osd), f"osd.{osd} is up again")
 
     def disturbed(self) -> None:
         """Somebody no longer hears somebody."""

@@ -73,6 +73,17 @@ class GuestProcess:
     agent_up: bool = False
     link_up: bool = True
     """Its network card's end on the node."""
+    recovered: bool = False
+    """Whether HA started it after its node had been fenced."""
+    booted_at: int = -1
+    """When the guest itself began (ns): it goes on when it moves."""
+
+    def __post_init__(self) -> None:
+        if self.booted_at < 0:
+            self.booted_at = self.started_at
+
+    failed: int = 0
+    """Requests to its disk that failed."""
 
 
 @dataclass(slots=True)

@@ -136,6 +136,8 @@ class Network:
                     self._start(node, rule)
         self._world.truth("filters", {"node": node.name, "tables": sorted(self._tables[node.name])})
         self._world.corosync.follow()
+        self._world.storages.follow()
+        self._world.disturb_ceph()
         if not any(self._tables.values()):
             self._world.mishaps.filters_gone(node)
 
@@ -222,13 +224,29 @@ class Network:
         going, coming = Packet(mine, host, "icmp", 0, 0), Packet(host, mine, "icmp", 0, 0)
         return not self._dropped(node, OUT, going) and not self._dropped(node, IN, coming)
 
-    def reaches(self, node: Node, host: str) -> bool:
-        """Whether the node's TCP connections to qnetd on that machine outside come about."""
-        mine = self.address(node)
-        going = Packet(mine, host, "tcp", _ANY_PORT, QNETD_PORT)
-        coming = Packet(host, mine, "tcp", QNETD_PORT, _ANY_PORT)
-        there = node.running and self._world.switches.carry_device and self._world.mishaps.lets_through(node)
+    def reaches(self, node: Node, host: str, mine: str = "", port: int = QNETD_PORT) -> bool:
+        """Whether the node's TCP connections to a machine outside come about: to qnetd, unless another port is said."""
+        mine = mine or self.address(node)
+        going = Packet(mine, host, "tcp", _ANY_PORT, port)
+        coming = Packet(host, mine, "tcp", port, _ANY_PORT)
+        there = node.running and (host != self._world.spec.qdevice_host or self._device_there(node))
         return there and not self._dropped(node, OUT, going) and not self._dropped(node, IN, coming)
+
+    def _device_there(self, node: Node) -> bool:
+        return self._world.switches.carry_device and self._world.mishaps.lets_through(node)
+
+    def carries(self, client: Node, server: Node, mine: str, theirs: str, port: int) -> bool:
+        """Whether a TCP connection from that address of one node to that of another comes about, wires apart."""
+        if not (self._tables[client.name] or self._tables[server.name]):
+            return True
+        going = Packet(mine, theirs, "tcp", _ANY_PORT, port)
+        coming = Packet(theirs, mine, "tcp", port, _ANY_PORT)
+        return not (
+            self._dropped(client, OUT, going)
+            or self._dropped(server, IN, going)
+            or self._dropped(server, OUT, coming)
+            or self._dropped(client, IN, coming)
+        )
 
     @property
     def seen_from(self) -> str:

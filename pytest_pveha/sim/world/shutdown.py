@@ -108,6 +108,8 @@ class Shutdowns:
         for guest in world.guests.values():
             world.guest_acts.gone(guest, node.name, "shutdown")
         world.systemd.daemons.stop(node, "corosync")
+        for unit in world.ceph.units.names(node.name) if world.ceph is not None else ():
+            world.systemd.daemons.stop(node, unit)
         world.on(node, self._rng.uniform(1.5, 3.0), lambda: self._end(node), f"{node.name} is down")
 
     def _end(self, node: Node) -> None:

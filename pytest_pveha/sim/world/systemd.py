@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     from pytest_pveha.sim.world.model import Node
     from pytest_pveha.sim.world.world import World
 
+RUNTIME = "/run/systemd/system"
+_TOO_OFTEN = (
+    "Job for {name} failed because start of the service was attempted too often.\n"
+    'See "systemctl status {name}" and "journalctl -xeu {name}" for details.\n'
+    'To force a start use "systemctl reset-failed {name}"\nfollowed by "systemctl start {name}" again.'
+)
 NOT_LOADED = 5
 """Exit status of systemctl for a unit that does not exist."""
 
@@ -124,8 +130,8 @@ class Systemd:
     def masked(self, node: Node, name: str) -> bool:
         """Whether the unit is kept from starting at all."""
         full = name if "." in name else f"{name}.service"
-        entry = self._world.files[node.name].disk.entries.get(f"{FOLDER}/{full}")
-        return entry is not None and entry.link == "/dev/null"
+        files = self._world.files[node.name]
+        return any(files.leads_nowhere(f"{folder}/{full}") for folder in (FOLDER, RUNTIME))
 
     def starts_at_boot(self, node: Node, daemon: str) -> bool:
         """Whether that daemon of the world's comes up with its node."""
@@ -176,7 +182,8 @@ class Systemd:
         """The unit has been told to start; it has when the condition holds."""
         self._refuse_masked(node, "start", name)
         if (daemon := self.daemon(node, name)) is not None:
-            self.daemons.start(node, daemon)
+            if not self.daemons.start(node, daemon) and self._limited(node, daemon):
+                raise UnitTrouble(_TOO_OFTEN.format(name=f"{daemon}.service"))
             return done
         unit = self._need(node, "start", name)
         if unit.active in ("active", "activating"):
@@ -245,23 +252,30 @@ class Systemd:
             files.remove(link)
         return [f"Removed '{link}'." for link in links]
 
-    def mask(self, node: Node, name: str) -> None:
-        """The unit cannot be started until it is unmasked."""
-        full = name if "." in name else f"{name}.service"
-        if self._world.files[node.name].find(f"{FOLDER}/{full}") is not None:
-            raise UnitTrouble(f"Failed to mask unit: File '{FOLDER}/{full}' already exists.")
-        self._world.files[node.name].link(f"{FOLDER}/{full}", "/dev/null")
+    def mask(self, node: Node, name: str, runtime: bool = False) -> str:
+        """The unit cannot be started until it is unmasked, or with ``runtime`` until the next boot; the link's name."""
+        link = f"{RUNTIME if runtime else FOLDER}/{name if '.' in name else f'{name}.service'}"
+        if self._world.files[node.name].find(link) is not None:
+            raise UnitTrouble(f"Failed to mask unit: File '{link}' already exists.")
+        self._world.files[node.name].link(link, "/dev/null")
+        return link
 
-    def unmask(self, node: Node, name: str) -> None:
-        """The unit can be started again."""
-        if self.masked(node, name):
-            full = name if "." in name else f"{name}.service"
-            self._world.files[node.name].remove(f"{FOLDER}/{full}")
+    def unmask(self, node: Node, name: str, runtime: bool = False) -> list[str]:
+        """The unit can be started again; ``runtime``: as far as it was masked until the next boot. The links' names."""
+        files = self._world.files[node.name]
+        full = name if "." in name else f"{name}.service"
+        links = [f"{folder}/{full}" for folder in ((RUNTIME,) if runtime else (FOLDER, RUNTIME))]
+        gone = [link for link in links if files.leads_nowhere(link)]
+        for link in gone:
+            files.remove(link)
+        return gone
 
     def reset_failed(self, node: Node, name: str) -> None:
         """The unit is not failed any more."""
         if (daemon := self.daemon(node, name)) is not None:
             node.units[daemon].failed = False
+            if self._world.ceph is not None:
+                self._world.ceph.units.reset_failed(node, daemon)
             return
         unit = self._loaded[node.name].get(name)
         if unit is None:
@@ -339,6 +353,10 @@ class Systemd:
             del loaded[service.name]
 
     # helpers
+
+    def _limited(self, node: Node, daemon: str) -> bool:
+        """Whether that daemon was started too often."""
+        return self._world.ceph is not None and (node.name, daemon) in self._world.ceph.units.limited
 
     def _need(self, node: Node, verb: str, name: str) -> Unit:
         try:

@@ -18,6 +18,7 @@ from pytest_pveha.sim.defects import check_known
 from pytest_pveha.sim.spec import BmcSpec, GroupSpec, RuleSpec, SiteSpec
 from pytest_pveha.sim.timeline import Event, Timeline
 from pytest_pveha.sim.world.bmcs import BmcLogin
+from pytest_pveha.sim.world.canaries import Canaries
 from pytest_pveha.sim.world.ceph import Ceph
 from pytest_pveha.sim.world.corosync import Corosync
 from pytest_pveha.sim.world.crm import Crm
@@ -41,9 +42,11 @@ from pytest_pveha.sim.world.network import Network
 from pytest_pveha.sim.world.paths import Paths
 from pytest_pveha.sim.world.pmxcfs import MANAGER_LOCK, Lock, Pmxcfs, agent_lock
 from pytest_pveha.sim.world.power import UNITS, Power
+from pytest_pveha.sim.world.replication import Replication
 from pytest_pveha.sim.world.requests import Requests
 from pytest_pveha.sim.world.rules import NODE, RESOURCE
 from pytest_pveha.sim.world.shutdown import Shutdowns
+from pytest_pveha.sim.world.storages import Storages
 from pytest_pveha.sim.world.switches import Feeds, Switches
 from pytest_pveha.sim.world.systemd import Exec, Systemd
 from pytest_pveha.sim.world.watchdog import Watchdog
@@ -88,14 +91,19 @@ class World:
         self.feeds = Feeds(self)
         self.paths = Paths(self)
         self.corosync = Corosync(self)
+        self.storages = Storages(self)
+        self.canaries = Canaries(self)
+        self.replication = Replication(self)
         self.guest_acts = GuestActs(self)
         self.requests = Requests(self)
         self.shutdowns = Shutdowns(self)
         self.power = Power(self)
-        self.ceph = Ceph(self)
+        self.ceph = Ceph(self, spec.ceph) if spec.ceph is not None else None
         self.mishaps = Mishaps(self)
         self._begin()
         self.paths.begin()
+        if self.ceph is not None:
+            self.ceph.begin()
         self.mishaps.begin()
 
     # what others ask
@@ -374,6 +382,11 @@ class World:
         for part in ("dcdb", "status"):
             self.log(node, "pmxcfs", f"[{part}] notice: all data is up to date")
 
+    def disturb_ceph(self) -> None:
+        """Some node died, booted, or hears others than before: Ceph looks who is there."""
+        if self.ceph is not None:
+            self.ceph.disturbed()
+
     def join_pmxcfs(self, node: Node) -> None:
         """The node's cluster file system is one with the others': the node is online to them."""
         node.cfs_joined = True
@@ -382,8 +395,7 @@ class World:
             self.follow_quorum(other, had=other is not node and self.quorate(other))
 
     def membership_lost(self, group: list[Node]) -> None:
-        """A ring has lost members. Only a planted defect, and later Ceph, act on it."""
-        self.ceph.lost([node for node in self.nodes.values() if not node.running])
+        """A ring has lost members. Only a planted defect acts on it."""
         self.mishaps.lost(group)
         if self.planted("recovers-before-death"):
             first = min(group, key=lambda node: node.nodeid)
@@ -418,6 +430,7 @@ class World:
             self._begin_daemons(node, node.name == master, rng)
             self.guest_acts.report(node)
             self.power.statd(node, rng.uniform(0.1, 10.0))
+        self.replication.begin()
 
     def _begin_services(self, master: str) -> None:
         store = self.pmxcfs.store

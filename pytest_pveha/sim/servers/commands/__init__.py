@@ -14,6 +14,7 @@ from pytest_pveha.sim.servers.commands import (
     network,
     packages,
     processes,
+    storage,
     system,
     units,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "network",
     "packages",
     "processes",
+    "storage",
     "system",
     "units",
 ]

@@ -1,25 +1,323 @@
-"""``ceph`` in a simulated node's shell: the one question that REST cannot put for several daemons at once."""
+"""``ceph`` in a simulated node's shell. Without a quorum of mons it waits, as the real one does.
+
+Exit statuses and messages: ceph(8), and the tool as it is known from Pacific on.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from typing import Any
 
+from pytest_pveha.sim.servers.ceph import config, groups, osds, pools, status
+from pytest_pveha.sim.servers.ceph.common import version_text
+from pytest_pveha.sim.servers.ceph.text import status_text, tree_text
 from pytest_pveha.sim.servers.commands.registry import command
 from pytest_pveha.sim.servers.shell import Invocation, Result
+from pytest_pveha.sim.world.ceph import FLAGS, Ceph, Osd
 
-_EBUSY = 16
+_ENOENT, _EBUSY, _EINVAL = 2, 16, 22
+_PATIENCE = 300.0
+"""client_mount_timeout."""
+_MANAGER = ("pg", "osd df", "osd ok-to-stop", "osd perf", "osd safe-to-destroy")
+"""What the active manager answers."""
+_TIMED_OUT = "[errno 110] RADOS timed out (error connecting to the cluster)\n"
+_INTERRUPTED = "Cluster connection interrupted or timed out\n"
+_VALUED = ("-f", "--format", "--connect-timeout", "-c", "--conf", "-n", "--name", "--id", "-k", "--keyring")
 
 
 @command("ceph")
 def _ceph(call: Invocation) -> Result:
     ceph = call.facts.world.ceph
-    if not ceph.there:
+    if ceph is None:
         return Result(1, err="Error initializing cluster client: ObjectNotFound('RADOS object not found')\n")
-    match call.args:
-        case ["osd", "ok-to-stop", *osds] if osds and all(osd.isdigit() for osd in osds):
-            said = ceph.ok_to_stop(tuple(int(osd) for osd in osds))
-            if said["ok_to_stop"]:
-                return Result(out=json.dumps(said) + "\n")
-            bad = said["num_not_ok_pgs"]
-            return Result(_EBUSY, json.dumps(said) + "\n", f"Error EBUSY: unsafe to stop osd(s) ({bad} PGs)\n")
-    return Result(22, err=f"no valid command found: {' '.join(call.args)}\nError EINVAL: invalid command\n")
+    options, words = _split(call.args)
+    if words in (["--version"], ["-v"]):
+        return Result(out=f"{version_text(ceph)}\n")
+    as_json = options.get("--format", options.get("-f", "plain")).startswith("json")
+    given = options.get("--connect-timeout", "")
+    patience = float(given) if given.isdigit() and int(given) else _PATIENCE
+    asks_manager = any(" ".join(words).startswith(one) for one in _MANAGER)
+
+    def answered() -> bool:
+        return ceph.answers(call.facts.node) and (ceph.managers.works or not asks_manager)
+
+    if answered():
+        return _run(ceph, words, as_json)
+    begun = ceph.world.timeline.now
+
+    def over() -> bool:
+        return answered() or ceph.world.timeline.now - begun >= patience * 1e9
+
+    def then() -> Result:
+        if answered():
+            return _run(ceph, words, as_json)
+        return Result(1, err=_INTERRUPTED if given else _TIMED_OUT)
+
+    return Result(until=over, then=then)
+
+
+def _split(args: list[str]) -> tuple[dict[str, str], list[str]]:
+    """The options, and what is asked for."""
+    options: dict[str, str] = {}
+    words: list[str] = []
+    left = list(args)
+    while left:
+        word = left.pop(0)
+        name, equals, value = word.partition("=")
+        if name in _VALUED:
+            options[name] = value if equals else left.pop(0) if left else ""
+        elif word in ("-s", "--status"):
+            words.append("status")
+        elif word.startswith("-fjson"):
+            options["-f"] = word[2:]
+        else:
+            words.append(word)
+    return options, words
+
+
+def _run(ceph: Ceph, words: list[str], as_json: bool) -> Result:
+    for length in (4, 3, 2, 1):
+        act = _ACTS.get(" ".join(words[:length])) if len(words) >= length else None
+        if act is not None:
+            return act(ceph, words[length:], as_json)
+    return _invalid(words)
+
+
+def _invalid(words: list[str]) -> Result:
+    return Result(_EINVAL, err=f"no valid command found: {' '.join(words)}\nError EINVAL: invalid command\n")
+
+
+Act = Callable[[Ceph, list[str], bool], Result]
+
+
+def _json(value: Any) -> Result:
+    return Result(out="\n" + json.dumps(value) + "\n")
+
+
+def _shows(asked: Callable[[Ceph], Any], plain: Callable[[Ceph], str] | None = None) -> Act:
+    """An answer without arguments."""
+
+    def act(ceph: Ceph, rest: list[str], as_json: bool) -> Result:
+        if rest:
+            return _invalid(rest)
+        if as_json or plain is None:
+            return _json(asked(ceph))
+        return Result(out=plain(ceph) + "\n")
+
+    return act
+
+
+# --- what it shows ----------------------------------------------------------------------------------------------------
+
+
+def _health(ceph: Ceph, rest: list[str], as_json: bool) -> Result:
+    if rest[:1] in (["mute"], ["unmute"]) and len(rest) > 1:
+        code = rest[1]
+        if rest[0] == "mute":
+            ceph.muted[code] = "--sticky" in rest
+        else:
+            ceph.muted.pop(code, None)
+        return Result()
+    if rest not in ([], ["detail"]):
+        return _invalid(["health", *rest])
+    told = status.health(ceph, detail=bool(rest))
+    if as_json:
+        return _json(told)
+    checks = told["checks"]
+    messages = "; ".join(check["summary"]["message"] for check in checks.values() if not check["muted"])
+    lines = [f"{told['status']} {messages}".rstrip()]
+    for code, check in checks.items() if rest else ():
+        word = "WRN" if check["severity"].endswith("WARN") else "ERR"
+        lines.append(f"{'(MUTED) ' if check['muted'] else ''}[{word}] {code}: {check['summary']['message']}")
+        lines += [f"    {line['message']}" for line in check["detail"]]
+    return Result(out="\n".join(lines) + "\n")
+
+
+def _osd_of(ceph: Ceph, text: str) -> Osd | None:
+    number = text.removeprefix("osd.")
+    return ceph.osds.get(int(number)) if number.isdigit() else None
+
+
+def _metadata(ceph: Ceph, rest: list[str], as_json: bool) -> Result:
+    if not rest:
+        return _json(osds.api_list(ceph))
+    osd = _osd_of(ceph, rest[0])
+    return _json(osds.metadata(ceph, osd)) if osd else _no_osd(rest[0])
+
+
+def _find(ceph: Ceph, rest: list[str], as_json: bool) -> Result:
+    osd = _osd_of(ceph, rest[0]) if rest else None
+    return _json(osds.find(ceph, osd)) if osd else _no_osd(*rest[:1])
+
+
+def _no_osd(name: str = "") -> Result:
+    return Result(_ENOENT, err=f"Error ENOENT: osd.{name.removeprefix('osd.')} does not exist\n")
+
+
+def _ok_to_stop(ceph: Ceph, rest: list[str], as_json: bool) -> Result:
+    named = [_osd_of(ceph, word) for word in rest]
+    asked = [osd.number for osd in named if osd is not None]
+    if not asked or len(asked) < len(named):
+        return _invalid(["osd", "ok-to-stop", *rest])
+    told = osds.ok_to_stop(ceph, asked)
+    out = json.dumps(told) + "\n"
+    if told["ok_to_stop"]:
+        return Result(out=out)
+    bad = told["num_not_ok_pgs"]
+    return Result(
+        _EBUSY, out, f"Error EBUSY: unsafe to stop osd(s) at this time ({bad} PGs are or would become offline)\n"
+    )
+
+
+def _safe_to_destroy(ceph: Ceph, rest: list[str], as_json: bool) -> Result:
+    named = [osd for word in rest if (osd := _osd_of(ceph, word)) is not None]
+    if not named:
+        return _invalid(["osd", "safe-to-destroy", *rest])
+    mapped = {osd.number: len(osd.groups) for osd in named if osd.groups}
+    if mapped:
+        said = f"OSD(s) {','.join(map(str, mapped))} have {sum(mapped.values())} pgs currently mapped to them."
+        return Result(_EBUSY, err=f"Error EBUSY: {said} \n")
+    numbers = ",".join(str(osd.number) for osd in named)
+    if as_json:
+        safe = [osd.number for osd in named]
+        return _json({"safe_to_destroy": safe, "active": [], "missing_stats": [], "stored_pgs": []})
+    return Result(err=f"OSD(s) {numbers} are safe to destroy without reducing data durability.\n")
+
+
+def _pg_ls(ceph: Ceph, rest: list[str], as_json: bool) -> Result:
+    known = [word for word in rest if word in ceph.pools or word.isdigit()]
+    states = frozenset(word for word in rest if word not in known)
+    told = groups.listed(ceph, known[0] if known else "", states=states)
+    return (
+        _json(told) if as_json else Result(out="".join(f"{row['pgid']} {row['state']}\n" for row in told["pg_stats"]))
+    )
+
+
+def _pg_by_osd(ceph: Ceph, rest: list[str], as_json: bool) -> Result:
+    osd = _osd_of(ceph, rest[0]) if rest else None
+    return _json(groups.listed(ceph, osd=osd.number)) if osd else _no_osd(*rest[:1])
+
+
+def _pool_ls(ceph: Ceph, rest: list[str], as_json: bool) -> Result:
+    if rest == ["detail"]:
+        return _json(pools.pool_list(ceph))
+    return _json(list(ceph.pools)) if as_json else Result(out="".join(f"{name}\n" for name in ceph.pools))
+
+
+def _pool_get(ceph: Ceph, rest: list[str], as_json: bool) -> Result:
+    pool = ceph.pools.get(rest[0]) if rest else None
+    known = {} if pool is None else {"size": pool.size, "min_size": pool.min_size, "pg_num": len(pool.groups)}
+    if pool is None or len(rest) != 2 or rest[1] not in known:
+        what = f"Error ENOENT: unrecognized pool '{rest[0] if rest else ''}'\n"
+        return Result(_ENOENT, err=what) if pool is None else _invalid(["osd", "pool", "get", *rest])
+    value = known[rest[1]]
+    if as_json:
+        return _json({"pool": pool.name, "pool_id": pool.number, rest[1]: value})
+    return Result(out=f"{rest[1]}: {value}\n")
+
+
+def _config_get(ceph: Ceph, rest: list[str], as_json: bool) -> Result:
+    if len(rest) != 2:
+        return _invalid(["config", "get", *rest])
+    found = config.value(ceph, rest[0], rest[1])
+    if found is None:
+        return Result(_ENOENT, err=f"Error ENOENT: unrecognized key '{rest[1]}'\n")
+    return Result(out=f"{found}\n")
+
+
+# --- what it changes --------------------------------------------------------------------------------------------------
+
+
+def _set(on: bool) -> Act:
+    def act(ceph: Ceph, rest: list[str], as_json: bool) -> Result:
+        if len(rest) != 1 or rest[0] not in FLAGS:
+            return _invalid(["osd", "set" if on else "unset", *rest])
+        ceph.set_flag(rest[0], on)
+        word = "pauserd,pausewr" if rest[0] == "pause" else rest[0]
+        return Result(err=f"{word} is {'set' if on else 'unset'}\n")
+
+    return act
+
+
+def _in_or_out(is_in: bool) -> Act:
+    word = "in" if is_in else "out"
+
+    def act(ceph: Ceph, rest: list[str], as_json: bool) -> Result:
+        named = [_osd_of(ceph, text) for text in rest]
+        if not named or any(osd is None for osd in named):
+            return _invalid(["osd", word, *rest])
+        said = ""
+        for osd in named:
+            if osd is not None:
+                already = f"osd.{osd.number} is already {word}. "
+                said += already if osd.is_in is is_in else f"marked {word} osd.{osd.number}. "
+        ceph.osd_map.set_in([osd for osd in named if osd is not None], is_in)
+        return Result(err=f"{said}\n")
+
+    return act
+
+
+def _reweight(ceph: Ceph, rest: list[str], as_json: bool) -> Result:
+    osd = _osd_of(ceph, rest[0]) if len(rest) == 2 else None
+    try:
+        weight = float(rest[1]) if osd else -1.0
+    except ValueError:
+        weight = -1.0
+    if osd is None or not 0 <= weight <= 1:
+        return _invalid(["osd", "reweight", *rest])
+    ceph.osd_map.reweight(osd, weight)
+    return Result(err=f"reweighted osd.{osd.number} to {weight:g} ({round(weight * 0x10000):x})\n")
+
+
+def _one_flag(on: bool, flag: str) -> Act:
+    def act(ceph: Ceph, rest: list[str], as_json: bool) -> Result:
+        named = [osd for text in rest if (osd := _osd_of(ceph, text)) is not None]
+        if not named:
+            return _invalid([f"{'add' if on else 'rm'}-{flag}", *rest])
+        for osd in named:
+            (osd.flags.add if on else osd.flags.discard)(flag)
+        ceph.new_epoch()
+        ceph.osd_map.take_out()
+        return Result()
+
+    return act
+
+
+_ACTS: dict[str, Act] = {
+    "status": _shows(status.status, status_text),
+    "health": _health,
+    "osd tree": _shows(osds.tree, tree_text),
+    "osd dump": _shows(osds.dump),
+    "osd df": _shows(osds.df),
+    "osd perf": _shows(osds.perf),
+    "osd stat": _shows(status.osd_stat),
+    "osd metadata": _metadata,
+    "osd find": _find,
+    "osd ok-to-stop": _ok_to_stop,
+    "osd safe-to-destroy": _safe_to_destroy,
+    "osd pool ls": _pool_ls,
+    "osd pool get": _pool_get,
+    "osd crush rule dump": _shows(pools.rule_dump),
+    "osd set": _set(True),
+    "osd unset": _set(False),
+    "osd in": _in_or_out(True),
+    "osd reweight": _reweight,
+    "osd out": _in_or_out(False),
+    "osd add-noout": _one_flag(True, "noout"),
+    "osd rm-noout": _one_flag(False, "noout"),
+    "pg dump pgs_brief": _shows(groups.dump_brief),
+    "pg ls": _pg_ls,
+    "pg ls-by-osd": _pg_by_osd,
+    "pg stat": _shows(groups.stat, groups.stat_text),
+    "mon stat": _shows(status.mon_stat),
+    "mon dump": _shows(status.mon_dump),
+    "quorum_status": _shows(status.quorum_status),
+    "mgr dump": _shows(status.mgr_dump),
+    "time-sync-status": _shows(status.time_sync),
+    "config get": _config_get,
+    "config dump": _shows(config.entries),
+    "df": _shows(pools.df),
+    "versions": _shows(status.versions),
+    "fsid": _shows(lambda ceph: {"fsid": ceph.fsid}, lambda ceph: ceph.fsid),
+}

@@ -22,6 +22,8 @@ def _qm(call: Invocation) -> Result:
                 return _no_such_guest(facts, vmid)
             running = facts.node.name in guest.processes
             return Result(out=f"status: {'running' if running else 'stopped'}\n")
+        case ["exec", vmid, "--", *words]:
+            return _exec(call, vmid, words)
         case ["start" | "stop" as verb, vmid]:
             guest = next((guest for guest in here if str(guest.vmid) == vmid), None)
             if guest is None:
@@ -33,6 +35,18 @@ def _qm(call: Invocation) -> Result:
             return Result(done.status, said, done.err)
         case _:
             return Result(255, err="ERROR: unknown command 'qm " + " ".join(call.args) + "'\n")
+
+
+def _exec(call: Invocation, vmid: str, words: list[str]) -> Result:
+    """A program in a container, with our input; texts as pct has them (pve-container, PVE/CLI/pct.pm)."""
+    facts = call.facts
+    guest = facts.world.guests.get(int(vmid)) if vmid.isdigit() else None
+    if guest is None or guest.kind != "ct" or facts.view.config_nodes[guest.vmid] != facts.node.name:
+        return Result(2, err=f"Configuration file 'nodes/{facts.node.name}/lxc/{vmid}.conf' does not exist\n")
+    process = guest.processes.get(facts.node.name)
+    if process is None:
+        return Result(255, err=f"container '{vmid}' not running!\n")
+    return Result(*facts.world.canaries.run(guest, process, words, call.input))
 
 
 def _no_such_guest(facts: Facts, vmid: str) -> Result:

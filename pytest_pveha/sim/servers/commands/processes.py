@@ -37,6 +37,12 @@ def _processes(facts: Facts) -> list[tuple[int, int, str]]:
         unit = facts.unit(name)
         if unit.pid:
             found.append((unit.pid, int(facts.now - unit.since), line))
+    if (ceph := facts.world.ceph) is not None:
+        for name in ceph.units.names(facts.node.name):
+            unit, (kind, _, instance) = facts.unit(name), name.partition("@")
+            if unit.pid:
+                line = f"/usr/bin/{kind} -f --cluster ceph --id {instance} --setuser ceph --setgroup ceph"
+                found.append((unit.pid, int(facts.now - unit.since), line))
     for guest in facts.world.guests.values():
         process = guest.processes.get(facts.node.name)
         if process is not None:

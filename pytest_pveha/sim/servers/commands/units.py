@@ -130,17 +130,15 @@ def _mask(facts: Facts, args: list[str]) -> Result:
     systemd, node = facts.world.systemd, facts.node
 
     def act(name: str) -> list[str]:
-        systemd.mask(node, name)
-        return [f"Created symlink '/etc/systemd/system/{name}' → '/dev/null'."]
+        return [f"Created symlink '{systemd.mask(node, name, '--runtime' in args)}' → '/dev/null'."]
 
     return _lines(facts, args, act, lambda name: systemd.stop(node, name))
 
 
 def _unmask(facts: Facts, args: list[str]) -> Result:
     def act(name: str) -> list[str]:
-        was = facts.world.systemd.masked(facts.node, name)
-        facts.world.systemd.unmask(facts.node, name)
-        return [f"Removed '/etc/systemd/system/{name}'."] if was else []
+        gone = facts.world.systemd.unmask(facts.node, name, "--runtime" in args)
+        return [f"Removed '{link}'." for link in gone]
 
     return _lines(facts, args, act, lambda name: facts.world.systemd.start(facts.node, name))
 

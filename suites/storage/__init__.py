@@ -1,0 +1,1 @@
+"""Storage: what fails below the guests."""
