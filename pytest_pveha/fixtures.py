@@ -22,7 +22,7 @@ from pytest_pveha.handles.served import served as served_storage
 from pytest_pveha.handles.site import Site
 from pytest_pveha.inventory import parse_duration
 from pytest_pveha.readiness import organisation
-from pytest_pveha.readiness.checks import Check
+from pytest_pveha.readiness.check import Check
 from pytest_pveha.scenario.campaign import Campaign
 from pytest_pveha.scenario.ceph import Outlook, osds_on, outlook
 from pytest_pveha.scenario.homes import Homes, homes_of

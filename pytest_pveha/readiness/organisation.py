@@ -10,7 +10,7 @@ from pathlib import Path
 from pytest_pveha.inventory import Site as Inventory
 from pytest_pveha.observe.answer import Answer, cant_tell, no, yes
 from pytest_pveha.observe.observer import Observer
-from pytest_pveha.readiness.checks import Check
+from pytest_pveha.readiness.check import Check
 
 DAY = 86400.0
 

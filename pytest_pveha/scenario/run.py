@@ -296,7 +296,9 @@ class Run:
         if objective is None:
             raise UsageError("a claim needs at_most, at_least or none=True")
         for guest in measure.guests or (None,):
-            value = objective.of(guest) if isinstance(objective, Objective) and guest else objective
+            value: Objective | float | None = objective
+            if isinstance(objective, Objective) and guest:
+                value = objective.of(guest)
             if isinstance(value, Objective) and "unwatched" in measure.params:
                 value = None  # nobody is promised what nobody watches
             if isinstance(value, Objective):
