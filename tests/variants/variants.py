@@ -132,7 +132,8 @@ def guests(*homes: str, kind: str = "vm") -> list[dict[str, Any]]:
 THREE = ("pve1", "pve1", "pve2", "pve2", "pve3", "pve3")
 FIVE = tuple(f"pve{number}" for number in (1, 1, 2, 2, 3, 3, 4, 4, 5, 5))
 STRETCHED_SUITES = tuple(
-    f"stretched/test_{name}.py" for name in ("intersite_cut", "site_loss", "switch_loss", "tiebreaker_loss")
+    f"stretched/test_{name}.py"
+    for name in ("intersite_cut", "site_loss", "switch_loss", "tiebreaker_loss", "tiebreaker_sees_one_side")
 )
 QDEVICE = {"quorum_device": {"host": "192.0.2.9", "algorithm": "ffsplit"}}
 
