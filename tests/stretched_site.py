@@ -29,19 +29,30 @@ def rooms_of(each: int) -> dict[str, Any]:
     }
 
 
+def _step(name: str, text: str, *, back: bool = False) -> dict[str, Any]:
+    return {"name": name, "text": text, **({"back": True} if back else {})}
+
+
 BY_HAND: dict[str, Any] = {
     **BLOCKS,
     "replication": {
         "manual_failover": True,
+        "guests": ["vm:101", "vm:102"],
         "steps": [
-            {"name": "decide", "text": "read chapter 4, and decide with the manager on duty that east is lost."},
-            {"name": "release", "text": "on pve3 type: ha-manager rules remove stay-east"},
-            {
-                "name": "return",
-                "text": "on pve3 type: ha-manager rules add node-affinity stay-east --resources vm:101,vm:102 "
-                "--nodes pve1,pve2 --strict 1",
-                "back": True,
-            },
+            _step("decide", "read chapter 4, and decide with the manager on duty that east is lost."),
+            *(
+                _step(f"release-{number}", f"on pve3 type: ha-manager rules remove keep-{number}")
+                for number in (101, 102)
+            ),
+            *(
+                _step(
+                    f"return-{number}",
+                    f"on pve3 type: ha-manager rules add node-affinity keep-{number} --resources vm:{number} "
+                    f"--nodes {home} --strict 1",
+                    back=True,
+                )
+                for number, home in ((101, "pve1"), (102, "pve2"))
+            ),
         ],
     },
     "organisation": {
@@ -50,19 +61,21 @@ BY_HAND: dict[str, Any] = {
         "acknowledged_on": "2026-01-01",
         "on_call": "night shift",
     },
-    "objectives": {**BLOCKS["objectives"], "scenarios": {"dr_procedure": {"gold": {"rto": "20 min"}}}},
+    "objectives": {
+        "tiers": {"gold": {"rto": "5 min", "rpo": "20 min"}, "silver": {"rto": "8 min", "rpo": "20 min"}},
+        "scenarios": {"dr_procedure": {"gold": {"rto": "20 min"}}},
+    },
 }
-"""The same with HA that keeps to a room, and people who bring its guests elsewhere."""
+"""The same with guests that are replicated to the other room, HA that keeps them at home, and people who move them."""
 
 PLAYED_BY_HAND: dict[str, Any] = {
     **PLAYED,
     "operator": {},
+    "storages": {"vault": {"type": "nfs"}, "local-zfs": {"type": "zfs"}},
+    "guests": [{"id": sid, "storage": "local-zfs"} for sid in ("vm:101", "vm:102")],
+    "replication": [{"guest": sid, "target": node} for sid in ("vm:101", "vm:102") for node in ("pve3", "pve4")],
     "rules": {
-        "stay-east": {
-            "affinity": "node",
-            "guests": ["vm:101", "vm:102"],
-            "nodes": {"pve1": 0, "pve2": 0},
-            "strict": True,
-        }
+        f"keep-{number}": {"affinity": "node", "guests": [f"vm:{number}"], "nodes": {home: 0}, "strict": True}
+        for number, home in ((101, "pve1"), (102, "pve2"))
     },
 }
