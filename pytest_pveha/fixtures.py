@@ -91,6 +91,25 @@ def guest(guests: Guests, request: pytest.FixtureRequest) -> Guest:
 
 
 @pytest.fixture
+def protected(guest: Guest, site: Site, objectives: Objectives) -> Guest:
+    """``guest``, if it must be backed up. Not applicable where its tier need not be."""
+    tiers = site.backups.block.tiers if site.backups is not None else ()
+    if tiers and guest.tier not in tiers:
+        pytest.skip(f"not applicable: guests of tier {guest.tier} need no backup (backup.tiers)")
+    if objectives.restore_rto is None:
+        pytest.skip("not proven: no time is promised for a restore; set objectives.restore_rto")
+    return guest
+
+
+@pytest.fixture
+def protected_vm(protected: Guest) -> Guest:
+    """``protected``, if it is a VM: no container is restored live."""
+    if not protected.sid.startswith("vm:"):
+        pytest.skip(f"not applicable: {protected.sid} is a container, and none is restored live")
+    return protected
+
+
+@pytest.fixture
 def home(site: Site, guest: Guest) -> Node:
     """The node on which ``guest`` runs now."""
     services = site.cluster.manager(site.clock.deadline(10)).services

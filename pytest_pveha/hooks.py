@@ -50,6 +50,7 @@ NO_INVENTORY = (
     "or try the embedded one: pytest --inventory inventories/sim-3node.yml -m destructive"
 )
 ONE_BY_ONE = "tests that break a site go one at a time, once, in order"
+LOOKS = "it only looks, and was not selected; -m 'destructive or readiness' takes it too"
 FAILED = 1
 KEPT = (2, 3, 4)
 """Exit codes that stay pytest's: interrupted, internal error, usage."""
@@ -342,6 +343,12 @@ class Hooks:
                 {"id": f"scope: {one}", "title": one, "reason": f"scope {self.scope}"}
                 for one in left_out(self._inventory, self.scope)
             ]
+        told = {each["id"] for each in missed}
+        unasked = [
+            row(item, LOOKS)
+            for item in absent.values()
+            if item.nodeid not in chosen | told and not_applicable(item, self._inventory) is None
+        ]
         there = {**absent, **{item.nodeid: item for item in mine}}.values()
         model = self._inventory.model
         return Plan(
@@ -350,6 +357,7 @@ class Hooks:
             not_selected=missed,
             not_applicable=self._not_applicable,
             waived=self._waived,
+            not_asked=unasked,
             wanted=to_prove([item for item in there if not_applicable(item, self._inventory) is None], self._inventory),
             history=history(self._reports, model.site.name, model.cluster.name, simulated=self._inventory.simulated),
             destructive=destructive,

@@ -21,18 +21,18 @@ def _strict(guest: str, home: str, other: str) -> dict[str, Any]:
     return {"affinity": "node", "guests": [guest], "nodes": {home: 2, other: 1}, "strict": True}
 
 
-ZFS: dict[str, Any] = {
-    "storages": {"vault": {"type": "nfs"}, "local-zfs": {"type": "zfs"}},
-    "guests": [{"id": sid, "storage": "local-zfs"} for sid in ("vm:101", "vm:103", "vm:105")],
-    "replication": [
-        {"guest": "vm:101", "target": "pve2"},
-        {"guest": "vm:103", "target": "pve3"},
-        {"guest": "vm:105", "target": "pve1"},
-    ],
-    "rules": {
-        "on-101": _strict("vm:101", "pve1", "pve2"),
-        "on-103": _strict("vm:103", "pve2", "pve3"),
-        "on-105": _strict("vm:105", "pve3", "pve1"),
-    },
-}
-"""One guest of each node is replicated to the next, and HA may start it on those two alone."""
+def replicated(*guests: str) -> dict[str, Any]:
+    """These guests, one of each node, are replicated to the next, and HA may start each on those two alone."""
+    pairs = [("pve1", "pve2"), ("pve2", "pve3"), ("pve3", "pve1")]
+    return {
+        "storages": {"vault": {"type": "nfs"}, "local-zfs": {"type": "zfs"}},
+        "guests": [{"id": sid, "storage": "local-zfs"} for sid in guests],
+        "replication": [{"guest": sid, "target": other} for sid, (_, other) in zip(guests, pairs, strict=True)],
+        "rules": {f"on-{sid[3:]}": _strict(sid, *pair) for sid, pair in zip(guests, pairs, strict=True)},
+    }
+
+
+ZFS = replicated("vm:101", "vm:103", "vm:105")
+"""Canaries among them: what a failover to a replica loses is seen by what was written."""
+PLAIN_ZFS = replicated("vm:102", "vm:104", "vm:106")
+"""No canary among them: tests that are no failover to a replica promise that nothing written is lost."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from pytest_pveha.errors import UsageError
 from pytest_pveha.faults.ceph import CephNetworkCut, NooutSet, OsdKilled, OsdLost
+from pytest_pveha.faults.copies import GuestRestored
 from pytest_pveha.faults.cord import CordPulled
 from pytest_pveha.faults.crash import DaemonKilled, DaemonsFrozen, KernelCrash
 from pytest_pveha.faults.fault import Fault
@@ -46,6 +47,7 @@ FAULTS: Mapping[str, type[Fault]] = {
         FeedCut,
         RoomCut,
         SwitchLoss,
+        GuestRestored,
         StorageCut,
         OsdKilled,
         OsdLost,

@@ -14,6 +14,21 @@ from pytest_pveha.observe.observer import Observer
 
 
 @dataclass(frozen=True, slots=True)
+class Restoring:
+    """A copy that is made from a backup: of whom, as which guest, where, and how large it will be."""
+
+    sid: str
+    copy: str
+    node: str
+    storage: str
+    volume: str
+    size: int
+    """Bytes of its disks, as the backup has them."""
+    memory: int
+    """Bytes that it has when it runs."""
+
+
+@dataclass(frozen=True, slots=True)
 class Reach:
     """What a fault takes away."""
 
@@ -45,6 +60,8 @@ class Reach:
     """Whether people bring its guests elsewhere: HA's rules, which keep them where they are, do not bind those."""
     site_wide: bool = False
     """Whether it takes a whole room, or could: consent must reach as far as a reset of the site."""
+    restoring: Restoring | None = None
+    """A copy that takes space and memory, and nothing away."""
     osds: frozenset[int] = frozenset()
     """OSDs that are lost though their node is not."""
     mons: frozenset[str] = frozenset()
@@ -80,6 +97,7 @@ class Reach:
                 emptied=whole.emptied | other.emptied,
                 by_hand=whole.by_hand or other.by_hand,
                 site_wide=whole.site_wide or other.site_wide,
+                restoring=whole.restoring or other.restoring,
                 osds=whole.osds | other.osds,
                 mons=whole.mons | other.mons,
                 flags=whole.flags | other.flags,

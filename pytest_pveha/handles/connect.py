@@ -7,13 +7,16 @@ from pathlib import Path
 from pytest_pveha.clock import Clock
 from pytest_pveha.errors import InventoryError, UsageError
 from pytest_pveha.handles.agent import inside
+from pytest_pveha.handles.backups import Backups
 from pytest_pveha.handles.bmc import Bmc
 from pytest_pveha.handles.ceph import Ceph
 from pytest_pveha.handles.cluster import Cluster
+from pytest_pveha.handles.copies import Copies
 from pytest_pveha.handles.guest import Guest, Guests, Nodes, TcpProbe
 from pytest_pveha.handles.hand import Hand
 from pytest_pveha.handles.layout import Layout
 from pytest_pveha.handles.node import BmcIdentity, Node
+from pytest_pveha.handles.pbs import Pbs
 from pytest_pveha.handles.pdu import FromNodes, Pdu
 from pytest_pveha.handles.replication import Replication
 from pytest_pveha.handles.site import Site
@@ -23,6 +26,7 @@ from pytest_pveha.inventory.hardware import Bmc as BmcBlock
 from pytest_pveha.inventory.hardware import Node as NodeBlock
 from pytest_pveha.inventory.hardware import Pdu as PduBlock
 from pytest_pveha.wire.ipmi import IpmiBmc
+from pytest_pveha.wire.pbs_api import pbs_api
 from pytest_pveha.wire.pve_api import Endpoint, PveApi, Trust
 from pytest_pveha.wire.ssh import Ssh, SshTarget
 
@@ -45,6 +49,9 @@ def connect(inventory: Inventory, clock: Clock) -> Site:
         ceph=Ceph(api),
         nodes=nodes,
         inside=lambda sid, node: inside(sid, node, api, nodes),
+        copies=Copies(api),
+        backups=Backups(api, inventory.model.backup) if inventory.model.backup is not None else None,
+        pbs=_pbs(inventory, clock),
         storages=Storages(api),
         replication=Replication(api),
         guests=Guests(_guests(inventory)),
@@ -81,6 +88,21 @@ def layout_of(inventory: Inventory) -> Layout:
         ceph_tiebreaker=(ceph.stretch_tiebreaker or "") if ceph else "",
         ceph_room=(ceph.tiebreaker_room or "") if ceph else "",
     )
+
+
+def _pbs(inventory: Inventory, clock: Clock) -> Pbs | None:
+    """The backup server, where the inventory says how it is asked."""
+    block = inventory.model.backup.pbs if inventory.model.backup is not None else None
+    if block is None:
+        return None
+    trust = Trust(
+        ca_file=inventory.file(block.ca_file) if block.ca_file else None,
+        fingerprints=(block.fingerprint,) if block.fingerprint else (),
+        shown_by="`proxmox-backup-manager cert info` there",
+    )
+    secret = block.token_secret
+    api = pbs_api(block.server, block.port, block.token_id, lambda: secret.resolve(inventory.base), trust, clock)
+    return Pbs(api, block.server, block.datastore, block.namespace or "")
 
 
 def _endpoints(inventory: Inventory) -> list[Endpoint]:

@@ -292,7 +292,8 @@ class Node:
         """
         words = ("ceph", "osd", "ok-to-stop", *(str(osd) for osd in osds))
         result = self.ssh.run(quote(*words), deadline=deadline)
-        said = (result.stdout + result.stderr).decode(errors="replace").strip()
+        # the sentence first: the list of placement groups is as long as there are some
+        said = (result.stderr + result.stdout).decode(errors="replace").strip()
         if result.exit_status not in (0, 16):
             raise ProtocolError(f"node {self.name}: `{quote(*words)}` ended with {result.exit_status}: {said[:200]}")
         return result.exit_status == 0, " ".join(said.split())[:200]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -55,6 +55,11 @@ class Replicas(Guests):
     def last_sync(self, sid: str) -> int:
         """When that guest's last good sync began, as its node said before the fault; the newest of its jobs."""
         return max((job.last_sync for job in self.told[sid].jobs), default=0)
+
+    def hear(self, sid: str, home: str, jobs: Iterable[Status]) -> None:
+        """The node that runs the guest has told of its jobs anew; another node than before knows nothing of before."""
+        if home == self.told[sid].home:
+            self.told = {**self.told, sid: replace(self.told[sid], jobs=tuple(jobs))}
 
     def before(self, found: Iterable[Snapshot], moment: int) -> tuple[Snapshot, ...]:
         """Those that may have been made before that moment (mono ns)."""

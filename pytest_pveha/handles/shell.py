@@ -13,6 +13,11 @@ def into(line: ShellLine, path: str) -> ShellLine:
     return ShellLine(f"{line} > {quote(path)}")
 
 
+def piped(*lines: ShellLine) -> ShellLine:
+    """What each line prints is what the next one reads; it ends as the last one does."""
+    return ShellLine(" | ".join(lines))
+
+
 def all_of(*lines: ShellLine) -> ShellLine:
     """One line after the other, up to the first that fails."""
     return ShellLine(" && ".join(lines))
@@ -38,4 +43,4 @@ def ending_by(deadline: Deadline) -> tuple[str, str]:
     return "timeout", str(math.ceil(deadline.remaining()) + 1)
 
 
-__all__ = ["ShellLine", "all_of", "each_of", "ending_by", "into", "one_of", "quote", "whatever_comes"]
+__all__ = ["ShellLine", "all_of", "each_of", "ending_by", "into", "one_of", "piped", "quote", "whatever_comes"]

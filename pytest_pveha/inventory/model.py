@@ -36,10 +36,10 @@ class Inventory(Block):
     """What is promised."""
     ceph: Ceph | None = None
     """Hyper-converged Ceph; absent = not applicable."""
-    storages: Mapping[StorageId, SharedStorage] = Field(default_factory=dict)
-    """NFS and iSCSI storages to be tested, by the name PVE gives them; absent = not applicable."""
     backup: Backup | None = None
     """Backups; absent = not applicable."""
+    storages: Mapping[StorageId, SharedStorage] = Field(default_factory=dict)
+    """NFS and iSCSI storages to be tested, by the name PVE gives them; absent = not applicable."""
     quorum_device: QuorumDevice | None = None
     """External vote; absent = not applicable."""
     replication: Replication | None = None

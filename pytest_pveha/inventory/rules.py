@@ -209,6 +209,14 @@ def one_of_each(inventory: Inventory) -> Iterator[Finding]:
         )
 
 
+def backup_server_is_known(inventory: Inventory) -> Iterator[Finding]:
+    """Its certificate is known, by one means."""
+    pbs = inventory.backup.pbs if inventory.backup is not None else None
+    if pbs is not None and (pbs.ca_file is None) == (pbs.fingerprint is None):
+        has = "has neither ca_file nor fingerprint" if pbs.ca_file is None else "has both ca_file and fingerprint"
+        yield Finding(("backup", "pbs"), f"{has}; expected one of them")
+
+
 def api_is_usable(inventory: Inventory) -> Iterator[Finding]:
     """The certificate check covers each endpoint, by one means."""
     api = inventory.cluster.api
@@ -374,6 +382,7 @@ RULES: Final[tuple[Rule, ...]] = (
     known_names,
     one_of_each,
     api_is_usable,
+    backup_server_is_known,
     jumps_come_from_outside,
     consent_holds_together,
     real_site_is_complete,

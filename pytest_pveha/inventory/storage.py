@@ -55,19 +55,21 @@ class Pbs(Block):
     """CA certificate of the server; or fingerprint."""
     fingerprint: Fingerprint | None = None
     """SHA-256 fingerprint of its certificate."""
+    confirmed_outside: Label | None = None
+    """Who made sure that it is no guest of this cluster, where that cannot be seen from its nodes."""
 
 
 class Restore(Block):
     """How restore tests are made."""
 
     ids: tuple[Annotated[int, Field(ge=100)], Annotated[int, Field(ge=100)]]
-    """First and last guest number that restores may use; none of them may be in use."""
+    """First and last guest number that restores may use: one that is free is taken, and given back."""
     storage: StorageId
     """Storage the disks are restored to."""
     node: NodeName | None = None
     """Node to restore on; none = the one with most free memory."""
     live: bool = False
-    """true = also try live-restore."""
+    """true = also try live-restore, of VMs."""
     checksum_file: Label | None = None
     """File inside the guest whose checksum must be as in the running one."""
 

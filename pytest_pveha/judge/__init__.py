@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pytest_pveha.judge.measures import (
     Measure,
+    backup_age,
     both_quorate,
     broken_paths,
     collateral_resets,
@@ -40,6 +41,7 @@ from pytest_pveha.judge.measures import (
     reset_after,
     reset_after_last_feed,
     restarts,
+    restore_time,
     ring_latency,
     round_trip,
     sides_reset,
@@ -61,6 +63,7 @@ from pytest_pveha.judge.measures import (
 
 __all__ = [
     "Measure",
+    "backup_age",
     "both_quorate",
     "broken_paths",
     "collateral_resets",
@@ -97,6 +100,7 @@ __all__ = [
     "reset_after",
     "reset_after_last_feed",
     "restarts",
+    "restore_time",
     "ring_latency",
     "round_trip",
     "sides_reset",

@@ -159,6 +159,8 @@ class TestFacts:
     """What they answered, and between which moments."""
     ledger: list[dict[str, Any]] = field(default_factory=list)
     """What was read of canaries' numbered writes, in order; see ``judge.writes``."""
+    backups: list[dict[str, Any]] = field(default_factory=list)
+    """The newest backup of a guest, as it was looked for."""
     closes: list[dict[str, Any]] = field(default_factory=list)
     spoilt: list[str] = field(default_factory=list)
 
@@ -398,6 +400,11 @@ def _take_ledger(test: TestFacts, line: Line) -> bool:
     return asked <= answered
 
 
+def _take_backup(test: TestFacts, line: Line) -> bool:
+    test.backups.append(line.data)
+    return real(line.data["least"]) is not None and real(line.data["most"]) is not None
+
+
 def _take_close(test: TestFacts, line: Line) -> bool:
     test.closes.append(line.data)
     return True
@@ -415,6 +422,7 @@ _TAKERS: Final = {
     "echo": _take_echo,
     "ask": _take_ask,
     "answer": _take_answer,
+    "backup": _take_backup,
     "ledger": _take_ledger,
     "test.close": _take_close,
 }

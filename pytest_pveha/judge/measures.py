@@ -179,6 +179,23 @@ def violations(audits: Iterable[HasName]) -> Measure:
     return Measure("violations", "count", params={"audits": sorted(audit.name for audit in audits)})
 
 
+class HasConditionName(Protocol):
+    """Anything that was waited for by a name."""
+
+    @property
+    def name(self) -> str: ...
+
+
+def restore_time(guest: HasSid, until: Iterable[HasConditionName]) -> Measure:
+    """From asking for a guest's restore to the last of these marks, in seconds; the others are told with it."""
+    return Measure("restore_time", "s", (guest,), {"marks": [mark.name for mark in until]})
+
+
+def backup_age(guests: Iterable[HasSid]) -> Measure:
+    """How old each guest's newest backup was when it was restored, in seconds."""
+    return Measure("backup_age", "s", tuple(guests))
+
+
 def fence_path_time(nodes: Iterable[HasName]) -> Measure:
     """In which every node's BMC has answered every other node's shell, in seconds."""
     return Measure("fence_path_time", "s", params={"nodes": [node.name for node in nodes]})

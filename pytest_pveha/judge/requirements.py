@@ -31,7 +31,12 @@ _GUEST = "guests/test_each_guest.py::test_"
 
 REQUIREMENTS: Final = (
     Requirement(
-        "fence-paths", "From each node the fence command works on every other", ("fencing/test_fence_paths.py",)
+        "fence-paths",
+        "From each node the fence command works on every other",
+        (
+            "fencing/test_fence_paths.py::test_every_node_reaches_every_bmc",
+            "fencing/test_fence_paths.py::test_a_peer_cuts_the_power",
+        ),
     ),
     Requirement("physical-power-cut", "A physical power cut is survived", ("nodes/test_physical_power_cut.py",)),
     Requirement(
@@ -157,7 +162,11 @@ def answers(
 ) -> tuple[Answered, ...]:
     """Every question of the table, answered from these tests alone."""
     opened = {} if facts.open is None else facts.open.data
-    left_out = {text(row.get("id")): text(row.get("reason")) for row in dicts(opened.get("not_selected"))}
+    left_out = {
+        text(row.get("id")): text(row.get("reason"))
+        for key in ("not_asked", "not_selected")
+        for row in dicts(opened.get(key))
+    }
     return tuple(_answer(one, tests, facts, left_out, worst_first) for one in table)
 
 
@@ -182,7 +191,7 @@ def _answer(
     findings = [
         *((test.verdict, f"{_short(test.id)}: {test.reason}") for test in found.values() if _counts(test.verdict)),
         *((NOT_PROVEN, f"{_short(test.id)} is waived") for test in found.values() if test.verdict == "waived"),
-        *((NOT_PROVEN, f"{path} was not part of this run") for path in _absent(one, rows)),
+        *((NOT_PROVEN, _why_absent(path, left_out)) for path in _absent(one, rows)),
         *((NOT_PROVEN, f"{_short(name)}: {why}") for name, why in _missed(one, left_out, found)),
         *((NOT_PROVEN, why) for why in _guests_missing(one, found, facts)),
     ]
@@ -204,6 +213,11 @@ def _counts(verdict: str) -> bool:
 def _absent(one: Requirement, rows: Sequence[tuple[str, str]]) -> list[str]:
     """What the table names and the run says nothing of."""
     return [path for path in one.tests if not any(is_named(path, name) for name, _ in rows)]
+
+
+def _why_absent(path: str, left_out: Mapping[str, str]) -> str:
+    why = next((why for name, why in left_out.items() if is_named(path, name)), "")
+    return f"{path} was not part of this run{f': {why}' if why else ''}"
 
 
 def _missed(one: Requirement, left_out: Mapping[str, str], found: Mapping[str, Judged]) -> Iterator[tuple[str, str]]:

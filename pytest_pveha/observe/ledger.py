@@ -11,7 +11,6 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from itertools import groupby, pairwise
 from typing import Any, Final
 
 from pytest_pveha.clock import SECOND, Task
@@ -32,6 +31,8 @@ LONG: Final = SECOND
 """From this length on (ns) each gap between two acknowledged writes is on record by itself."""
 MOST: Final = 64 * 1024 * 1024
 """Bytes of a ledger that are read whole, where it must be."""
+LAST: Final = 60
+"""Seconds that a canary which does not answer at the end is waited for."""
 GIVE_UP: Final = 180
 """Seconds in which a canary must answer at the end, so that what we left in it can be removed."""
 
@@ -76,7 +77,7 @@ class Ledger:
             task.join()
         self._tasks.clear()
         for reader in self._readers.values():
-            reader.look(finally_=True)
+            reader.last_look(LAST)
 
     def clear(self) -> list[str]:
         """Nothing of ours is in any canary; where that could not be done, in words."""
@@ -155,6 +156,14 @@ class Reader:
                 looked = now
             self._clock.sleep(min(every, AGAIN))
 
+    def last_look(self, patience: float) -> None:
+        """It was read, and all that was durable looked for; an agent that is later up than its guest is waited for."""
+        until = self._clock.deadline(patience)
+        self.look(finally_=True)
+        while self._silent and not until.expired():
+            self._clock.sleep(AGAIN)
+            self.look(finally_=True)
+
     def look(self, *, finally_: bool = False) -> None:
         """What is new in it is on record; it is written in again where nobody does."""
         asked = self._clock.now()
@@ -199,8 +208,11 @@ class Reader:
         """What is durable of it is known from now on, and on record by incarnation."""
         known = self._known
         writes = parse(text, known.end, known.head)
-        for inc, group in groupby(_acknowledged(writes), key=lambda pair: pair[0].incarnation):
-            self._told("read", told, **_brief(known, inc, list(group), mine=inc == told.incarnation))
+        lives: dict[str, list[tuple[Write, int | None]]] = {}
+        for pair in _acknowledged(writes):
+            lives.setdefault(pair[0].incarnation, []).append(pair)
+        for inc, pairs in lives.items():
+            self._told("read", told, **_brief(known, inc, pairs, mine=inc == told.incarnation))
         if len(writes) < 2:
             self._told("read", told, **_nothing(known, told))
         self._known = _taken(known, text, writes)
@@ -251,11 +263,12 @@ class Reader:
 
 
 def _acknowledged(writes: list[Write]) -> list[tuple[Write, int | None]]:
-    """Each write but the last, with when it had been synced: the line behind it says so, if of the same incarnation."""
-    return [
-        (write, after.before if after.incarnation == write.incarnation and after.number == write.number + 1 else None)
-        for write, after in pairwise(writes)
-    ]
+    """Each write but the last, with when it had been synced: the next line of the same incarnation says so.
+
+    Where a guest lives twice the lines of both stand among each other.
+    """
+    after: dict[tuple[str, int], int | None] = {(each.incarnation, each.number): each.before for each in writes[1:]}
+    return [(write, after.get((write.incarnation, write.number + 1))) for write in writes[:-1]]
 
 
 def _brief(known: Known, inc: str, pairs: list[tuple[Write, int | None]], *, mine: bool) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pytest_pveha.clock import SECOND
 from pytest_pveha.handles import replication
 from pytest_pveha.handles.guest import Guest, Guests, Nodes
 from pytest_pveha.handles.replicas import Replicas
@@ -67,24 +68,28 @@ def turned_round(replicas: Replicas) -> Condition:
 
 
 def synced(replicas: Replicas) -> Condition:
-    """Each guest's jobs have run well since the failover: it is replicated again."""
+    """Each guest's jobs have run well since this was first asked: what it wrote until then is on its replicas."""
+    first: list[float] = []
 
     def ask(observer: Observer) -> Answer:
+        first.append(observer.site.clock.now().utc / SECOND)
         manager = observer.look().manager
         if manager is None:
             return cant_tell("nobody tells where the guests are")
         late = []
         for guest in replicas:
-            where = manager.services[guest.sid].node
+            node = observer.site.nodes[manager.services[guest.sid].node]
+            since = first[0] + node.clock_offset(observer.site.clock.deadline(READ)).offset
             vmid = int(guest.sid.partition(":")[2])
-            jobs = observer.site.replication.on(where, observer.site.clock.deadline(READ)).values()
+            jobs = observer.site.replication.on(node.name, observer.site.clock.deadline(READ)).values()
             mine = [job for job in jobs if job.vmid == vmid and not job.disabled]
-            late += [f"{guest.sid} has no job on {where}"] * (not mine)
+            replicas.hear(guest.sid, node.name, mine)
+            late += [f"{guest.sid} has no job on {node.name}"] * (not mine)
             late += [
-                f"job {job.id} on {where} has {job.fail_count} failures and last ran well at {job.last_sync}"
+                f"job {job.id} on {node.name} has {job.fail_count} failures and last ran well at {job.last_sync}"
                 for job in mine
-                if job.fail_count or job.last_sync < observer.since
+                if job.fail_count or job.last_sync <= since + 1  # whole seconds, cut off
             ]
         return no("; ".join(late)) if late else yes("every job has run well since")
 
-    return Condition("every guest is replicated again", ask)
+    return Condition("every guest is replicated anew", ask)

@@ -41,6 +41,7 @@ FIELDS: Final[Mapping[str, frozenset[str]]] = {
         "source", "target", "address", "rooms", "sent", "times", "before", "after", "ring_average", "ring_longest",
         "saw",
     }),
+    "backup": frozenset({"guest", "volume", "taken", "least", "most"}),
     "claim": frozenset({"measure", "subject", "params", "op", "objective", "unit"}),
     "audit": frozenset({"audit", "answer", "saw"}),
     "test.close": frozenset({"outcome", "error", "reason"}),

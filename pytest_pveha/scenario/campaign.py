@@ -69,6 +69,8 @@ class Plan:
     not_selected: list[dict[str, str]] = field(default_factory=list)
     not_applicable: list[dict[str, str]] = field(default_factory=list)
     waived: list[dict[str, str]] = field(default_factory=list)
+    not_asked: list[dict[str, str]] = field(default_factory=list)
+    """Tests that only look and were not selected: no run is partial for it; questions stay open for it."""
     wanted: list[dict[str, Any]] = field(default_factory=list)
     """What there is to prove: by which fault, in which role, of whom."""
     history: History = field(default_factory=History)
@@ -205,6 +207,7 @@ class Campaign:
                 "not_selected": plan.not_selected,
                 "not_applicable": plan.not_applicable,
                 "waived": plan.waived,
+                "not_asked": plan.not_asked,
                 "objectives": as_json(self.declared),
                 "approval": approval,
                 "campaign": plan.draw,

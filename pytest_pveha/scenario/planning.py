@@ -154,6 +154,7 @@ def _tests(inventory: Inventory, scene: Scene, subjects: Sequence[Subject]) -> I
         if settled in targets:
             settled = None
         said = declared or Declared()
+        falls = set(said.families) != {"restore"}  # a copy is made beside the guest, which goes on
         yield {
             "id": subject.id,
             "title": subject.title,
@@ -165,7 +166,7 @@ def _tests(inventory: Inventory, scene: Scene, subjects: Sequence[Subject]) -> I
             "expected_seconds": said.expected,
             "site_reset": said.site_reset,
             "combined": said.combined,
-            "targets": [{"name": name, "guests": _down(inventory, scene, name)} for name in targets],
+            "targets": [{"name": name, "guests": _down(inventory, scene, name) if falls else []} for name in targets],
         }
 
 

@@ -20,6 +20,7 @@ from pytest_pveha.errors import (
     UsageError,
     WrongMachine,
 )
+from pytest_pveha.faults.copies import GuestRestored
 from pytest_pveha.faults.cord import CordPulled
 from pytest_pveha.faults.crash import HA_USERLAND, DaemonKilled, DaemonsFrozen, KernelCrash
 from pytest_pveha.faults.fault import Fault, Reach
@@ -51,6 +52,7 @@ from pytest_pveha.observe.answer import Condition, Met, ask, wait_until
 from pytest_pveha.observe.audits import Audit, Scene, asked, audit
 from pytest_pveha.observe.bmc_log import BmcLogs
 from pytest_pveha.observe.ceph_witness import CephWitness
+from pytest_pveha.observe.copies import Copy, keep_apart
 from pytest_pveha.observe.echoes import measure
 from pytest_pveha.observe.fence_paths import survey
 from pytest_pveha.observe.ha import guarding, quorum_whole
@@ -65,6 +67,7 @@ from pytest_pveha.observe.witness import Witness
 from pytest_pveha.readiness.check import Check
 from pytest_pveha.scenario.ceph import CephFaults
 from pytest_pveha.scenario.objectives import Objective
+from pytest_pveha.scenario.restoring import chosen, planned
 
 BEFORE_FAULT = 10.0
 """Seconds of fast sampling before a fault: what was there is known as well as what came."""
@@ -152,8 +155,7 @@ class Run:
         self._session = Session(observer, self._register, keeping)
         self._settle = settle
         self._sampler = sampler(observer.site.clock, observer.write)
-        self.ledger = Ledger(observer, keeping.run)
-        """What the guests that are made for tests write."""
+        self._ledger = Ledger(observer, keeping.run)
         self._faults = 0
         self._open = 0
         self._victims: set[str] = set()
@@ -166,6 +168,11 @@ class Run:
     def site(self) -> Site:
         """What it runs on."""
         return self._site
+
+    @property
+    def ledger(self) -> Ledger:
+        """What the guests that are made for tests write."""
+        return self._ledger
 
     @property
     def observer(self) -> Observer:
@@ -186,7 +193,7 @@ class Run:
                 nodes = [subject] if isinstance(subject, Node) else list(subject)
                 probes += [probe for node in nodes for probe in _node_probes(node)]
         self._sampler.watch([*(probe for guest in watched for probe in _guest_probes(guest)), *probes])
-        self.ledger.start(watched)
+        self._ledger.start(watched)
 
     def witness(self, nodes: Nodes) -> None:
         """From now on, until the test is over, each of these nodes is asked itself: its quorum, processes, boot id."""
@@ -266,6 +273,11 @@ class Run:
         answer = ask(Condition(check.title, check.ask), self._observer)
         self._observer.write("audit", {"audit": check.name, "answer": answer.verdict, "saw": answer.saw})
         self.claim(violations([check]), none=True)
+
+    def start(self, copy: Copy) -> None:
+        """The copy was seen to be kept apart, and its start was asked for."""
+        keep_apart(self._observer, copy)
+        self._site.copies.start(copy.sid, copy.node, self._clock.deadline(READ))
 
     def hold(self, duration: str) -> None:
         """That much time has passed, watched: what falls over only later is seen."""
@@ -349,7 +361,7 @@ class Run:
         whole = fault.reach.beside(self._session.standing)
         outermost = self._open == 0
         self._sampler.fast()
-        self.ledger.closely(victims)
+        self._ledger.closely(victims)
         self._victims.update(victims if dies else ())
         majority = 2 * len(whole.nodes) < len(self._site.nodes)
         self._declared_news += made_by(kind, victims, majority=majority)
@@ -360,7 +372,7 @@ class Run:
             if fault.family in CUTS and (len(fault.reach.nodes) > 1 or fault.reach.site_wide):
                 self._try_first(trial or make, f"{name}-trial", unattended=fault.reach.about_quorum)
             with self._session.injected(fault, name, at_most=at_most, grace=grace):
-                self.ledger.calmly(after=DIES_LATER if kind in MAY_RESET else 0)
+                self._ledger.calmly(after=DIES_LATER if kind in MAY_RESET else 0)
                 yield
                 self._milestones(victims)
                 logs.note()
@@ -370,7 +382,7 @@ class Run:
             raise
         finally:
             self._open -= 1
-            self.ledger.calmly()
+            self._ledger.calmly()
             if outermost:
                 self._sampler.slow()
 
@@ -449,13 +461,13 @@ class Run:
             self._finish()
         finally:
             with self._clock.shielded():
-                if left := self.ledger.clear():
+                if left := self._ledger.clear():
                     self._observer.write("audit", {"audit": "canaries", "answer": "cant_tell", "saw": "; ".join(left)})
 
     def _finish(self) -> None:
         try:
             with self._clock.shielded():
-                self.ledger.stop()
+                self._ledger.stop()
                 if self._register.touched:  # a refused fault gives no leave to undo what others did meanwhile
                     restore(self._observer, self._found, self._settle)
                     if unhealed := self._observer.unhealed:
@@ -640,6 +652,23 @@ class Faults(CephFaults):
             parse_duration(at_most),
         ):
             yield
+
+    @contextmanager
+    def guest_restored(self, guest: Guest, *, live: bool = False, at_most: str = "12 h") -> Iterator[Copy]:
+        """A copy of the guest is there while open, made from its newest backup: links down, and not started.
+
+        Args:
+            live: it is started at once, and its disk is read meanwhile.
+        """
+        choice = chosen(self._run.observer, guest)
+        made: list[GuestRestored] = []
+
+        def make(tag: str) -> GuestRestored:
+            made.append(planned(self._run.observer, choice, tag, live=live))
+            return made[-1]
+
+        with self._run.break_with(make, GuestRestored.kind, (guest.sid,), parse_duration(at_most), dies=False):
+            yield choice.copy(made[-1])
 
     @contextmanager
     def bridge_down(self, guest: Guest, *, at_most: str = "20 min") -> Iterator[None]:

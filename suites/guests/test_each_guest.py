@@ -2,7 +2,16 @@
 
 import pytest
 
-from pytest_pveha.judge import collateral_resets, downtime, recovery_in_turn, recovery_time, violations
+from pytest_pveha.judge import (
+    collateral_resets,
+    double_runs,
+    downtime,
+    lost_writes,
+    recovery_in_turn,
+    recovery_time,
+    violations,
+    write_stall,
+)
 from pytest_pveha.observe import audits, ha
 from pytest_pveha.observe.guests import answers, runs_on, started_again, untouched
 
@@ -16,6 +25,7 @@ def test_killed(guest, home, faults, run, objectives):
         run.expect(answers(guest), within="20 min")
 
     run.claim(recovery_time([guest]), at_most=objectives.rto)
+    run.claim(lost_writes([guest]), none=True)
     run.claim(collateral_resets(), none=True)
     run.claim(violations(audits.CLUSTER), none=True)
 
@@ -32,6 +42,9 @@ def test_migrated_there_and_back(guest, home, elsewhere, faults, run, objectives
     run.expect(answers(guest), within="20 min")
 
     run.claim(downtime([guest]), at_most=objectives.rto)
+    run.claim(lost_writes([guest]), none=True)
+    run.claim(double_runs([guest]), none=True)
+    run.claim(write_stall([guest]), at_most=objectives.write_stall)
     run.claim(collateral_resets(), none=True)
     run.claim(violations(audits.CLUSTER), none=True)
 
@@ -48,6 +61,8 @@ def test_relocated(guest, home, elsewhere, faults, run, objectives):
     run.expect(answers(guest), within="20 min")
 
     run.claim(downtime([guest]), at_most=objectives.rto)
+    run.claim(lost_writes([guest]), none=True)
+    run.claim(double_runs([guest]), none=True)
     run.claim(collateral_resets(), none=True)
     run.claim(violations(audits.CLUSTER), none=True)
 

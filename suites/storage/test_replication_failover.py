@@ -4,6 +4,8 @@ import pytest
 
 from pytest_pveha.judge import (
     collateral_resets,
+    data_loss,
+    double_runs,
     lost_span,
     not_before_death,
     older_than_told,
@@ -13,12 +15,13 @@ from pytest_pveha.judge import (
 from pytest_pveha.observe import audits, ha, replication
 
 
-@pytest.mark.destructive(blast="one node and its guests", expected="35 min", breaks=("power-cut",))
+@pytest.mark.destructive(blast="one node and its guests", expected="45 min", breaks=("power-cut",))
 @pytest.mark.needs(replication=True, losses=1)
 @pytest.mark.roles("other")
 def test_failover_to_a_replica(victim, replicas, nodes, guests, faults, run, objectives):
     """Replicated guests of a node that loses power start where a replica is, having lost no more than their RPO."""
     run.watch(guests, nodes)
+    run.expect(replication.synced(replicas), within="40 min")
     with faults.power_cut(victim):
         run.expect(ha.membership_lost(victim), within="1 min")
         run.expect(ha.fenced(victim), within="5 min")
@@ -33,6 +36,8 @@ def test_failover_to_a_replica(victim, replicas, nodes, guests, faults, run, obj
 
     run.claim(lost_span(replicas), at_most=objectives.rpo)
     run.claim(older_than_told(replicas), at_most=0)
+    run.claim(data_loss(replicas), at_most=objectives.rpo)
+    run.claim(double_runs(replicas), none=True)
     run.claim(recovery_time(replicas), at_most=objectives.rto)
     run.claim(not_before_death(replicas, victim), at_least=0)
     run.claim(collateral_resets(victim), none=True)

@@ -2,7 +2,17 @@
 
 import pytest
 
-from pytest_pveha.judge import collateral_resets, downtime, failed_requests, fences, ha_acts, restarts, violations
+from pytest_pveha.judge import (
+    collateral_resets,
+    downtime,
+    failed_requests,
+    fences,
+    ha_acts,
+    lost_writes,
+    restarts,
+    violations,
+    write_stall,
+)
 from pytest_pveha.observe import audits, ha, storages
 from pytest_pveha.readiness.storage import REDUNDANT
 
@@ -11,7 +21,7 @@ from pytest_pveha.readiness.storage import REDUNDANT
     blast="the guests whose disks lie there: their writes hang", expected="8 min", breaks=("storage-cut",)
 )
 @pytest.mark.needs(storages=True)
-def test_guests_outlast_a_silent_server(served, lying, nodes, guests, faults, run):
+def test_guests_outlast_a_silent_server(served, lying, nodes, guests, faults, run, objectives):
     """Guests whose storage is silent for half a minute wait and go on: none gets an error, and HA moves nothing."""
     run.watch(guests, nodes)
     run.witness(nodes)
@@ -25,6 +35,8 @@ def test_guests_outlast_a_silent_server(served, lying, nodes, guests, faults, ru
     run.expect(storages.errors_read(lying), within="30 s")
 
     run.claim(failed_requests(lying), none=True)
+    run.claim(lost_writes(lying), none=True)
+    run.claim(write_stall(lying), at_most=objectives.write_stall)
     run.claim(restarts(lying, nodes), none=True)
     run.claim(ha_acts(lying, nodes), none=True)
     run.claim(downtime(guests), at_most=5)

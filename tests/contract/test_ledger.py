@@ -20,6 +20,7 @@ from pytest_pveha.handles.canary import MARK, TAG, Canary, Told, nanoseconds, pa
 from pytest_pveha.handles.guest import Guest
 from pytest_pveha.judge import writes
 from pytest_pveha.judge.facts import Fault, TestFacts
+from pytest_pveha.observe import ledger
 from pytest_pveha.observe.ledger import Ledger
 
 CLOCK = LiveClock()
@@ -161,6 +162,17 @@ def test_nothing_is_left(here: Here, folder: Path) -> None:
     until(lambda: _ended(pid))
 
 
+def test_healing_clears_away_every_runs(here: Here, folder: Path) -> None:
+    """Whoever heals ends the writer of a run that was killed, and removes its folder and older ones: ours alone."""
+    Canary(here, str(folder), RUN).start(ample())
+    pid = int((folder / f"{TAG}{RUN}/writer").read_text().split()[0])
+    (folder / f"{TAG}deadbeef").mkdir()
+    (folder / "pveha-notes").mkdir()
+    sweep(here, str(folder), ample())
+    assert [path.name for path in folder.iterdir()] == ["pveha-notes"]
+    until(lambda: _ended(pid))
+
+
 def _ended(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
@@ -248,8 +260,9 @@ def test_a_write_that_was_forged_is_counted(here: Here, folder: Path) -> None:
     assert found.low >= 1
 
 
-def test_a_guest_that_does_not_answer_is_no_zero(here: Here, folder: Path) -> None:
+def test_a_guest_that_does_not_answer_is_no_zero(here: Here, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who cannot be asked after the fault has not lost nothing: it cannot be told, and the reason is said."""
+    monkeypatch.setattr(ledger, "LAST", 0)
     bench = Bench(here, folder)
     try:
         until(lambda: bench.acknowledged() >= 4)

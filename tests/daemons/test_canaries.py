@@ -16,6 +16,7 @@ from pytest_pveha.errors import Inconclusive
 from pytest_pveha.handles.guest import Guest
 from pytest_pveha.judge import writes
 from pytest_pveha.judge.facts import Fault, TestFacts
+from pytest_pveha.observe import ledger
 from pytest_pveha.observe.ledger import Ledger
 
 pytestmark = [pytest.mark.daemons, needs("qemu-system-x86_64", "busybox", "cpio", "mke2fs", "apt-get")]
@@ -176,8 +177,9 @@ def test_a_disk_that_hangs_stalls_for_as_long(make: Callable[[str], Site]) -> No
     assert (lost.low, lost.high) == (0, 0)
 
 
-def test_an_agent_that_is_gone_is_no_zero(make: Callable[[str], Site]) -> None:
+def test_an_agent_that_is_gone_is_no_zero(make: Callable[[str], Site], monkeypatch: pytest.MonkeyPatch) -> None:
     """A guest that never comes back has not lost nothing: it cannot be told."""
+    monkeypatch.setattr(ledger, "LAST", 0)
     site = make("cache=writeback")
     site.written(10)
     site.broken(site.machine.kill)

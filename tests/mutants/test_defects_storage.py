@@ -71,7 +71,7 @@ CAUGHT = {
     "disk-not-replicated": stale(DISKS + r"vm:101 scsi1 is left out of its replication \(replicate=0\)"),
     "replica-older-than-told": Caught(
         "rejected",
-        r"older_than_told of vm:\d+ is 2\d{4} s, objective at most 0 s: the copy it started from is older than its",
+        r"older_than_told of vm:\d+ is 21600 s, objective at most 0 s: the copy it started from is older than its",
         REPLICATED,
         ZFS,
     ),

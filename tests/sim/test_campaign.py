@@ -9,8 +9,6 @@ import whole_run
 from test_same_seed import assert_same
 from whole_run import Outcome
 
-from pytest_pveha.record.volatile import canonical
-
 SUITES = whole_run.ROOT / "suites"
 
 
@@ -61,5 +59,5 @@ def test_a_long_campaign_gives_the_same_journal_twice() -> None:
 
     first, second = played(), played()
     assert len(steps(first)) == LONG
-    assert canonical(first.journal) == canonical(second.journal)
+    assert_same(first, second)
     assert first.verdict["verdict"] == "accepted (partial, simulated)", first.output[-4000:]

@@ -57,9 +57,9 @@ class Lab(Site):
 
     def __init__(self, seed: int) -> None:
         guests = (
-            guest(101, "n1", max_restart=1, max_relocate=1, agent=False),
-            guest(102, "n2", ha=False, agent=False),
-            guest(103, "n3", agent=False),
+            guest(101, "n1", max_restart=1, max_relocate=1, agent=False, disk_bytes=0),
+            guest(102, "n2", ha=False, agent=False, disk_bytes=0),
+            guest(103, "n3", agent=False, disk_bytes=0),
         )
         names = {101: "svc1", 102: "plain2", 103: "svc3"}
         named = [{**one, "name": names[one["vmid"]]} for one in guests]

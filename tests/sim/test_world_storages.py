@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pytest_pveha.clock import SECOND
+from pytest_pveha.sim.ceph_spec import CephSpec
 from pytest_pveha.sim.spec import GuestSpec, NodeSpec, SiteSpec
 from pytest_pveha.sim.world.replication import Job
 from tests.sim.ha_kit import Site, guest
@@ -37,7 +38,7 @@ def test_a_stall_lasts_until_its_last_reason_is_gone() -> None:
 
 def test_with_ceph_guests_lie_on_rbd() -> None:
     """On a site with Ceph and no other storage named the shared one is Ceph's."""
-    spec = SiteSpec("s", "c", (NodeSpec("pve1", 1),), (GuestSpec(101, "a", "pve1"),), ceph=True)
+    spec = SiteSpec("s", "c", (NodeSpec("pve1", 1),), (GuestSpec(101, "a", "pve1"),), ceph=CephSpec())
     assert (spec.default_storage, spec.every_storage["ceph-vm"].kind) == ("ceph-vm", "rbd")
 
 

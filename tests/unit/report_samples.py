@@ -167,6 +167,50 @@ def run(*, rejected: bool = False, simulated: bool = True) -> tuple[dict[str, An
                 },
             ],
             "tests": [gate, *(test for test, _ in tests), ceph],
+            "requirements": [
+                {
+                    "id": "hard-failure",
+                    "question": "The hard failure of a node is survived",
+                    "verdict": "rejected" if rejected else "accepted",
+                    "reason": "2 tests accepted, none worse",
+                    "tests": [{"id": test["id"], "verdict": test["verdict"]} for test, _ in tests],
+                },
+                {
+                    "id": "restore",
+                    "question": "A restore is whole, and its real RTO is known",
+                    "verdict": "not proven",
+                    "reason": "backup/test_restore.py was not part of this run",
+                    "tests": [],
+                },
+            ],
+            "coverage": {
+                "proven": 1,
+                "of": 2,
+                "cells": [
+                    {
+                        "fault": "power-cut",
+                        "role": "crm-master",
+                        "subject": "pve1",
+                        "proven": "2025-12-01T08:00:00.000000Z",
+                        "run": "0c1d2e3f",
+                        "age": 2764800.0,
+                        "here": None,
+                    },
+                    {
+                        "fault": "power-cut",
+                        "role": "crm-master",
+                        "subject": "pve2",
+                        "proven": None,
+                        "run": None,
+                        "age": None,
+                        "here": "rejected",
+                    },
+                ],
+                "uncounted": [{"run": "20251101T080000Z-deadbeef", "reason": "not as it was sealed"}],
+            },
+            "campaign": {"seed": 7, "scenarios": 2, "steps": [{"step": 1, "id": tests[0][0]["id"]}]}
+            if rejected
+            else None,
             "left": {
                 "compared": True,
                 "differences": ["HA rule pin: nodes=pve1 → absent"],

@@ -82,7 +82,9 @@ def test_a_watchdog_is_held_free_or_not_known() -> None:
 def test_osds_may_stop_may_not_or_it_is_not_known() -> None:
     """Ceph's yes, its no with the reason, and an error that is neither."""
     assert node(0, '{"ok_to_stop":true}').ceph_ok_to_stop((0, 1), soon()) == (True, '{"ok_to_stop":true}')
-    said = node(16, "", "Error EBUSY: unsafe to stop osd(s) at this time (3 PGs)\n").ceph_ok_to_stop((0,), soon())
-    assert said == (False, "Error EBUSY: unsafe to stop osd(s) at this time (3 PGs)")
+    names = '{"bad_become_inactive":["' + '","'.join(f"2.{number:x}" for number in range(128)) + '"]}'
+    said = node(16, names, "Error EBUSY: unsafe to stop osd(s) at this time (3 PGs)\n").ceph_ok_to_stop((0,), soon())
+    assert said[0] is False
+    assert said[1].startswith("Error EBUSY: unsafe to stop osd(s) at this time (3 PGs)")
     with pytest.raises(ProtocolError, match="`ceph osd ok-to-stop 0` ended with 1: timed out"):
         node(1, "", "timed out").ceph_ok_to_stop((0,), soon())

@@ -14,7 +14,7 @@ from pytest_pveha.clock import SECOND, Instant
 from pytest_pveha.inventory import Site, load
 from pytest_pveha.observe.observer import Observer
 from pytest_pveha.readiness import organisation
-from pytest_pveha.readiness.checks import Check
+from pytest_pveha.readiness.check import Check
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 DAY = 86400.0

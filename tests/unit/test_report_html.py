@@ -236,3 +236,15 @@ def test_how_the_site_was_left_is_told() -> None:
     for unseen in ({}, {"left": {"compared": False, "differences": [], "surroundings": []}}):
         told = {key: value for key, value in verdict.items() if key != "left"} | unseen
         assert "was not compared at the end" in Page(render(told, timelines, environment)).words()
+
+
+def test_what_was_asked_and_what_was_never_proven_are_told() -> None:
+    """Each question with its answer and tests, and each gap of the map."""
+    words = page(rejected=True).words()
+    assert "The hard failure of a node is survived" in words
+    assert "backup/test_restore.py was not part of this run" in words
+    assert "1 of 2 proven" in words
+    assert "pve2 (rejected in this run)" in words
+    assert "pve1 32 days ago" in words
+    assert "20251101T080000Z-deadbeef" in words
+    assert "--pveha-campaign 2 --pveha-seed 7, of which only step 1" in words

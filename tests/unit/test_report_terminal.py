@@ -34,6 +34,23 @@ def test_the_summary_of_a_rejected_run_shows_each_miss() -> None:
     assert text.splitlines()[-1].startswith("verdict: REJECTED (SIMULATED). ")
 
 
+def test_what_was_asked_and_what_was_ever_proven() -> None:
+    """Questions with their answers, those of which nothing was in the run in one line, and the map with its gaps."""
+    verdict, _, _ = samples.run(rejected=True)
+    lines = summary_lines(verdict)
+    at = lines.index("what was asked (SIMULATED):")
+    assert lines[at + 1 : at + 3] == [
+        "  REJECTED      The hard failure of a node is survived: 2 tests accepted, none worse",
+        "  NOT PROVEN    no test of it was in this run: A restore is whole, and its real RTO is known",
+    ]
+    assert lines[at + 3 : at + 6] == [
+        "coverage by this run and earlier ones (SIMULATED): 1 of 2 proven",
+        "  power-cut as crm-master: NEVER pve2 (rejected in this run); pve1 32 days ago",
+        "  not counted: 20251101T080000Z-deadbeef: not as it was sealed",
+    ]
+    assert any(line.startswith("drawn by --pveha-campaign 2 --pveha-seed 7; ") for line in lines)
+
+
 def test_a_gate_that_is_not_accepted_is_shown_with_its_advice() -> None:
     """When the gate blocks, the summary says which check, what was seen and what to do."""
     verdict, _, _ = samples.run()

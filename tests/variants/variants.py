@@ -17,7 +17,7 @@ import whole_run
 from stretched_site import BLOCKS, PLAYED, rooms_of
 from whole_run import ROOT, Outcome
 
-from tests.storage_sites import ISCSI, NFS, REPLICATED, STORAGES, ZFS
+from tests.storage_sites import ISCSI, NFS, PLAIN_ZFS, REPLICATED, STORAGES
 
 SUITES = ROOT / "suites"
 GOOD = frozenset({"accepted"})
@@ -25,6 +25,8 @@ POWER_LOSS = "nodes/test_power_loss.py"
 ROLLING = "upgrade/test_rolling.py"
 ONE_LOSS = f"{POWER_LOSS}::test_power_loss_of_one_node[other-1]"
 IN_TURN = "guests/test_each_guest.py::test_in_its_turn_after_others"
+RESTORE = "backup/test_restore.py::test_restored_beside_itself"
+LIVE = "backup/test_restore.py::test_live_restored_beside_itself"
 SILENT = "storage/test_shared_storage.py::test_guests_outlast_a_silent_server"
 FAILOVER = "storage/test_replication_failover.py::test_failover_to_a_replica"
 RESTARTS = f"{ROLLING}::test_rolling_restart_of_ha"
@@ -85,6 +87,11 @@ class Variant:
             absent.add("quorum/test_qdevice_loss.py")
         if not device or count % 2:
             absent.add("quorum/test_partition.py::test_even_split_has_one_winner")
+        restore = self.blocks.get("backup", {}).get("restore")
+        if restore is None:
+            absent.add("backup/test_restore.py")
+        elif not restore.get("live"):
+            absent.add(LIVE)
         if "storages" not in self.blocks:
             absent.add(SILENT)
         if "replication" not in self.blocks:
@@ -137,6 +144,17 @@ STRETCHED_SUITES = tuple(
 )
 QDEVICE = {"quorum_device": {"host": "192.0.2.9", "algorithm": "ffsplit"}}
 
+
+def backed_up(**restore: Any) -> dict[str, Any]:
+    """A backup server, and a promise of how long a restore takes."""
+    where = {"ids": [9000, 9009], "storage": "local-lvm", "checksum_file": "/srv/fixed.bin", **restore}
+    tiers = {"gold": {"rto": "5 min"}, "silver": {"rto": "8 min", "restore_rpo": "8 h"}}
+    return {
+        "backup": {"storage": "pbs1", "restore": where},
+        "objectives": {"tiers": tiers, "restore_rto": "15 min"},
+    }
+
+
 VARIANTS: Sequence[Variant] = (
     Variant("3-nodes", quick=RESTARTS),
     Variant(
@@ -176,6 +194,11 @@ VARIANTS: Sequence[Variant] = (
     ),
     Variant("containers", {"guests": guests(*THREE, kind="ct")}, {"guests": []}),
     Variant(
+        "containers-to-write-in",
+        {"guests": [{**guest, "canary": True} for guest in guests(*THREE, kind="ct")]},
+        {"guests": []},
+    ),
+    Variant(
         "a-node-without-guests",
         {"nodes": nodes(4), "guests": guests(*THREE)},
         {"guests": []},
@@ -208,9 +231,29 @@ VARIANTS: Sequence[Variant] = (
     Variant("two-links", simulator={"links": 2}),
     Variant("stretched-2-2-1", BLOCKS, PLAYED, quick="stretched/test_intersite_cut.py::test_intersite_cut"),
     Variant("stretched-3-3-1", rooms_of(3), PLAYED, quick="stretched/test_site_loss.py::test_site_loss[other-room]"),
+    Variant("backed-up", backed_up(), quick=RESTORE),
+    Variant(
+        "backed-up-encrypted-and-live",
+        backed_up(live=True),
+        {"backup": {"encrypted": True, "namespace": "prod", "speed": "40 MiB"}},
+        quick="backup/test_restore.py",
+    ),
+    Variant(
+        "containers-backed-up",
+        {**backed_up(live=True), "guests": guests(*THREE, kind="ct")},
+        {"guests": []},
+        quick="backup/test_restore.py",
+        may={LIVE: "not applicable"},
+    ),
+    Variant(
+        "backed-up-on-pve-8-with-a-device",
+        backed_up(node="pve2"),
+        {"version": "8.4.14", "backup": {"config": {"hostpci0": "0000:01:00.0", "usb0": "host=1-2"}}},
+        quick=RESTORE,
+    ),
     Variant("on-nfs", STORAGES, NFS, quick=SILENT),
     Variant("on-iscsi", STORAGES, ISCSI, quick=SILENT),
-    Variant("replicated", REPLICATED, ZFS, quick=f"{FAILOVER}[other-1]"),
+    Variant("replicated", REPLICATED, PLAIN_ZFS, quick=f"{FAILOVER}[other-1]"),
 )  # fmt: skip
 
 

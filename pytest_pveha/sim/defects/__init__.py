@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from pytest_pveha.sim.defects.backup import BACKUP
+from pytest_pveha.sim.defects.ceph import CEPH
 from pytest_pveha.sim.defects.defect import Defect
 from pytest_pveha.sim.defects.storage import STORAGE
 
@@ -668,7 +670,9 @@ _ALL = (
         _SWITCH,
         "rejected",
     ),
+    *BACKUP,
     *STORAGE,
+    *CEPH,
 )
 
 DEFECTS: dict[str, Defect] = {defect.name: defect for defect in _ALL}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pytest_pveha.sim.servers import (
     api_access,
     api_agent,
+    api_backups,
     api_ceph,
     api_cluster,
     api_guests,
@@ -16,6 +17,7 @@ from pytest_pveha.sim.servers import (
     api_ha_rules,
     api_nodes,
     api_replication,
+    api_restores,
     api_storage,
     api_tasks,
 )
@@ -32,5 +34,5 @@ __all__ = [
 
 FAMILIES = (
     api_access, api_agent, api_ceph, api_cluster, api_guests, api_ha, api_ha_rules, api_nodes, api_replication,
-    api_storage, api_tasks,
+    api_storage, api_tasks, api_backups, api_restores,
 )  # fmt: skip

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pytest_pveha.sim.servers import api_backups
 from pytest_pveha.sim.servers.api_registry import ApiError, Call, route
 from pytest_pveha.sim.servers.facts import digest
 from pytest_pveha.sim.servers.storage_facts import EXPORT, TYPES, entry, mount_options, volumes
@@ -25,13 +26,17 @@ def _hangs(world: World, target: Node) -> float:
 @route("GET", "/storage")
 def storages(call: Call) -> list[dict[str, Any]]:
     """What is configured: /etc/pve/storage.cfg."""
-    return [_configured(one) for one in call.world.storages] if call.may("Datastore.Audit") else []
+    if not call.may("Datastore.Audit"):
+        return []
+    wanted = call.params.get("type")
+    found = [*(_configured(one) for one in call.world.storages), *api_backups.configured(call)]
+    return [one for one in found if wanted in (None, one["type"])]
 
 
 @route("GET", "/storage/{storage}", ("Datastore.Allocate",), "/storage/{storage}")
 def storage(call: Call, storage: str) -> dict[str, Any]:
     """One of them."""
-    return _configured(_named(call, storage))
+    return api_backups.configured(call)[0] if api_backups.is_it(call, storage) else _configured(_named(call, storage))
 
 
 def _configured(one: Storage) -> dict[str, Any]:
@@ -68,18 +73,23 @@ def node_storages(call: Call, node: str) -> list[dict[str, Any]]:
     if not call.may("Datastore.Audit"):
         return []
     rows = [{**entry(call.facts, one), "storage": one.name} for one in call.world.storages]
+    rows += [
+        {**row, "storage": one["storage"]} for one in api_backups.configured(call) for row in [api_backups.status(call)]
+    ]
     return [{**row, "used_fraction": row["used"] / row["total"]} if row["total"] else row for row in rows]
 
 
 @route("GET", "/nodes/{node}/storage/{storage}/status", _AUDIT, "/storage/{storage}", slow=_hangs)
 def node_storage(call: Call, node: str, storage: str) -> dict[str, Any]:
     """One storage as this node finds it."""
-    return entry(call.facts, _named(call, storage))
+    return api_backups.status(call) if api_backups.is_it(call, storage) else entry(call.facts, _named(call, storage))
 
 
 @route("GET", "/nodes/{node}/storage/{storage}/content", _AUDIT, "/storage/{storage}")
 def content(call: Call, node: str, storage: str) -> list[dict[str, Any]]:
     """The volumes on it; ``vmid`` and ``content`` filter."""
+    if api_backups.is_it(call, storage):
+        return api_backups.content(call, storage)
     one = _named(call, storage)
     if not call.world.storages.active(call.node, one):
         raise ApiError(500, f"storage '{storage}' is not online")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pytest_pveha.sim.servers.facts import Facts
+from pytest_pveha.sim.world.configs import config_of
 from pytest_pveha.sim.world.model import Guest
 from pytest_pveha.sim.world.storages import Storage
 
@@ -34,19 +35,28 @@ TYPES = {
 ISO = "debian-13.1.0-amd64-netinst.iso"
 
 
+def configured(facts: Facts, guest: Guest) -> dict[str, str]:
+    """The guest's configuration, its drives as they are."""
+    config = config_of(facts.world, guest)
+    return config | drives(facts, guest) if guest.config is None and guest.spec.disk_bytes else config
+
+
 def entry(facts: Facts, storage: Storage) -> dict[str, Any]:
     """The storage as that node finds it. An iSCSI storage has no figures (ISCSIPlugin.pm, status)."""
     active = facts.world.storages.active(facts.node, storage)
     figures = active and storage.kind != "iscsi"
+    total, used = _TOTAL, _USED
+    if (backup := facts.world.spec.backup) is not None:
+        total, used = backup.space_bytes, sum(row["size"] for row in volumes(facts, storage))
     return {
         "active": int(active),
-        "avail": _TOTAL - _USED if figures else 0,
+        "avail": total - used if figures else 0,
         "content": TYPES[storage.kind].content,
         "enabled": 1,
         "shared": int(storage.shared),
-        "total": _TOTAL if figures else 0,
+        "total": total if figures else 0,
         "type": TYPES[storage.kind].type,
-        "used": _USED if figures else 0,
+        "used": used if figures else 0,
     }
 
 
@@ -92,7 +102,7 @@ def volumes(facts: Facts, storage: Storage) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for guest in world.guests.values():
         here = storage.shared or guest.disk_node == node.name or (guest.vmid, node.name) in world.replication.copies
-        if world.storages.of(guest) is storage and here:
+        if guest.vmid not in world.restores.made and world.storages.of(guest) is storage and here:
             plain = storage.kind != "nfs" or guest.kind == "ct"
             subvol = storage.kind == "zfs" and guest.kind == "ct"
             found.append(
@@ -104,6 +114,11 @@ def volumes(facts: Facts, storage: Storage) -> list[dict[str, Any]]:
                     "volid": volume(storage, guest),
                 }
             )
+    found += [
+        {"content": "images", "format": "raw", "size": size, "vmid": vmid, "volid": name}
+        for name, (on, vmid, size) in world.restores.volumes.items()
+        if on == storage.name
+    ]
     if storage.kind == "dir" and world.planted("guest-with-local-iso") and node is next(iter(world.nodes.values())):
         found.append(
             {"content": "iso", "format": "iso", "size": 821035008, "ctime": world.spec.epoch_utc,

@@ -76,6 +76,8 @@ class GuestActs:
             return "cluster not ready - no quorum?"
         if node.name in guest.processes:
             return f"{guest.kind.upper()} {guest.vmid} already running"
+        if (held := self._world.restores.start_refused(guest)) is not None:
+            return held
         if guest.start_failures:
             guest.start_failures -= 1
             return "start failed: QEMU exited with code 1"
@@ -100,6 +102,8 @@ class GuestActs:
         self._world.storages.starts(guest, node)
         guest.wanted, guest.recovered = True, False
         self._world.truth("guest_process_start", {"vmid": guest.vmid, "node": node.name, "pid": process.pid})
+        if guest.content and self._world.planted("restored-guest-does-not-boot"):
+            return process
         boot = guest.spec.boot_seconds * self._rng.uniform(0.95, 1.05) + slow
         after = self._world.timeline.after
         after(boot * _AGENT, lambda: self._agent(guest, process), f"{guest.sid}: the agent answers")

@@ -40,10 +40,12 @@ from pytest_pveha.sim.world.model import (
 )
 from pytest_pveha.sim.world.network import Network
 from pytest_pveha.sim.world.paths import Paths
+from pytest_pveha.sim.world.pbs import Pbs
 from pytest_pveha.sim.world.pmxcfs import MANAGER_LOCK, Lock, Pmxcfs, agent_lock
 from pytest_pveha.sim.world.power import UNITS, Power
 from pytest_pveha.sim.world.replication import Replication
 from pytest_pveha.sim.world.requests import Requests
+from pytest_pveha.sim.world.restores import Restores
 from pytest_pveha.sim.world.rules import NODE, RESOURCE
 from pytest_pveha.sim.world.shutdown import Shutdowns
 from pytest_pveha.sim.world.storages import Storages
@@ -99,12 +101,15 @@ class World:
         self.shutdowns = Shutdowns(self)
         self.power = Power(self)
         self.ceph = Ceph(self, spec.ceph) if spec.ceph is not None else None
+        self.pbs = Pbs(self)
+        self.restores = Restores(self)
         self.mishaps = Mishaps(self)
         self._begin()
         self.paths.begin()
         if self.ceph is not None:
             self.ceph.begin()
         self.mishaps.begin()
+        self.pbs.begin()
 
     # what others ask
 

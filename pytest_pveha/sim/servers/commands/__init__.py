@@ -16,6 +16,7 @@ from pytest_pveha.sim.servers.commands import (
     processes,
     storage,
     system,
+    tasks,
     units,
 )
 from pytest_pveha.sim.servers.commands.registry import COMMANDS
@@ -37,5 +38,6 @@ __all__ = [
     "processes",
     "storage",
     "system",
+    "tasks",
     "units",
 ]

@@ -9,6 +9,8 @@ from __future__ import annotations
 from pytest_pveha.sim.servers.commands.registry import command
 from pytest_pveha.sim.servers.facts import Facts
 from pytest_pveha.sim.servers.shell import Invocation, Result
+from pytest_pveha.sim.world.ceph.wires import CARDS
+from pytest_pveha.sim.world.configs import config_of
 from pytest_pveha.sim.world.model import Guest, GuestProcess
 
 _DEADLY = frozenset({"-9", "-KILL", "-SIGKILL"})
@@ -49,17 +51,33 @@ def _card(guest: Guest) -> str:
 @command("ip")
 def _ip(call: Invocation) -> Result:
     cards = {_card(guest): process for guest, process in _here(call.facts)}
+    ceph, kinds = call.facts.world.ceph, {name: kind for kind, name in CARDS.items()}
     words = [arg for arg in call.args if arg not in ("-o", "-oneline")]
     match words:
+        case ["neigh", "show", "to", address]:
+            return Result(out=_neighbour(call.facts, address))
         case ["link"] | ["link", "show"]:
             return Result(out="".join(_shown(at, name, one.link_up) for at, (name, one) in enumerate(cards.items(), 8)))
         case ["link", "set", "dev", name, ("up" | "down") as verb] | ["link", "set", name, ("up" | "down") as verb]:
+            if ceph is not None and kinds.get(name) in ceph.network.kinds:
+                ceph.network.set_link(call.facts.node.name, kinds[name], verb == "up")
+                return Result()
             if name not in cards:
                 return Result(1, err=f'Cannot find device "{name}"\n')
             cards[name].link_up = verb == "up"
             call.facts.world.truth("guest_link", {"card": name, "node": call.facts.node.name, "up": verb == "up"})
             return Result()
     return Result(255, err=f'Object "{" ".join(words)}" is unknown, try "ip help".\n')
+
+
+def _neighbour(facts: Facts, address: str) -> str:
+    """Whose hardware answers for that address: the backup server's own, or its guest's."""
+    pbs = facts.world.pbs
+    if pbs.spec is None or address != pbs.address:
+        return ""
+    guest = facts.world.guests.get(pbs.guest)
+    card = config_of(facts.world, guest).get("net0", "") if guest is not None else "virtio=BC:24:11:FF:00:07,"
+    return f"{address} dev vmbr0 lladdr {card.partition('=')[2].partition(',')[0].lower()} REACHABLE\n"
 
 
 def _shown(number: int, name: str, up: bool) -> str:
