@@ -14,6 +14,7 @@ from pytest_pveha.handles.ceph.daemon import OsdDaemon
 from pytest_pveha.handles.cluster import Cluster, Manager
 from pytest_pveha.handles.corosync import Ring
 from pytest_pveha.handles.guest import Guest, Guests, Nodes, Stranded
+from pytest_pveha.handles.layout import Ways
 from pytest_pveha.handles.node import Node
 from pytest_pveha.handles.replicas import Replicas
 from pytest_pveha.handles.served import Served
@@ -26,7 +27,7 @@ from pytest_pveha.scenario.campaign import Campaign
 from pytest_pveha.scenario.ceph import Outlook, osds_on, outlook
 from pytest_pveha.scenario.homes import Homes, homes_of
 from pytest_pveha.scenario.objectives import Objectives
-from pytest_pveha.scenario.operator import Operator
+from pytest_pveha.scenario.operator import Operator, Procedure, Step
 from pytest_pveha.scenario.policies import Policy, policy_of
 from pytest_pveha.scenario.replicated import replicas_of
 from pytest_pveha.scenario.roles import cast_side
@@ -206,12 +207,36 @@ def minority(site: Site, pytestconfig: pytest.Config, request: pytest.FixtureReq
     return Nodes(site.nodes[name] for name in _cast(site, pytestconfig, request))
 
 
+@pytest.fixture
+def room(site: Site, pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> Nodes:
+    """All nodes of a room: the CRM master's, or the other one; bound now and on record."""
+    return Nodes(site.nodes[name] for name in _cast(site, pytestconfig, request))
+
+
+@pytest.fixture
+def feed(request: pytest.FixtureRequest) -> str:
+    """A power feed on which a part of the nodes hangs alone; a test each."""
+    return str(request.param)
+
+
+@pytest.fixture
+def switch(request: pytest.FixtureRequest) -> str:
+    """A switch over which a corosync link, or the quorum device, is reached alone; a test each."""
+    return str(request.param)
+
+
+@pytest.fixture
+def dark(site: Site, feed: str) -> Nodes:
+    """The nodes that hang on ``feed`` alone."""
+    return Nodes(site.nodes[name] for name in site.layout.only_feed(feed))
+
+
 def _cast(site: Site, config: pytest.Config, request: pytest.FixtureRequest) -> tuple[str, ...]:
     """The nodes that play the role of the test, put on record."""
     role: str = request.param
     manager = site.cluster.manager(site.clock.deadline(10))
     busy = Counter(service.node for service in manager.services.values())
-    found = cast_side(role, site.nodes.names, manager.master, busy)
+    found = cast_side(role, site.nodes.names, manager.master, busy, site.layout.rooms)
     if found is None:
         raise SiteError(f"no node of the inventory plays {role}; the CRM master is {manager.master or '(none)'}")
     marker = request.node.get_closest_marker("destructive")
@@ -276,6 +301,22 @@ def stranded(site: Site, guests: Guests, minority: Nodes) -> Stranded:
 
     Where its nodes are idle nothing is promised that could be: they hold no lock, and are left alone (``idle``).
     """
+    return _stranded(site, guests, minority)
+
+
+@pytest.fixture
+def roomers(site: Site, guests: Guests, room: Nodes) -> Stranded:
+    """The HA guests that run in ``room`` now, with their nodes. Skipped where there are none."""
+    return _stranded(site, guests, room)
+
+
+@pytest.fixture
+def darkened(site: Site, guests: Guests, dark: Nodes) -> Stranded:
+    """The HA guests that run on the nodes of ``dark`` now, with their nodes. Skipped where there are none."""
+    return _stranded(site, guests, dark)
+
+
+def _stranded(site: Site, guests: Guests, minority: Nodes) -> Stranded:
     manager = site.cluster.manager(site.clock.deadline(10))
     homes = {sid: row.node for sid, row in manager.services.items() if row.node in minority}
     found = Stranded((guest for guest in guests if guest.sid in homes), homes, _guarding(manager, minority))
@@ -384,6 +425,12 @@ def blip_of_quorum(ring: Ring, blip: str) -> str:
 
 
 @pytest.fixture
+def ways(site: Site) -> Ways:
+    """The ways between the rooms: ``between`` nodes, and ``to_device``, the quorum device's machine."""
+    return Ways.of(site.layout)
+
+
+@pytest.fixture
 def objectives(pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> Objectives:
     """The site's promises in this scenario."""
     return Objectives(campaign_of(pytestconfig).declared, request.node.originalname.removeprefix("test_"))
@@ -434,6 +481,17 @@ def repetition(pytestconfig: pytest.Config) -> Check:
     return _made(
         organisation.repeated(campaign.declared, last, lambda: campaign.versions, repeats=campaign.asked.whole)
     )
+
+
+@pytest.fixture
+def procedure(pytestconfig: pytest.Config) -> Procedure:
+    """The failover that people make by the runbook. Skipped where the inventory has no steps of it, or no runbook."""
+    model = campaign_of(pytestconfig).declared.model
+    steps = model.replication.steps if model.replication is not None else ()
+    if not any(not step.back for step in steps) or model.organisation is None:
+        pytest.skip("not proven: the inventory has no replication.steps, or no organisation.runbook that they are of")
+    there, back = ([Step(one.name, one.text, one.within) for one in steps if one.back is way] for way in (False, True))
+    return Procedure(model.organisation.runbook.name, tuple(there), tuple(back))
 
 
 @pytest.fixture

@@ -41,7 +41,16 @@ from pytest_pveha.selection import title
 USUAL_WORKERS = 4
 """How many guests a node starts at a time where nobody set it (pvesh get /cluster/options, max_workers)."""
 
-TARGETS = {"victim": "role", "minority": "role", "node": "node", "guest": "guest", "served": "storage"}
+TARGETS = {
+    "victim": "role",
+    "minority": "role",
+    "room": "role",
+    "node": "node",
+    "guest": "guest",
+    "feed": "feed",
+    "switch": "switch",
+    "served": "storage",
+}
 """The fixtures that name a target, and what they name."""
 
 

@@ -180,7 +180,7 @@ class Hooks:
         marker = metafunc.definition.get_closest_marker("roles")
         roles = marker.args if marker else ROLES
         found = targets(self._inventory, self.scope, roles) if self._inventory else {}
-        for name in ("victim", "minority", "node", "guest", "link", "served"):
+        for name in ("victim", "minority", "room", "node", "guest", "link", "feed", "switch", "served"):
             if asks_for(metafunc, name):
                 metafunc.parametrize(name, found.get(name, []), indirect=True)
 

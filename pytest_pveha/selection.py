@@ -15,6 +15,7 @@ FIXTURES = "pytest_pveha.fixtures"
 """The module of our fixtures: a test that uses one of them is ours."""
 
 ROLES = ("crm-master", "other")
+ROOM_ROLES = ("room-with-master", "other-room")
 
 
 def ours(item: pytest.Item) -> bool:
@@ -48,18 +49,17 @@ def targets(inventory: Inventory, scope: str, roles: Sequence[str]) -> dict[str,
     nodes = list(inventory.model.nodes)
     guests = [guest.id for guest in inventory.model.guests]
     links = [str(link) for link in range(_links(inventory))]
-    served = list(inventory.model.storages)
+    alike = {
+        "link": links,
+        "room": [role for role in ROOM_ROLES if role.startswith(tuple(roles)) or roles == ROLES],
+        "feed": feeds(inventory),
+        "switch": switches(inventory),
+        "served": list(inventory.model.storages),
+    }
     if scope == "all":
         others = [f"other-{number}" for number in range(1, len(nodes))]
         sides = minorities(len(nodes), others, roles)
-        return {
-            "victim": _roles(roles, others),
-            "minority": sides,
-            "node": nodes,
-            "guest": guests,
-            "link": links,
-            "served": served,
-        }
+        return {"victim": _roles(roles, others), "minority": sides, "node": nodes, "guest": guests, **alike}
     rooms: dict[str, str] = {}
     for name, block in inventory.model.nodes.items():
         rooms.setdefault(block.room or name, name)
@@ -75,16 +75,14 @@ def targets(inventory: Inventory, scope: str, roles: Sequence[str]) -> dict[str,
             "minority": sides,
             "node": by_room,
             "guest": list(tiers.values()),
-            "link": links,
-            "served": served,
+            **alike,
         }
     return {
         "victim": _roles(roles, ["other-1"] if len(nodes) > 1 else []),
         "minority": minorities(len(nodes), ["other-1"], roles),
         "node": nodes[:1],
         "guest": list(tiers.values()),
-        "link": links,
-        "served": served,
+        **alike,
     }
 
 
@@ -101,6 +99,24 @@ def minorities(nodes: int, others: list[str], roles: Sequence[str]) -> list[str]
     larger = [side for size in range(2, largest + 1) for side in (f"crm-master+{size - 1}", f"others-{size}")]
     every = ["crm-master", *others, *larger] if largest else []
     return [side for side in every if side.startswith(tuple(roles))]
+
+
+def feeds(inventory: Inventory) -> list[str]:
+    """The power feeds on which some nodes hang alone, and others do not: their loss can be played and survived."""
+    nodes = inventory.model.nodes.values()
+    named = dict.fromkeys(feed for node in nodes for feed in node.feed)
+    return [feed for feed in named if 0 < sum(node.feed == (feed,) for node in nodes) < len(nodes)]
+
+
+def switches(inventory: Inventory) -> list[str]:
+    """The switches over which something of the cluster's own goes alone: a corosync link, or the quorum device."""
+    found = [
+        network.switch[0]
+        for name, network in inventory.model.networks.items()
+        if str(name).startswith("corosync") and len(network.switch) == 1
+    ]
+    device = inventory.model.quorum_device
+    return list(dict.fromkeys([*found, *([device.switch] if device and device.switch else [])]))
 
 
 def left_out(inventory: Inventory, scope: str) -> list[str]:
@@ -123,10 +139,20 @@ def not_applicable(item: pytest.Item, inventory: Inventory) -> str | None:
             return f"it needs {count} nodes, the inventory has {len(inventory.model.nodes)}"
         if (links := needs.get("links")) is not None and _links(inventory) < links:
             return f"it needs {links} corosync links, the inventory names {_links(inventory)}"
+        if needs.get("switches") and not switches(inventory):
+            return "no network of the inventory that carries corosync, nor its quorum device, names its one switch"
+        if needs.get("feeds") and not feeds(inventory):
+            return "the inventory names no power feed on which a part of the nodes hangs alone"
+        if needs.get("manual_failover") and not (
+            inventory.model.replication is not None and inventory.model.replication.manual_failover
+        ):
+            return "the inventory has no replication with manual_failover"
         if (losses := needs.get("losses")) is not None and (short := _short(inventory, losses)):
             return short
         if needs.get("even") and len(inventory.model.nodes) % 2:
             return f"it needs an even number of nodes, the inventory has {len(inventory.model.nodes)}"
+        if (rooms := needs.get("rooms")) is not None and (there := _rooms(inventory)) != rooms:
+            return f"it needs nodes in {rooms} rooms, the inventory has them in {there}"
         played = inventory.model.simulator
         supplied = played is not None and (played.pdus or played.operator is not None)
         if needs.get("mains") and not supplied:
@@ -166,6 +192,12 @@ def _short(inventory: Inventory, losses: int) -> str:
     if left >= quorum:
         return ""
     return f"of {votes} votes the loss of {losses} nodes leaves {left}, and quorum takes {quorum}: it would not survive"
+
+
+def _rooms(inventory: Inventory) -> int:
+    """In how many rooms the nodes stand; in none that count, where each has a room of its own or one has none."""
+    rooms = [node.room for node in inventory.model.nodes.values()]
+    return 0 if None in rooms or len(set(rooms)) == len(rooms) else len(set(rooms))
 
 
 def _links(inventory: Inventory) -> int:

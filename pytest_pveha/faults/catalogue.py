@@ -18,6 +18,7 @@ from pytest_pveha.faults.network import LinkLoss, Partition, QdeviceLoss
 from pytest_pveha.faults.peer import PowerCutByPeer
 from pytest_pveha.faults.power import PowerCut
 from pytest_pveha.faults.process import ServiceRestarted, ServiceStopped
+from pytest_pveha.faults.rooms import FeedCut, RoomCut, RoomPowerCut, SwitchLoss
 from pytest_pveha.faults.shutdown import CleanPowerOff, CleanReboot
 from pytest_pveha.faults.storage import StorageCut
 
@@ -42,6 +43,10 @@ FAULTS: Mapping[str, type[Fault]] = {
         MainsCut,
         CordPulled,
         ServiceRestarted,
+        RoomPowerCut,
+        FeedCut,
+        RoomCut,
+        SwitchLoss,
         GuestRestored,
         StorageCut,
         OsdKilled,

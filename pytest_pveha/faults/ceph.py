@@ -204,7 +204,7 @@ class CephNetworkCut:
         mine = dict(self.addresses)[self.node]
         for name, _ in self.addresses:
             traffic = rules.Traffic(others if name == self.node else mine)
-            rules.put(observer.site.nodes[name], self.tag, traffic, observer.site.clock.deadline(READ))
+            rules.put(observer.site.nodes[name], self.tag, traffic, deadline=observer.site.clock.deadline(READ))
 
     def took_effect(self, observer: Observer) -> Answer:
         """Ceph itself calls an OSD of that node down, as another node says."""

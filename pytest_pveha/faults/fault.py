@@ -56,6 +56,10 @@ class Reach:
     """Guests that go on running, and whose writes hang."""
     emptied: frozenset[str] = frozenset()
     """Nodes that are members still and take nothing over."""
+    by_hand: bool = False
+    """Whether people bring its guests elsewhere: HA's rules, which keep them where they are, do not bind those."""
+    site_wide: bool = False
+    """Whether it takes a whole room, or could: consent must reach as far as a reset of the site."""
     restoring: Restoring | None = None
     """A copy that takes space and memory, and nothing away."""
     osds: frozenset[int] = frozenset()
@@ -91,6 +95,8 @@ class Reach:
                 device=whole.device or other.device,
                 hung=whole.hung | other.hung,
                 emptied=whole.emptied | other.emptied,
+                by_hand=whole.by_hand or other.by_hand,
+                site_wide=whole.site_wide or other.site_wide,
                 restoring=whole.restoring or other.restoring,
                 osds=whole.osds | other.osds,
                 mons=whole.mons | other.mons,

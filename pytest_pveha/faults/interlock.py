@@ -314,7 +314,7 @@ def _memory(state: State, reach: Reach) -> str | None:
     room = {node: state.free_memory.get(node, 0) for node in sorted(state.online - reach.nodes - reach.emptied)}
     moving = [guest for guest in hit(state.guests, reach) if guest.sid in state.moving]
     for guest in sorted(moving, key=lambda guest: (-guest.memory, guest.sid)):
-        allowed = state.candidates.get(guest.sid)
+        allowed = None if reach.by_hand else state.candidates.get(guest.sid)
         open_to = [node for node in room if allowed is None or node in allowed]
         if not open_to:
             return f"memory: {guest.sid} of {guest.node} may run on none of the survivors ({_list(room)}) by its rules"

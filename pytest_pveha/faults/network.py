@@ -77,7 +77,9 @@ class Partition:
 
     def inject(self, observer: Observer) -> None:
         for name in (*self.cut_off, *(self.rest if self.direction == BOTH else ())):
-            rules.put(observer.site.nodes[name], self.tag, self._traffic(name), observer.site.clock.deadline(READ))
+            rules.put(
+                observer.site.nodes[name], self.tag, self._traffic(name), deadline=observer.site.clock.deadline(READ)
+            )
 
     def _traffic(self, name: str) -> rules.Traffic:
         unheard = {*self.rest, *(self.cut_off if self.apart else ())} if name in self.cut_off else set(self.cut_off)
@@ -172,7 +174,7 @@ class LinkLoss:
         for name in self.nodes:
             others = tuple(address for node, address in self.addresses if node != name)
             traffic = rules.Traffic(others, (KNET[0] + self.link, KNET[0] + self.link))
-            rules.put(observer.site.nodes[name], self.tag, traffic, observer.site.clock.deadline(READ))
+            rules.put(observer.site.nodes[name], self.tag, traffic, deadline=observer.site.clock.deadline(READ))
 
     def took_effect(self, observer: Observer) -> Answer:
         """Corosync calls the link of each of the nodes disconnected to every other node."""
@@ -214,7 +216,7 @@ class QdeviceLoss:
         return Reach(frozenset(), costs_membership=False, device=True)
 
     def preflight(self, observer: Observer) -> None:
-        if not _is_address(self.host):
+        if not is_address(self.host):
             raise PreflightRefused(f"corosync calls the quorum device's machine {self.host!r}, which is no IP address")
         check_free(observer, self.tag, self.nodes)
 
@@ -225,7 +227,7 @@ class QdeviceLoss:
     def inject(self, observer: Observer) -> None:
         traffic = rules.Traffic((self.host,), tcp=self.port)
         for name in self.nodes:
-            rules.put(observer.site.nodes[name], self.tag, traffic, observer.site.clock.deadline(READ))
+            rules.put(observer.site.nodes[name], self.tag, traffic, deadline=observer.site.clock.deadline(READ))
 
     def took_effect(self, observer: Observer) -> Answer:
         """The daemon of the quorum device on every node says that it is not connected."""
@@ -249,7 +251,7 @@ def check_addresses(name: str, addresses: Iterable[str], network: str = "a coros
     if not addresses:
         raise PreflightRefused(f"node {name} has no address on {network}: its links cannot be cut")
     for address in addresses:
-        if not _is_address(address):
+        if not is_address(address):
             raise PreflightRefused(
                 f"corosync calls a link of {name} {address!r}, which is no IP address: rules cannot name it; "
                 f"write addresses into corosync.conf"
@@ -294,7 +296,7 @@ def none_left(observer: Observer, tag: str, lasting: tuple[str, ...], others: It
     return yes("no rules are left on either side")
 
 
-def _is_address(text: str) -> bool:
+def is_address(text: str) -> bool:
     try:
         ip_address(text)
     except ValueError:

@@ -30,6 +30,10 @@ MAKES: Mapping[str, Makes] = {
     "power-cut-by-peer": Makes(on_victims=_BOOTS, anywhere=_NODE_LOST, about_victims=_FENCED),
     "mains-cut": Makes(on_victims=_BOOTS, anywhere=_NODE_LOST, about_victims=_FENCED),
     "cord-pulled": Makes(on_victims=_BOOTS, anywhere=_NODE_LOST, about_victims=_FENCED),
+    "room-power-cut": Makes(on_victims=_BOOTS, anywhere=_NODE_LOST, about_victims=_FENCED),
+    "feed-cut": Makes(on_victims=_BOOTS, anywhere=_NODE_LOST, about_victims=_FENCED),
+    "room-cut": Makes(on_victims=_CUT_OFF, anywhere=_NODE_LOST, about_victims=_FENCED),
+    "switch-loss": Makes(anywhere=("token-late", "link-down")),
     "kernel-crash": Makes(on_victims=("crashed", *_BOOTS), anywhere=_NODE_LOST, about_victims=_FENCED),
     "daemon-killed": Makes(on_victims=(*_CUT_OFF, "daemon-failed"), anywhere=_NODE_LOST, about_victims=_FENCED),
     "daemons-frozen": Makes(

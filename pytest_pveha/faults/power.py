@@ -59,7 +59,7 @@ class PowerCut:
             reading = node.bmc.power_state(observer.site.clock.deadline(BMC))
         except SiteError as error:
             raise PreflightRefused(f"the BMC of {self.node} cannot be used, so nothing was broken: {error}") from error
-        _note_chassis(observer, self.node, reading)
+        note_chassis(observer, self.node, reading)
         if not reading.on:
             raise PreflightRefused(f"the BMC of {self.node} says its chassis is off already; nothing to cut")
         own = own_bmc(observer, node)
@@ -69,7 +69,7 @@ class PowerCut:
     def dead_man(self, observer: Observer, kept: str) -> DeadMan:
         """Two other nodes, in other failure domains where there are any, can switch the victim on again."""
         site = observer.site
-        command = _bmc(site.nodes[self.node]).from_a_node(f"{kept}.secret", site.clock.deadline(BMC))
+        command = bmc_of(site.nodes[self.node]).from_a_node(f"{kept}.secret", site.clock.deadline(BMC))
         undos = tuple(
             Undo(
                 name,
@@ -83,15 +83,15 @@ class PowerCut:
         return DeadMan(undos, min(2, len(undos)))
 
     def inject(self, observer: Observer) -> None:
-        _bmc(observer.site.nodes[self.node]).set_power("off", observer.site.clock.deadline(BMC))
+        bmc_of(observer.site.nodes[self.node]).set_power("off", observer.site.clock.deadline(BMC))
 
     def took_effect(self, observer: Observer) -> Answer:
         """A machine is dead when its BMC says off twice, 2 s apart, it is silent on all its addresses, and it left
         the membership."""
         site, node = observer.site, observer.site.nodes[self.node]
         for _ in range(2):
-            reading = _bmc(node).fresh_power_state(site.clock.deadline(BMC))
-            _note_chassis(observer, self.node, reading)
+            reading = bmc_of(node).fresh_power_state(site.clock.deadline(BMC))
+            note_chassis(observer, self.node, reading)
             if reading.on:
                 return no(f"the BMC of {self.node} still says the chassis is on")
             observer.look()  # so that the membership's loss is bounded from below, too
@@ -110,15 +110,15 @@ class PowerCut:
     def heal(self, observer: Observer) -> None:
         # Always sent: a chassis that still says on may have an off under way. On an on chassis it does nothing.
         site = observer.site
-        _bmc(site.nodes[self.node]).set_power("on", site.clock.deadline(BMC))
+        bmc_of(site.nodes[self.node]).set_power("on", site.clock.deadline(BMC))
 
     def healed(self, observer: Observer) -> Answer:
         """On, and on again after any command still under way has had its effect."""
         clock = observer.site.clock
         for pause in (0.0, LINGERING):
             clock.sleep(pause)
-            reading = _bmc(observer.site.nodes[self.node]).fresh_power_state(clock.deadline(BMC))
-            _note_chassis(observer, self.node, reading)
+            reading = bmc_of(observer.site.nodes[self.node]).fresh_power_state(clock.deadline(BMC))
+            note_chassis(observer, self.node, reading)
             if not reading.on:
                 return no(f"the BMC of {self.node} says off")
         return yes(f"the BMC of {self.node} says on, twice")
@@ -135,11 +135,11 @@ def rescuers(site: Site, victim: str) -> list[str]:
     return [name for _, _, name in sorted(others)]
 
 
-def _note_chassis(observer: Observer, node: str, reading: PowerReading) -> None:
+def note_chassis(observer: Observer, node: str, reading: PowerReading) -> None:
     observer.note(f"chassis/{node}", "on" if reading.on else "off", reading.asked_at, reading.answered_at, "bmc")
 
 
-def _bmc(node: Node) -> Bmc:
+def bmc_of(node: Node) -> Bmc:
     if node.bmc is None:
         raise Unreachable(f"node {node.name} has no BMC in the inventory; add nodes.{node.name}.bmc")
     return node.bmc

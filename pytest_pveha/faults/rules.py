@@ -6,7 +6,7 @@ so that taking it back is one act that cannot touch a rule of anybody else's. Ru
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 
@@ -37,13 +37,13 @@ class Traffic:
         return None if self.udp is None else ("udp", "dport", f"{self.udp[0]}-{self.udp[1]}")
 
 
-def put(node: Node, tag: str, traffic: Traffic, deadline: Deadline) -> None:
-    """The node drops that traffic. ProtocolError where it has neither nft nor iptables."""
+def put(node: Node, tag: str, *traffic: Traffic, deadline: Deadline) -> None:
+    """The node drops all that traffic. ProtocolError where it has neither nft nor iptables."""
     match _tool(node, deadline):
         case "nft":
             node.act(deadline, "nft", "-f", "-", input=_ruleset(tag, traffic))
         case "iptables":
-            for words in _chain(tag, traffic):
+            for words in _chains(tag, traffic):
                 node.act(deadline, *words)
         case _:
             raise ProtocolError(f"node {node.name} has neither nft nor iptables: its network cannot be cut by rules")
@@ -95,39 +95,43 @@ def _families(addresses: Iterable[str]) -> dict[int, list[str]]:
     return found
 
 
-def _ruleset(tag: str, traffic: Traffic) -> str:
-    words = {4: "ip", 6: "ip6"}
+def _ruleset(tag: str, traffic: Sequence[Traffic]) -> str:
     chains = []
-    for name, wanted, hook, which in (
-        ("from", traffic.incoming, "input", "saddr"),
-        ("to", traffic.outgoing, "output", "daddr"),
-    ):
-        if not wanted:
-            continue
-        told = traffic.ports(leaving=hook == "output")
-        ports = f" {' '.join(told)}" if told else ""
-        rules = [
-            f"        {words[version]} {which} {{ {', '.join(some)} }}{ports} counter drop"
-            for version, some in _families(traffic.addresses).items()
-        ]
-        head = f"        type filter hook {hook} priority {EARLY}; policy accept;"
-        chains.append("\n".join((f"    chain {name} {{", head, *rules, "    }")))
+    for name, hook, which in (("from", "input", "saddr"), ("to", "output", "daddr")):
+        rules = [rule for each in traffic for rule in _rules(each, which, leaving=hook == "output")]
+        if rules:
+            head = f"        type filter hook {hook} priority {EARLY}; policy accept;"
+            chains.append("\n".join((f"    chain {name} {{", head, *rules, "    }")))
     name = f"table inet {_table(tag)}"
     # in one transaction: made if it is not there, and never twice in it (nft adds to a table that is; seen)
     return "\n".join((name, f"delete {name}", f"{name} {{", *chains, "}", ""))
 
 
-def _chain(tag: str, traffic: Traffic) -> list[tuple[str, ...]]:
-    into, out = (_match(traffic.ports(leaving=leaving)) for leaving in (False, True))
+def _rules(traffic: Traffic, which: str, *, leaving: bool) -> list[str]:
+    if not (traffic.outgoing if leaving else traffic.incoming):
+        return []
+    told = traffic.ports(leaving=leaving)
+    ports = f" {' '.join(told)}" if told else ""
+    return [
+        f"        {'ip' if version == 4 else 'ip6'} {which} {{ {', '.join(some)} }}{ports} counter drop"
+        for version, some in _families(traffic.addresses).items()
+    ]
+
+
+def _chains(tag: str, traffic: Sequence[Traffic]) -> list[tuple[str, ...]]:
     commands: list[tuple[str, ...]] = []
-    for version, some in _families(traffic.addresses).items():
-        tool = "iptables" if version == 4 else "ip6tables"
+    for version, tool in ((4, "iptables"), (6, "ip6tables")):
+        here = [each for each in traffic if version in _families(each.addresses)]
+        if not here:
+            continue
         commands.append((tool, "-w", "-N", tag))
-        for address in some:
-            commands += [(tool, "-w", "-A", tag, "-s", address, *into, "-j", "DROP")] * traffic.incoming
-            commands += [(tool, "-w", "-A", tag, "-d", address, *out, "-j", "DROP")] * traffic.outgoing
-        commands += [(tool, "-w", "-I", "INPUT", "-j", tag)] * traffic.incoming
-        commands += [(tool, "-w", "-I", "OUTPUT", "-j", tag)] * traffic.outgoing
+        for each in here:
+            into, out = (_match(each.ports(leaving=leaving)) for leaving in (False, True))
+            for address in _families(each.addresses)[version]:
+                commands += [(tool, "-w", "-A", tag, "-s", address, *into, "-j", "DROP")] * each.incoming
+                commands += [(tool, "-w", "-A", tag, "-d", address, *out, "-j", "DROP")] * each.outgoing
+        commands += [(tool, "-w", "-I", "INPUT", "-j", tag)] * any(each.incoming for each in here)
+        commands += [(tool, "-w", "-I", "OUTPUT", "-j", tag)] * any(each.outgoing for each in here)
     return commands
 
 

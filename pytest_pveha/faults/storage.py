@@ -107,7 +107,7 @@ class StorageCut:
     def inject(self, observer: Observer) -> None:
         traffic = rules.Traffic(tuple(sorted({server for server, _ in self.servers})))
         for name in self.nodes:
-            rules.put(observer.site.nodes[name], self.tag, traffic, observer.site.clock.deadline(READ))
+            rules.put(observer.site.nodes[name], self.tag, traffic, deadline=observer.site.clock.deadline(READ))
 
     def took_effect(self, observer: Observer) -> Answer:
         """No node's TCP connection to the server comes about."""

@@ -307,11 +307,29 @@ class Cluster:
             f"GET {path}",
         )
 
+    def processors(self, deadline: Deadline) -> dict[str, int]:
+        """The processors of every node by its name, and of every guest by its service id."""
+        path = "/cluster/resources"
+        kinds = {"qemu": "vm", "lxc": "ct"}
+        found = {}
+        for row in self._rows(path, deadline):
+            kind = row.values.get("type")
+            if kind == "node" and "maxcpu" in row.values:
+                found[row.name("node")] = row.count("maxcpu")
+            elif kind in kinds and "maxcpu" in row.values:
+                found[f"{kinds[str(kind)]}:{row.count('vmid')}"] = row.count("maxcpu")
+        return found
+
     def votes(self, deadline: Deadline) -> dict[str, int]:
         """Each node's votes as configured; PVE writes them as text."""
         path = "/cluster/config/nodes"
         rows = self._rows(path, deadline)
         return once(((_named(row), row.count("quorum_votes", 1)) for row in rows), f"GET {path}")
+
+    def node_ids(self, deadline: Deadline) -> dict[str, int]:
+        """Each node's id in corosync; PVE writes them as text."""
+        path = "/cluster/config/nodes"
+        return once(((_named(row), row.count("nodeid", 0)) for row in self._rows(path, deadline)), f"GET {path}")
 
     def ring_addresses(self, deadline: Deadline) -> dict[str, tuple[str, ...]]:
         """Each node's addresses on the corosync links, in the order of the links."""

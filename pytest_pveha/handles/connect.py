@@ -14,6 +14,7 @@ from pytest_pveha.handles.cluster import Cluster
 from pytest_pveha.handles.copies import Copies
 from pytest_pveha.handles.guest import Guest, Guests, Nodes, TcpProbe
 from pytest_pveha.handles.hand import Hand
+from pytest_pveha.handles.layout import Layout
 from pytest_pveha.handles.node import BmcIdentity, Node
 from pytest_pveha.handles.pbs import Pbs
 from pytest_pveha.handles.pdu import FromNodes, Pdu
@@ -63,6 +64,29 @@ def connect(inventory: Inventory, clock: Clock) -> Site:
             for name, block in inventory.model.networks.items()
             if name.startswith("ceph_") and block.cidr is not None
         },
+        layout=layout_of(inventory),
+    )
+
+
+def layout_of(inventory: Inventory) -> Layout:
+    """Where everything stands and what it hangs on, as the inventory tells."""
+    model = inventory.model
+    rooms: dict[str, tuple[str, ...]] = {}
+    for name, node in model.nodes.items():
+        if node.room:
+            rooms[node.room] = (*rooms.get(node.room, ()), name)
+    device, ceph = model.quorum_device, model.ceph
+    return Layout(
+        rooms=rooms,
+        feeds={name: tuple(node.feed) for name, node in model.nodes.items()},
+        ups={name: feed.ups for name, feed in model.feeds.items()},
+        switches={name: tuple(network.switch) for name, network in model.networks.items()},
+        cidrs={name: network.cidr for name, network in model.networks.items() if network.cidr},
+        device=device.host if device else "",
+        device_room=(device.room or "") if device else "",
+        device_switch=(device.switch or "") if device else "",
+        ceph_tiebreaker=(ceph.stretch_tiebreaker or "") if ceph else "",
+        ceph_room=(ceph.tiebreaker_room or "") if ceph else "",
     )
 
 

@@ -12,6 +12,7 @@ from pytest_pveha.handles.ceph import Ceph
 from pytest_pveha.handles.cluster import Cluster
 from pytest_pveha.handles.copies import Copies
 from pytest_pveha.handles.guest import Guests, Nodes
+from pytest_pveha.handles.layout import Layout
 from pytest_pveha.handles.pbs import Pbs
 from pytest_pveha.handles.replication import Replication
 from pytest_pveha.handles.storages import Storages
@@ -46,6 +47,8 @@ class Site:
     """Guests that must be replicated; none named: all that have jobs."""
     has_ceph: bool = False
     """Whether the inventory has Ceph in scope."""
+    layout: Layout = field(default_factory=Layout)
+    """Where it all stands, as the inventory tells."""
     ceph_networks: Mapping[str, str] = field(default_factory=dict)
     """``public`` and ``cluster`` → that network's addresses, like 192.0.2.0/24, where the inventory declares them."""
 

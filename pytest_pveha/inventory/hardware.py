@@ -129,6 +129,13 @@ class Operator(Block):
     """Command that calls them: what is asked stands on its standard input. Without it, on the terminal alone."""
 
 
+Names = Annotated[
+    tuple[Label, ...],
+    OneOrMore,
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
+]
+
+
 class Node(Block):
     """One hypervisor."""
 
@@ -136,8 +143,8 @@ class Node(Block):
     """Address for SSH and probes; better not on a network that a test cuts."""
     room: Label | None = None
     """Failure domain: room, rack or site."""
-    feed: Label | None = None
-    """Power feed it hangs on."""
+    feed: Names = ()
+    """Power feed it hangs on, or a list of them for two power supplies: one is enough for it."""
     ssh: Ssh = Field(default_factory=Ssh)
     """How to reach its shell."""
     bmc: Bmc | None = None
@@ -148,11 +155,11 @@ class Node(Block):
     """A hand on the cord."""
 
 
-Switches = Annotated[
-    tuple[Label, ...],
-    OneOrMore,
-    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
-]
+class Feed(Block):
+    """One power feed."""
+
+    ups: Label
+    """What keeps it alive, such as the UPS behind it."""
 
 
 class Network(Block):
@@ -162,5 +169,5 @@ class Network(Block):
     """Its addresses, like "192.0.2.0/24"; the node's interface is found by it. Or interface."""
     interface: Interface | None = None
     """The nodes' interface or bridge that carries it, if it is named alike on all."""
-    switch: Switches = ()
+    switch: Names = ()
     """Physical switch it goes through, or a list of them for a bond over several."""

@@ -102,6 +102,10 @@ def known_names(inventory: Inventory) -> Iterator[Finding]:
     if inventory.replication:
         for index, guest_id in enumerate(inventory.replication.guests):
             yield from _known(("replication", "guests", index), guest_id, guests, "guest", "guests")
+    if inventory.feeds:
+        for name, node in inventory.nodes.items():
+            for feed in node.feed:
+                yield from _known(("nodes", name, "feed"), feed, list(inventory.feeds), "feed", "feeds")
     if inventory.simulator:
         for index, played in enumerate(inventory.simulator.guests):
             yield from _known(("simulator", "guests", index, "node"), played.node, nodes, "node", "nodes")
@@ -111,7 +115,19 @@ def known_names(inventory: Inventory) -> Iterator[Finding]:
         yield from _known(("simulator", "way_through"), inventory.simulator.way_through, nodes, "node", "nodes")
         for index, bmc in enumerate(inventory.simulator.bmcs):
             yield from _known(("simulator", "bmcs", index, "node"), bmc.node, nodes, "node", "nodes")
+        yield from _rooms_of_paths(inventory, inventory.simulator)
         yield from _simulated_affinities(inventory.simulator, nodes, guests)
+
+
+def _rooms_of_paths(inventory: Inventory, simulator: Simulator) -> Iterator[Finding]:
+    """Simulated paths are between rooms that something stands in."""
+    rooms = [node.room for node in inventory.nodes.values() if node.room]
+    if inventory.quorum_device and inventory.quorum_device.room:
+        rooms.append(inventory.quorum_device.room)
+    for index, path in enumerate(simulator.paths):
+        for room in path.rooms:
+            where = ("simulator", "paths", index, "rooms")
+            yield from _known(where, room, list(dict.fromkeys(rooms)), "room", "nodes or quorum_device")
 
 
 def _simulated_storages(simulator: Simulator, nodes: list[str], guests: list[str]) -> Iterator[Finding]:
@@ -326,6 +342,11 @@ def numbers_make_sense(inventory: Inventory) -> Iterator[Finding]:
                 yield Finding(
                     ("backup", "restore", "ids"), f"includes guest {guest.id}; expected numbers that nobody has"
                 )
+    if inventory.replication:
+        yield from _twice(
+            (("replication", "steps", index, "name"), step.name, f"step {step.name} is listed twice")
+            for index, step in enumerate(inventory.replication.steps)
+        )
     if inventory.simulator:
         yield from _twice(
             (

@@ -16,7 +16,19 @@ from pytest_pveha.inventory.simulated_storage import (
     replication_spec,
     storages_spec,
 )
-from pytest_pveha.inventory.values import GuestId, Label, Moment, NodeName, Size, Slug, StorageId, Version, Word, kind
+from pytest_pveha.inventory.values import (
+    Duration,
+    GuestId,
+    Label,
+    Moment,
+    NodeName,
+    Size,
+    Slug,
+    StorageId,
+    Version,
+    Word,
+    kind,
+)
 
 if TYPE_CHECKING:
     from pytest_pveha.inventory.model import Inventory
@@ -90,6 +102,21 @@ class SimulatedNode(Block):
     """Seconds by which its clock is ahead."""
 
 
+class SimulatedPath(Block):
+    """What packets meet between two rooms, in both directions unless said."""
+
+    rooms: tuple[Label, Label]
+    """Two rooms, as `nodes` and `quorum_device` name them."""
+    one_way: bool = False
+    """true = from the first to the second alone."""
+    delay: Duration = 0.0
+    """How long a packet takes, one way."""
+    jitter: Duration = 0.0
+    """Standard deviation of what comes on top."""
+    loss: Annotated[float, Field(ge=0, le=100)] = 0.0
+    """Packets in a hundred that are lost, one way."""
+
+
 class SimulatedBmc(Block):
     """How the simulator plays the BMC of one node, or of all nodes that have no entry of their own."""
 
@@ -145,6 +172,8 @@ class Simulator(Block):
     """true = corosync's two_node mode: of two nodes each is quorate alone."""
     quorum_device: Literal["ffsplit", "lms"] | None = None
     """Algorithm of a quorum device that is there though no block `quorum_device` describes it."""
+    paths: tuple[SimulatedPath, ...] = ()
+    """The ways between rooms; those not named take 0.08 ms, as a switch does."""
     way_through: NodeName | None = None
     """Node by which the run reaches the others: a jump host or a port forwarder."""
     ceph: SimulatedCeph = SimulatedCeph()
@@ -246,7 +275,9 @@ def simulator_spec(inventory: Inventory) -> dict[str, Any]:
         "two_node": simulator.two_node,
         "way_through": simulator.way_through or "",
         "qdevice": inventory.quorum_device.algorithm if inventory.quorum_device else simulator.quorum_device or "",
-        **({"qdevice_host": inventory.quorum_device.host} if inventory.quorum_device else {}),
+        **_qdevice(inventory),
+        "paths": [way for path in simulator.paths for way in _ways(path)],
+        "switches": [[name, list(network.switch)] for name, network in inventory.networks.items()],
         "shutdown_policy": simulator.shutdown_policy,
         "crs": simulator.crs,
         "rules": rules_spec(simulator.rules),
@@ -264,6 +295,7 @@ def simulator_spec(inventory: Inventory) -> dict[str, Any]:
                 "name": name,
                 "nodeid": number,
                 "room": node.room or "",
+                "feeds": list(node.feed),
                 "boot_seconds": simulator.boot_seconds,
                 "memory_bytes": simulator.node_memory,
                 **_node(simulator, differing.get(name) or SimulatedNode(name=name)),
@@ -273,6 +305,22 @@ def simulator_spec(inventory: Inventory) -> dict[str, Any]:
         ],
         "guests": guests,
     }
+
+
+def _qdevice(inventory: Inventory) -> dict[str, Any]:
+    """Where the quorum device's machine is, if there is one."""
+    device = inventory.quorum_device
+    if device is None:
+        return {}
+    return {"qdevice_host": device.host, "qdevice_room": device.room or "", "qdevice_switch": device.switch or ""}
+
+
+def _ways(path: SimulatedPath) -> list[dict[str, Any]]:
+    """That path in each of its directions."""
+    meets = {"delay_ms": path.delay * 1000, "jitter_ms": path.jitter * 1000, "loss_percent": path.loss}
+    one, other = path.rooms
+    directions = [(one, other)] if path.one_way else [(one, other), (other, one)]
+    return [{"source": source, "target": target, **meets} for source, target in directions]
 
 
 def _node(simulator: Simulator, play: SimulatedNode) -> dict[str, Any]:

@@ -32,6 +32,8 @@ class Ceph(Block):
     """What the CRUSH rules promise to lose without losing data."""
     stretch_tiebreaker: Label | None = None
     """Stretch mode only: name of the tiebreaker mon."""
+    tiebreaker_room: Label | None = None
+    """Where it stands; the quorum device should be there too, so that both decide alike."""
 
 
 class Pbs(Block):
@@ -87,6 +89,19 @@ class Backup(Block):
     """How restore tests are made; without it they are not proven."""
 
 
+class FailoverStep(Block):
+    """One step of the failover that people make, as the organisation's runbook has it."""
+
+    name: Slug
+    """Its name; `pveha answer` is given it."""
+    text: Label
+    """What is to be done, in the runbook's words."""
+    within: PositiveDuration = 900.0
+    """How long they have for it."""
+    back: bool = False
+    """true = it belongs to the way back, when the lost room has power again."""
+
+
 class SharedStorage(Block):
     """An NFS or iSCSI storage that a machine outside of the cluster serves to all nodes."""
 
@@ -103,3 +118,5 @@ class Replication(Block):
     """Oldest that a replica may be (30 min: twice the default schedule)."""
     manual_failover: bool = False
     """true = failover is by a person, following the runbook (replication between sites)."""
+    steps: tuple[FailoverStep, ...] = ()
+    """The runbook's steps, in their order; without them manual failover is not proven."""

@@ -124,6 +124,14 @@ class Objectives(Block):
     """After a recovery a write may take so many times as long as before."""
     fence_path: PositiveDuration = 10.0
     """Longest time in which a node's BMC answers another node's shell."""
+    rtt: PositiveDuration = 0.005
+    """Longest round trip between nodes of different rooms, of 99 in 100 echoes (pve-docs: below 5 ms)."""
+    rtt_tiebreaker: PositiveDuration = 0.1
+    """The same between a node and the quorum device's machine, which may be further away."""
+    jitter: PositiveDuration = 0.002
+    """Longest mean difference between one round trip and the next, between nodes of different rooms."""
+    packet_loss: Annotated[float, Field(ge=0, le=100)] = 0.0
+    """Echoes in a hundred that may be lost on any of these ways."""
     settle: PositiveDuration = 1200.0
     """Longest time after healing until the site is as it was found."""
 

@@ -7,7 +7,20 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from pytest_pveha.errors import Inconclusive
-from pytest_pveha.judge import ceph, deaths, durations, paths, places, restores, sides, storage, turns, writes
+from pytest_pveha.judge import (
+    ceph,
+    deaths,
+    durations,
+    echoes,
+    paths,
+    places,
+    restores,
+    sides,
+    steps,
+    storage,
+    turns,
+    writes,
+)
 from pytest_pveha.judge.facts import SECOND, TestFacts, known, mapping, real, strings, text
 from pytest_pveha.judge.measured import Comparison, Measured, compare, counted, seconds_down, seconds_up
 from pytest_pveha.judge.phases import first_start
@@ -78,10 +91,13 @@ CAUSES: Final[Mapping[str, str]] = {
     "fences": "a node was fenced that was not to be",
     "membership_changes": "the cluster lost members that it was to keep",
     "quorum_losses": "nodes lost quorum that were to keep it",
+    "unconfirmed_steps": "the runbook was not followed to its end",
+    "power_spread": "the nodes did not lose power at once, so it was no loss of a room",
     "reset_after": "its watchdog was later than it may be, and what guests do meanwhile nobody guards",
     "reset_after_last_feed": "its watchdog was later than it may be, and what guests do meanwhile nobody guards",
     "half_alive": "a guest was started elsewhere while its old node still lived, so it may have run twice",
     **places.CAUSES,
+    **echoes.CAUSES,
     **writes.CAUSES,
     **storage.CAUSES,
     **ceph.CAUSES,
@@ -238,6 +254,8 @@ MEASURES: Final[Mapping[str, Callable[[TestFacts, str, Mapping[str, Any]], Measu
     "reset_after": deaths.reset_after,
     "reset_after_last_feed": deaths.reset_after_last_feed,
     "half_alive": deaths.half_alive,
+    "power_spread": deaths.power_spread,
+    "unconfirmed_steps": steps.unconfirmed,
     "violations": _violations,
     "both_quorate": sides.both_quorate,
     "fence_margin": sides.fence_margin,
@@ -252,6 +270,7 @@ MEASURES: Final[Mapping[str, Callable[[TestFacts, str, Mapping[str, Any]], Measu
     "starved_for": sides.starved_for,
     "time_to_quorum": sides.time_to_quorum,
     **places.MEASURES,
+    **echoes.MEASURES,
     **writes.MEASURES,
     "restore_time": restores.restore_time,
     "backup_age": restores.backup_age,

@@ -138,3 +138,28 @@ def _since(test: TestFacts, node: str, low: int, high: int) -> Measured:
     if died is None:
         raise Inconclusive(f"{node} was not seen to be reset: nobody saw another boot id there")
     return between(max(0, died.low - high), max(0, died.high - low))
+
+
+def power_spread(test: TestFacts, subject: str, params: Mapping[str, Any]) -> Measured:
+    """From the first to the last of the nodes losing power, by what their BMCs say of the chassis, in seconds.
+
+    Raises:
+        Inconclusive: no node was to, or of one nobody saw it.
+    """
+    del subject
+    nodes = strings(params.get("nodes"))
+    fault, low, _ = effect_of(test)
+    begin = low if fault.before is None else fault.before
+    spans = []
+    for node in nodes:
+        off = [
+            each for each in test.seen if each.what == f"chassis/{node}" and each.new == "off" and each.high >= begin
+        ]
+        if not off:
+            raise Inconclusive(f"the BMC of {node} was not seen to say off")
+        first = min(off, key=lambda each: each.high)
+        spans.append((max(begin, first.low), first.high))
+    if not spans:
+        raise Inconclusive("the claim names no node that was to lose power")
+    least = max(0, max(low for low, _ in spans) - min(high for _, high in spans))
+    return between(least, max(high for _, high in spans) - min(low for low, _ in spans))

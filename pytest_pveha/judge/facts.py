@@ -63,6 +63,22 @@ class Path:
 
 
 @dataclass(frozen=True, slots=True)
+class Echo:
+    """Echoes from a node to one address of another machine; times in ms, in the order of sending."""
+
+    source: str
+    target: str
+    address: str
+    sent: int
+    """0 where it could not be asked."""
+    times: tuple[float, ...]
+    ring_average: float | None
+    """What corosync measured itself, in ms."""
+    ring_longest: float | None
+    saw: str
+
+
+@dataclass(frozen=True, slots=True)
 class Fired:
     """Nodes that undid a fault by themselves, between those moments (mono ns). None: that could not be told."""
 
@@ -136,6 +152,11 @@ class TestFacts:
     """When the first claim was made (mono ns): what the site does later is asked of it by us, to put it back."""
     audits: list[dict[str, Any]] = field(default_factory=list)
     paths: list[Path] = field(default_factory=list)
+    echoes: list[Echo] = field(default_factory=list)
+    asks: dict[str, int] = field(default_factory=dict)
+    """What people were asked, by step, and when (mono ns)."""
+    answers: dict[str, tuple[str, int, int]] = field(default_factory=dict)
+    """What they answered, and between which moments."""
     ledger: list[dict[str, Any]] = field(default_factory=list)
     """What was read of canaries' numbered writes, in order; see ``judge.writes``."""
     backups: list[dict[str, Any]] = field(default_factory=list)
@@ -338,6 +359,39 @@ def _take_path(test: TestFacts, line: Line) -> bool:
     return True
 
 
+def _take_echo(test: TestFacts, line: Line) -> bool:
+    data = line.data
+    source, target, sent = text(data["source"]), text(data["target"]), integer(data["sent"])
+    given = data["times"] if isinstance(data["times"], list) else [None]
+    times = [real(each) for each in given]
+    if (
+        not (source and target)
+        or sent is None
+        or not len(times) <= sent
+        or any(each is None or each < 0 for each in times)
+    ):
+        return False
+    own = real(data["ring_average"]), real(data["ring_longest"])
+    kept = tuple(each for each in times if each is not None)
+    test.echoes.append(Echo(source, target, text(data["address"]), sent, kept, *own, text(data["saw"])))
+    return True
+
+
+def _take_ask(test: TestFacts, line: Line) -> bool:
+    step = text(line.data["step"])
+    test.asks.setdefault(step, line.mono)
+    return bool(step)
+
+
+def _take_answer(test: TestFacts, line: Line) -> bool:
+    data = line.data
+    step, word, low, high = text(data["step"]), text(data["answer"]), integer(data["low"]), integer(data["high"])
+    if not step or not word or low is None or high is None or low > high:
+        return False
+    test.answers[step] = word, low, high
+    return True
+
+
 def _take_ledger(test: TestFacts, line: Line) -> bool:
     asked, answered = integer(line.data["asked"]), integer(line.data["answered"])
     if not text(line.data["guest"]) or not text(line.data["event"]) or asked is None or answered is None:
@@ -365,6 +419,9 @@ _TAKERS: Final = {
     "claim": _take_claim,
     "audit": _take_audit,
     "path": _take_path,
+    "echo": _take_echo,
+    "ask": _take_ask,
+    "answer": _take_answer,
     "backup": _take_backup,
     "ledger": _take_ledger,
     "test.close": _take_close,

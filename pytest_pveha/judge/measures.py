@@ -66,10 +66,21 @@ def reset_after(victim: HasName) -> Measure:
     return Measure("reset_after", "s", params={"node": victim.name}, subject=victim.name)
 
 
-def recovery_in_turn(guests: Iterable[HasSid], victim: HasName) -> Measure:
+def recovery_in_turn(guests: Iterable[HasSid], *victims: HasName) -> Measure:
     """As ``recovery_time``, and its words tell behind how many others each guest waited to be started."""
     guests = tuple(guests)
-    return Measure("recovery_in_turn", "s", guests, {"node": victim.name, "guests": sorted(one.sid for one in guests)})
+    nodes = sorted(victim.name for victim in victims)
+    return Measure("recovery_in_turn", "s", guests, {"nodes": nodes, "guests": sorted(one.sid for one in guests)})
+
+
+def unconfirmed_steps(steps: Iterable[str]) -> Measure:
+    """How many of these steps of a runbook nobody said to have done; its words tell how long each took."""
+    return Measure("unconfirmed_steps", "count", params={"steps": list(steps)})
+
+
+def power_spread(nodes: Iterable[HasName]) -> Measure:
+    """From the first to the last of these nodes losing power, in seconds."""
+    return Measure("power_spread", "s", params=_nodes(nodes))
 
 
 def reset_after_last_feed(victim: HasName) -> Measure:
@@ -198,6 +209,34 @@ def broken_paths(nodes: Iterable[HasName]) -> Measure:
 def wrong_machines(nodes: Iterable[HasName]) -> Measure:
     """How many paths to a BMC lead to another machine's."""
     return Measure("wrong_machines", "count", params={"nodes": [node.name for node in nodes]})
+
+
+Way = tuple[str, str]
+"""From a node to another machine, by their names."""
+
+
+def round_trip(ways: Iterable[Way]) -> Measure:
+    """In which 99 of 100 echoes came back on the slowest of these ways, in ms."""
+    return Measure("round_trip", "ms", params=_ways(ways))
+
+
+def jitter(ways: Iterable[Way]) -> Measure:
+    """How much, on average, a round trip differs from the one before it on the most uneven of these ways, in ms."""
+    return Measure("jitter", "ms", params=_ways(ways))
+
+
+def packet_loss(ways: Iterable[Way]) -> Measure:
+    """How many of a hundred echoes did not come back on the worst of these ways."""
+    return Measure("packet_loss", "%", params=_ways(ways))
+
+
+def ring_latency(ways: Iterable[Way]) -> Measure:
+    """The average round trip that corosync itself measured on the slowest of these ways, in ms."""
+    return Measure("ring_latency", "ms", params=_ways(ways))
+
+
+def _ways(ways: Iterable[Way]) -> dict[str, Any]:
+    return {"ways": [list(way) for way in ways]}
 
 
 def lost_writes(guests: Iterable[HasCanary]) -> Measure:

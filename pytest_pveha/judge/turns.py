@@ -27,8 +27,8 @@ def recovery_in_turn(test: TestFacts, subject: str, params: Mapping[str, Any]) -
     found = durations.recovery_time(test, subject)
     fault, low, _ = durations.effect_of(test)
     begin = low if fault.before is None else fault.before
-    victim = text(params.get("node"))
-    starts = {sid: _start(test, sid, begin, victim) for sid in {subject, *strings(params.get("guests"))}}
+    victims = {text(params.get("node")), *strings(params.get("nodes"))}
+    starts = {sid: _start(test, sid, begin, victims) for sid in {subject, *strings(params.get("guests"))}}
     own = starts[subject]
     if own is None:
         if found.high is not None:
@@ -38,13 +38,13 @@ def recovery_in_turn(test: TestFacts, subject: str, params: Mapping[str, Any]) -
     return replace(found, about=_turn(own, others))
 
 
-def _start(test: TestFacts, sid: str, begin: int, victim: str) -> Start | None:
+def _start(test: TestFacts, sid: str, begin: int, victims: set[str]) -> Start | None:
     """The first start of the guest's process on another node, by the process's own age."""
     found = []
     for each in test.seen:
         kind, _, rest = each.what.partition("/")
         name, _, node = rest.partition("@")
-        if kind == "process_start" and name == sid and node not in ("", victim) and each.high >= begin:
+        if kind == "process_start" and name == sid and node not in {"", *victims} and each.high >= begin:
             found.append((node, each.low, each.high))
     return min(found, key=lambda each: each[2], default=None)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pytest_pveha.observe import settings
 from pytest_pveha.observe.answer import Answer, Condition, ask, cant_tell, no, yes
 from pytest_pveha.observe.ha import quorum_whole
-from pytest_pveha.observe.news import Expected, scan
+from pytest_pveha.observe.news import HEADLINES, Expected, scan
 from pytest_pveha.observe.observer import READ, Observer
 from pytest_pveha.observe.snapshot import Snapshot
 
@@ -113,6 +113,16 @@ def _news(scene: Scene) -> Answer:
     return scan(scene.observer, scene.since, scene.news)
 
 
+def _ring(scene: Scene) -> Answer:
+    """Of the kinds of bad news those that corosync writes when its network is not good enough."""
+    others = [Expected(name) for name in HEADLINES if name not in RING_NEWS]
+    return scan(scene.observer, scene.since, others)
+
+
+RING_NEWS = ("token-late", "retransmits", "link-down", "member-lost", "held-up")
+RING = Audit("ring_quiet", "No node's corosync complains of its network", _ring)
+"""Asked where nothing is broken: then its journal has nothing to say."""
+
 CLUSTER = (
     Audit("quorate", "Quorate from every node's view", _quorate),
     Audit("boot_ids", "No other node was reset", _boot_ids),
@@ -126,4 +136,9 @@ CLUSTER = (
 
 def audit(scene: Scene) -> list[tuple[Audit, Answer]]:
     """Every audit asked once; one that cannot be answered is "can't tell"."""
-    return [(one, ask(Condition(one.title, lambda _, one=one: one.ask(scene)), scene.observer)) for one in CLUSTER]  # type: ignore[misc]
+    return [(one, asked(one, scene)) for one in CLUSTER]
+
+
+def asked(one: Audit, scene: Scene) -> Answer:
+    """That audit asked once."""
+    return ask(Condition(one.title, lambda _: one.ask(scene)), scene.observer)

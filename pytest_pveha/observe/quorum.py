@@ -126,6 +126,18 @@ def _quorate(observer: Observer, nodes: Nodes) -> dict[str, bool]:
     return {node.name: corosync.quorum(node, deadline(READ)).quorate for node in nodes}
 
 
+def loser_refuses_writes(one: Nodes, other: Nodes) -> Condition:
+    """On the side that lost quorum nothing can be written; which side that is, is seen now."""
+
+    def ask(observer: Observer) -> Answer:
+        side = next((side for side in (one, other) if not any(_quorate(observer, side).values())), None)
+        if side is None:
+            return no(f"{_names(one)} and {_names(other)} are both quorate")
+        return refuses_writes(side).ask(observer)
+
+    return Condition(f"the side of {_names(one)} and {_names(other)} that lost writes nothing below /etc/pve", ask)
+
+
 def loser_reset(one: Nodes, other: Nodes) -> Condition:
     """The side that lost quorum is reset, as far as its nodes guarded guests; which side that is was seen before."""
     losers: list[Node] = []
@@ -169,6 +181,33 @@ def _device(nodes: Nodes, *, votes: bool) -> Condition:
         return yes("; ".join(told))
 
     return Condition(f"{_names(nodes)}: the quorum device {'votes' if votes else 'is gone'}", ask)
+
+
+def device_missed(nodes: Nodes) -> Condition:
+    """Each of these nodes says itself that it is not connected to the quorum device: whoever looks there sees it."""
+
+    def ask(observer: Observer) -> Answer:
+        observer.look()
+        told = {node.name: corosync.device_state(node, observer.site.clock.deadline(READ)) for node in nodes}
+        if blind := [name for name, state in told.items() if state == "Connected"]:
+            return no(f"{', '.join(blind)} says that it is connected")
+        return yes("; ".join(f"{name}: {state}" for name, state in told.items()))
+
+    return Condition(f"{_names(nodes)} say that the quorum device is missing", ask)
+
+
+def links_up(nodes: Nodes) -> Condition:
+    """Each of these nodes calls each of its links connected to every other."""
+
+    def ask(observer: Observer) -> Answer:
+        observer.look()
+        for node in nodes:
+            for link, peers in corosync.links(node, observer.site.clock.deadline(READ)).items():
+                if not peers or not all(peers.values()):
+                    return no(f"{node.name} does not call link {link} connected to everybody")
+        return yes("every link is up from every node's view")
+
+    return Condition("all corosync links are up again", ask)
 
 
 def link_up(nodes: Nodes, link: int) -> Condition:

@@ -37,6 +37,10 @@ FIELDS: Final[Mapping[str, frozenset[str]]] = {
     "path": frozenset({
         "peer", "bmc", "answer", "saw", "before", "after", "least", "own", "own_saw", "may", "may_saw",
     }),
+    "echo": frozenset({
+        "source", "target", "address", "rooms", "sent", "times", "before", "after", "ring_average", "ring_longest",
+        "saw",
+    }),
     "backup": frozenset({"guest", "volume", "taken", "least", "most"}),
     "claim": frozenset({"measure", "subject", "params", "op", "objective", "unit"}),
     "audit": frozenset({"audit", "answer", "saw"}),

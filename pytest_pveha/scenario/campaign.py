@@ -303,10 +303,15 @@ class Campaign:
 
     def interlock(self, reach: Reach, standing: Sequence[Reach]) -> None:
         """Return only if the site, as it is now, survives that loss beside what is lost; else PreflightRefused."""
-        meant = reach.about_quorum and not reach.brief
-        if meant and not self.declared.simulated and not (self._declared and self._declared.site_reset):
+        said = self.declared.simulated or (self._declared is not None and self._declared.site_reset)
+        if not said and reach.about_quorum and not reach.brief:
             raise PreflightRefused(
                 "this fault takes the quorum away, which can reset more than its victim, and the test does not say so; "
+                "add site_reset=True to its mark destructive, and have consent.site_reset granted"
+            )
+        if not said and reach.site_wide:
+            raise PreflightRefused(
+                "this fault takes more than one node away, or could, and the test does not say so; "
                 "add site_reset=True to its mark destructive, and have consent.site_reset granted"
             )
         state = interlock(lambda whole: look(self.observer, self.terms, whole), reach, standing)

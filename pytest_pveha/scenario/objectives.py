@@ -47,6 +47,12 @@ class Objectives:
         self.slowdown = block.slowdown
         self.fence_margin = block.fence_margin
         self.fence_path = block.fence_path
+        self.rtt, self.jitter = block.rtt * 1000, block.jitter * 1000
+        """Milliseconds: the ways between rooms."""
+        self.rtt_tiebreaker = block.rtt_tiebreaker * 1000
+        """Milliseconds: to the quorum device's machine."""
+        self.packet_loss = block.packet_loss
+        """Echoes in a hundred."""
         self.settle = block.settle
         self.restore_rto = block.restore_rto
         oldest = inventory.model.backup.max_age if inventory.model.backup is not None else 0.0

@@ -43,6 +43,8 @@ class Subject:
     role: str | None = None
     node: str | None = None
     guest: str | None = None
+    feed: str | None = None
+    switch: str | None = None
     storage: str | None = None
 
 
@@ -156,7 +158,7 @@ def _tests(inventory: Inventory, scene: Scene, subjects: Sequence[Subject]) -> I
         yield {
             "id": subject.id,
             "title": subject.title,
-            "role": subject.role or subject.node or subject.guest or subject.storage,
+            "role": subject.role or subject.node or subject.guest or subject.storage or subject.feed or subject.switch,
             "destructive": declared is not None,
             "blast": said.blast,
             "breaks": list(said.breaks),
@@ -172,10 +174,12 @@ def _targets(inventory: Inventory, scene: Scene, master: str | None, subject: Su
     """What may be hit: one where it is known, else each that it may be."""
     nodes = list(inventory.model.nodes)
     if subject.role is not None and master is not None:
-        found = cast_side(subject.role, nodes, master, scene.busy)
+        found = cast_side(subject.role, nodes, master, scene.busy, _rooms(inventory))
         return list(found) if found is not None else nodes
     if subject.node is not None:
         return [subject.node]
+    if subject.feed is not None:
+        return [name for name, node in inventory.model.nodes.items() if node.feed == (subject.feed,)]
     if subject.storage is not None:
         return [subject.storage]
     if subject.guest is not None and subject.declared is not None:
@@ -184,6 +188,15 @@ def _targets(inventory: Inventory, scene: Scene, master: str | None, subject: Su
         where = next((guest.node for guest in scene.guests if guest.id == subject.guest), None)
         return [where] if where is not None else nodes
     return nodes
+
+
+def _rooms(inventory: Inventory) -> dict[str, list[str]]:
+    """The nodes of each room that the inventory names."""
+    rooms: dict[str, list[str]] = {}
+    for name, node in inventory.model.nodes.items():
+        if node.room:
+            rooms.setdefault(node.room, []).append(name)
+    return rooms
 
 
 def _down(inventory: Inventory, scene: Scene, target: str) -> list[Document]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+ROOM_ROLES = ("room-with-master", "other-room")
 
 
 def cast(role: str, nodes: Sequence[str], master: str, busy: Mapping[str, int]) -> str | None:
@@ -23,12 +26,24 @@ def cast(role: str, nodes: Sequence[str], master: str, busy: Mapping[str, int]) 
     return others[place - 1] if place <= len(others) else None
 
 
-def cast_side(role: str, nodes: Sequence[str], master: str, busy: Mapping[str, int]) -> tuple[str, ...] | None:
+def cast_side(
+    role: str,
+    nodes: Sequence[str],
+    master: str,
+    busy: Mapping[str, int],
+    rooms: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> tuple[str, ...] | None:
     """The nodes that play a side of a cut; None where nobody does.
 
     Args:
-        role: one of ``cast``'s; ``crm-master+2``, the master and so many others; or ``others-2``, so many without it.
+        role: one of ``cast``'s; ``crm-master+2``, the master and so many others; ``others-2``, so many without it;
+            ``room-with-master`` or ``other-room``: all nodes of that room.
+        rooms: the nodes of each room.
     """
+    if role in ROOM_ROLES:
+        mine = next((room for room, members in rooms.items() if master in members), None)
+        wanted = mine if role == "room-with-master" else next((room for room in rooms if room != mine), None)
+        return None if mine is None or wanted is None else tuple(rooms[wanted])
     if role.startswith("others-"):
         parts = [f"other-{number}" for number in range(1, int(role.removeprefix("others-")) + 1)]
     elif "+" in role:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 from pytest_pveha.clock import SECOND
@@ -32,12 +34,14 @@ from pytest_pveha.faults.peer import PowerCutByPeer
 from pytest_pveha.faults.power import PowerCut
 from pytest_pveha.faults.process import ServiceRestarted, ServiceStopped
 from pytest_pveha.faults.restore import restore
+from pytest_pveha.faults.rooms import FeedCut, RoomCut, RoomPowerCut, SwitchLoss
 from pytest_pveha.faults.session import Register, Session
 from pytest_pveha.faults.shutdown import CleanPowerOff, CleanReboot
 from pytest_pveha.faults.storage import StorageCut
 from pytest_pveha.handles import corosync, guest_process
 from pytest_pveha.handles.corosync import Ring
 from pytest_pveha.handles.guest import Guest, Guests, Nodes
+from pytest_pveha.handles.layout import Ways
 from pytest_pveha.handles.node import Node
 from pytest_pveha.handles.served import Served
 from pytest_pveha.handles.site import Site
@@ -45,10 +49,11 @@ from pytest_pveha.handles.watchdog import SOFTWARE, identity, restarts_after_pan
 from pytest_pveha.inventory import parse_duration
 from pytest_pveha.judge import Measure, violations
 from pytest_pveha.observe.answer import Condition, Met, ask, wait_until
-from pytest_pveha.observe.audits import Scene, audit
+from pytest_pveha.observe.audits import Audit, Scene, asked, audit
 from pytest_pveha.observe.bmc_log import BmcLogs
 from pytest_pveha.observe.ceph_witness import CephWitness
 from pytest_pveha.observe.copies import Copy, keep_apart
+from pytest_pveha.observe.echoes import measure
 from pytest_pveha.observe.fence_paths import survey
 from pytest_pveha.observe.ha import guarding, quorum_whole
 from pytest_pveha.observe.ledger import Ledger
@@ -84,7 +89,7 @@ SOON = 2.0
 
 TRIED = TRIAL_LIMIT + TRIAL_GRACE
 
-MAY_RESET = frozenset({KernelCrash.kind, DaemonKilled.kind, DaemonsFrozen.kind, Partition.kind})
+MAY_RESET = frozenset({KernelCrash.kind, DaemonKilled.kind, DaemonsFrozen.kind, Partition.kind, RoomCut.kind})
 """Faults that end with a node resetting itself: its BMC's log may have that, too."""
 
 DIES_LATER = 100.0
@@ -229,6 +234,15 @@ class Run:
         """
         survey(self._observer, within)
 
+    def measure(self, ways: Ways) -> None:
+        """Each of these ways was measured from the node's own shell, and what came of it is on record."""
+        measure(self._observer, ways)
+
+    def audit(self, one: Audit) -> None:
+        """That audit's answer, about the time since the test began, is on record."""
+        answer = asked(one, self._scene())
+        self._observer.write("audit", {"audit": one.name, "answer": answer.verdict, "saw": answer.saw})
+
     def in_turn(self, nodes: Nodes, step: Callable[[Node], None]) -> None:
         """The step was taken for one node after the other, the CRM master last: mastership changes hands once.
 
@@ -355,7 +369,7 @@ class Run:
         try:
             if outermost:  # else everything has been sampled fast for long
                 self._clock.sleep(BEFORE_FAULT)
-            if fault.family in CUTS and len(fault.reach.nodes) > 1:
+            if fault.family in CUTS and (len(fault.reach.nodes) > 1 or fault.reach.site_wide):
                 self._try_first(trial or make, f"{name}-trial", unattended=fault.reach.about_quorum)
             with self._session.injected(fault, name, at_most=at_most, grace=grace):
                 self._ledger.calmly(after=DIES_LATER if kind in MAY_RESET else 0)
@@ -535,6 +549,82 @@ class Faults(CephFaults):
             CordPulled.kind,
             (victim.name,),
             parse_duration(at_most) + walk,
+        ):
+            yield
+
+    @contextmanager
+    def room_power_cut(self, room: Nodes, *, by_hand: bool = False, at_most: str = "60 min") -> Iterator[None]:
+        """No node of that room has power while open; afterwards all are powered on again.
+
+        Args:
+            by_hand: people bring its guests elsewhere, past HA's rules that keep them in it.
+        """
+        with self._run.break_with(
+            lambda tag: RoomPowerCut(room.names, by_hand), RoomPowerCut.kind, room.names, parse_duration(at_most)
+        ):
+            yield
+
+    @contextmanager
+    def feed_cut(self, feed: str, *, at_most: str = "60 min") -> Iterator[None]:
+        """That power feed carries nothing while open: the nodes that hang on it alone have no mains."""
+        nodes = self._site.layout.only_feed(feed)
+        with self._run.break_with(lambda tag: FeedCut(feed, nodes), FeedCut.kind, nodes, parse_duration(at_most)):
+            yield
+
+    @contextmanager
+    def room_cut(self, room: Nodes, *, blind: bool = False, at_most: str = "20 min") -> Iterator[None]:
+        """That room and the other nodes do not hear each other by any protocol while open.
+
+        Args:
+            blind: it does not reach the quorum device either, so that it is the one that loses.
+        """
+        deadline, every = self._site.clock.deadline, self._site.nodes
+        rest = every - room
+        lesser, larger = (room, rest) if blind or len(room) <= len(rest) else (rest, room)
+        halves = not blind and len(lesser) == len(larger)
+        addresses = unshared({node.name: node.own_addresses(deadline(READ)) for node in every})
+        host, port = corosync.device_host(next(iter(every)), deadline(READ)) if blind else ("", 0)
+
+        def cut(tag: str, brief: float = 0.0) -> RoomCut:
+            return RoomCut(
+                tag, lesser.names, larger.names, addresses, host, port, blind=blind, halves=halves, brief=brief
+            )
+
+        victims = every if halves else lesser
+        with self._run.break_with(
+            cut,
+            RoomCut.kind,
+            victims.names,
+            parse_duration(at_most),
+            trial=lambda tag: cut(tag, TRIAL_LIMIT + TRIAL_GRACE),
+        ):
+            yield
+
+    @contextmanager
+    def switch_loss(self, switch: str, *, at_most: str = "15 min") -> Iterator[None]:
+        """Nothing passes between nodes over the networks that the inventory has on that switch alone while open."""
+        site, layout, deadline = self._site, self._site.layout, self._site.clock.deadline
+        gone = layout.on_switch(switch)
+        links = tuple(sorted(int(name.removeprefix("corosync")) for name in gone if name.startswith("corosync")))
+        ring = tuple(sorted(site.cluster.ring_addresses(deadline(READ)).items()))
+        inside = [ip_network(layout.cidrs[name]) for name in gone if name in layout.cidrs and name != "bmc"]
+        known = {address for _, each in ring for address in each}
+        own = unshared({node.name: node.own_addresses(deadline(READ)) - known for node in site.nodes})
+        others = tuple(
+            (name, tuple(one for one in each if any(ip_address(one) in net for net in inside))) for name, each in own
+        )
+        device, port = ("", 0)
+        if layout.device_switch == switch:
+            device, port = corosync.device_host(next(iter(site.nodes)), deadline(READ))
+        bmcs = {node.bmc_address[0] for node in site.nodes if node.bmc_address} if "bmc" in gone else set()
+        with self._run.break_with(
+            lambda tag: SwitchLoss(
+                tag, switch, site.nodes.names, links, ring, others, outward_only(bmcs), device, port
+            ),
+            SwitchLoss.kind,
+            site.nodes.names,
+            parse_duration(at_most),
+            dies=False,
         ):
             yield
 
@@ -821,6 +911,21 @@ class Faults(CephFaults):
             parse_duration(at_most),
         ):
             yield
+
+
+def unshared(own: Mapping[str, frozenset[str]]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Each node's addresses that no other node has: a rule about one that it has itself would cut a node off itself."""
+    held = Counter(address for each in own.values() for address in each)
+    return tuple((name, tuple(sorted(one for one in each if held[one] == 1))) for name, each in own.items())
+
+
+def outward_only(hosts: Iterable[str]) -> tuple[str, ...]:
+    """Those that are IP addresses and no loopback: rules can name them, and nobody loses itself."""
+    found = []
+    for host in sorted(hosts):
+        with suppress(ValueError):
+            found += [host] * (not ip_address(host).is_loopback)
+    return tuple(found)
 
 
 def _nobody_asks(view: View) -> None:

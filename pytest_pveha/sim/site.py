@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import secrets
+import shlex
 import socket
 import subprocess
 import sys
@@ -123,7 +124,7 @@ class SimulatedSite:
             buried=self._buried,
             plugged=self._plugged,
             mains=self._mains,
-            paged=OperatorAtWork(self.world, _typed).paged,
+            paged=OperatorAtWork(self.world, _typed, self._shell).paged,
             speed=speed,
             began=began,
             idle_limit=None if speed else IDLE_LIMIT,
@@ -294,6 +295,11 @@ class SimulatedSite:
     def _refresh(self) -> None:
         for watched in self._watched.values():
             watched.refresh()
+
+    def _shell(self, node: str, line: str) -> None:
+        """The line has been typed on that node, and has begun; what takes time is not waited for."""
+        for _ in run_program(self.world, self.world.nodes[node], shlex.split(line)):
+            return
 
     def _plugged(self, plugged: bool) -> None:
         self._unplugged = not plugged

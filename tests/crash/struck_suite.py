@@ -148,6 +148,41 @@ def test_service_restarted(victim, faults, in_force):
     in_force(faults.service_restarted(victim, "pve-ha-lrm", at_most=LIMIT))
 
 
+@pytest.fixture
+def room(nodes):
+    """The nodes of the second room of two."""
+    return Nodes(node for node in nodes if node.room == "west")
+
+
+def breaks_a_room(kind: str) -> pytest.MarkDecorator:
+    """The mark of a test that breaks more than one node."""
+    return pytest.mark.destructive(blast="one room", expected="5 min", breaks=[kind], site_reset=True)
+
+
+@breaks_a_room("room-power-cut")
+def test_room_power_cut(room, faults, in_force):
+    """A room has no power."""
+    in_force(faults.room_power_cut(room, at_most=LIMIT))
+
+
+@breaks_a_room("feed-cut")
+def test_feed_cut(faults, in_force):
+    """A power feed carries nothing."""
+    in_force(faults.feed_cut("feed-west", at_most=LIMIT))
+
+
+@breaks_a_room("room-cut")
+def test_room_cut(room, faults, in_force):
+    """A room is cut off the other one."""
+    in_force(faults.room_cut(room, at_most=LIMIT))
+
+
+@breaks_a_room("switch-loss")
+def test_switch_loss(faults, in_force):
+    """A switch carries nothing."""
+    in_force(faults.switch_loss("sw-ring", at_most=LIMIT))
+
+
 @breaks("guest-restored", blast="nothing")
 def test_guest_restored(guest, faults, in_force):
     """A guest's copy is being made."""

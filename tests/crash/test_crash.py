@@ -21,6 +21,8 @@ from typing import Any
 
 import pytest
 import whole_run
+from stretched_site import BLOCKS
+from stretched_site import PLAYED as STRETCHED
 from warm_start import run_pytest
 from whole_run import ROOT, Place
 
@@ -50,6 +52,7 @@ PLAYED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "mains-cut": ({}, {"pdus": True}),
     "guest-restored": ({"backup": {"storage": "pbs1", "restore": {"ids": [9000, 9009], "storage": "local-lvm"}}}, {}),
     "qdevice-loss": ({"quorum_device": {"host": "10.99.9.9", "algorithm": "lms"}}, {}),
+    **dict.fromkeys(("room-power-cut", "feed-cut", "room-cut", "switch-loss"), (BLOCKS, STRETCHED)),
     "storage-cut": (STORAGES, NFS),
 }
 """What the site of a fault must have: blocks of the inventory, and keys of its simulator."""

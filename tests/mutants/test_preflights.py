@@ -25,6 +25,7 @@ from pytest_pveha.faults.maintenance import Maintenance
 from pytest_pveha.faults.network import Partition, QdeviceLoss
 from pytest_pveha.faults.peer import PowerCutByPeer
 from pytest_pveha.faults.process import ServiceStopped
+from pytest_pveha.faults.rooms import FeedCut, RoomCut, SwitchLoss
 from pytest_pveha.faults.shutdown import CleanReboot
 from pytest_pveha.handles.guest import Guest, Nodes
 from pytest_pveha.handles.site import Site
@@ -340,6 +341,9 @@ def split(*addresses: str, tag: str = "pveha-00000000-cut-1") -> Partition:
     return Partition(tag, ("pve1",), ("pve2",), (("pve1", addresses), ("pve2", ("10.99.0.12",))))
 
 
+TWO = (("pve1", ("10.99.0.11", "10.99.1.11")), ("pve2", ("10.99.0.12", "10.99.1.12")))
+"""Addresses on two links, of which the site has one."""
+
 DIRECT = (
     Direct("crash.py", KernelCrash("pve1", True), CANNOT_BE_ASKED, PROXIES),
     Direct("maintenance.py", Maintenance("pve1"), CANNOT_BE_ASKED, PROXIES),
@@ -368,6 +372,20 @@ DIRECT = (
     ),
     Direct("network.py", QdeviceLoss("pveha-0", ("pve1",), "qnetd.lan", 5403),
            "corosync calls the quorum device's machine 'qnetd.lan', which is no IP address"),
+    Direct("rooms.py", FeedCut("feed-x", ()),
+           "no node hangs on feed feed-x alone: nothing of it can be switched off"),
+    Direct("rooms.py", RoomCut("pveha-0", ("pve1",), ("pve2",), TWO, "qnetd.lan", 5403, blind=True),
+           "corosync calls the quorum device's machine 'qnetd.lan', which is no IP address"),
+    Direct("rooms.py", SwitchLoss("pveha-0", "sw-1", ("pve1",), (), TWO),
+           "nothing of the cluster goes over sw-1 alone: neither a corosync link nor the quorum device, so it could "
+           "not be seen to fail"),
+    Direct("rooms.py", SwitchLoss("pveha-0", "sw-1", ("pve1",), (0, 1), TWO),
+           "2 of 2 corosync links of pve1 go over sw-1 alone: without it every node would be by itself, all would lose "
+           "quorum, and the site would reset itself; give corosync a link over another switch"),
+    Direct("rooms.py", SwitchLoss("pveha-0", "sw-1", ("pve1",), (), TWO, device="qnetd.lan", port=5403),
+           "the switch's quorum device is 'qnetd.lan', which is no IP address"),
+    Direct("rooms.py", SwitchLoss("pveha-0", "sw-1", ("pve1",), (0,), TWO),
+           "no corosync link of pve1 but those over sw-1 is up to every node: without it the node would be cut off"),
     Direct(
         "network.py",
         split("10.99.0.11"),
@@ -398,6 +416,8 @@ ELSEWHERE = {
     "campaign.py:_said_something": f"{ARMING}::test_each_refusal_of_the_consent",
     "campaign.py: the test only looks, by its mark readiness": f"{ARMING}::test_each_refusal_of_the_consent",
     "campaign.py: this fault takes the quorum away": f"{ARMING}::test_a_fault_about_quorum_needs_a_word_of_its_own",
+    "campaign.py: this fault takes more than one node away": "tests/unit/test_campaign_interlock.py"
+    "::test_a_fault_of_a_whole_room_needs_a_word_of_its_own",
     "campaign.py: the campaign has ended before": "tests/plugin/test_plugin_stops.py"
     "::test_a_request_to_stop_heals_and_ends_the_campaign",
     "campaign.py: an earlier test left the site dirty": f"{DOOR}::test_after_one_that_left_something_none_begins",

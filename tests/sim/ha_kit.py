@@ -25,6 +25,7 @@ class Site:
         nodes: int = 3,
         boot_seconds: float = 20.0,
         prefix: str = "pve",
+        described: list[dict[str, Any]] | None = None,
         **more: Any,
     ):
         self.truth: list[tuple[float, str, dict[str, Any]]] = []
@@ -33,7 +34,8 @@ class Site:
             "name": "lab",
             "cluster": "lab",
             "seed": seed,
-            "nodes": [{"name": f"{prefix}{i}", "nodeid": i, "boot_seconds": boot_seconds} for i in range(1, nodes + 1)],
+            "nodes": described
+            or [{"name": f"{prefix}{i}", "nodeid": i, "boot_seconds": boot_seconds} for i in range(1, nodes + 1)],
             "guests": list(guests),
             **more,
         }

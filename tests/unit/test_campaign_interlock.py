@@ -44,3 +44,11 @@ def test_a_lasting_loss_of_quorum_must_be_declared(monkeypatch: pytest.MonkeyPat
 def test_a_brief_one_need_not_be(monkeypatch: pytest.MonkeyPatch) -> None:
     """It resets nobody, and loses nothing."""
     assert asked(replace(SITE, brief=38.0), site_reset=False, monkeypatch=monkeypatch) == []
+
+
+def test_a_fault_of_a_whole_room_needs_a_word_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than one node at once, or what could be that, is refused on a real site unless the test says so."""
+    room = Reach(frozenset({"n1"}), site_wide=True)
+    with pytest.raises(PreflightRefused, match="takes more than one node away, or could, and the test does not say so"):
+        asked(room, site_reset=False, monkeypatch=monkeypatch)
+    assert asked(room, site_reset=True, monkeypatch=monkeypatch) == []

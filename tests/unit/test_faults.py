@@ -20,6 +20,7 @@ from pytest_pveha.faults.network import LinkLoss, Partition, QdeviceLoss
 from pytest_pveha.faults.peer import PowerCutByPeer
 from pytest_pveha.faults.power import PowerCut
 from pytest_pveha.faults.process import ServiceRestarted, ServiceStopped
+from pytest_pveha.faults.rooms import FeedCut, RoomCut, RoomPowerCut, SwitchLoss
 from pytest_pveha.faults.shutdown import CleanPowerOff, CleanReboot
 from pytest_pveha.faults.storage import StorageCut
 from pytest_pveha.inventory import FAULT_KINDS
@@ -47,6 +48,19 @@ SAMPLES: tuple[Fault, ...] = (
     CordPulled("n1", "cord-pulled-2", ("n3",)),
     BridgeDown("vm:101", "n1", ("tap101i0", "tap101i1"), (("192.0.2.101", 80),)),
     ServiceRestarted("n1", "pve-ha-lrm", 1074),
+    RoomPowerCut(("n1", "n2")),
+    FeedCut("feed-a", ("n1", "n2")),
+    RoomCut(
+        "pveha-0a1b2c3d-room-cut-1",
+        ("n1",),
+        ("n2",),
+        (("n1", ("10.0.0.1",)),),
+        "10.0.9.9",
+        5403,
+        blind=True,
+        brief=25.0,
+    ),
+    SwitchLoss("pveha-0a1b2c3d-switch-loss-1", "sw-1", ("n1",), (0,), (("n1", ("10.0.0.1", "10.1.0.1")),)),
     GuestRestored(
         "vm:101",
         "vm:9000",

@@ -150,7 +150,7 @@ def test_scenario_overrides_a_tier(tmp_path: Path) -> None:
 def test_yaml_words_stay_words(tmp_path: Path) -> None:
     """on, yes and no are text where text belongs, as YAML 1.2 says."""
     model = site_of(tmp_path, SIMULATED.replace("{room: a}", "{room: yes, feed: no}")).model
-    assert (model.nodes["pve1"].room, model.nodes["pve1"].feed) == ("yes", "no")
+    assert (model.nodes["pve1"].room, model.nodes["pve1"].feed) == ("yes", ("no",))
 
 
 def test_byte_order_mark(tmp_path: Path) -> None:

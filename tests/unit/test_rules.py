@@ -50,7 +50,7 @@ def deadline() -> Deadline:
 def test_nft_drops_both_ways_and_counts() -> None:
     """One table of the tag's name, a chain each way, each address family by its own word."""
     node = fake("nft", "iptables")
-    rules.put(node, TAG, TRAFFIC, deadline())
+    rules.put(node, TAG, TRAFFIC, deadline=deadline())
     assert node.typed == [("nft", "-f", "-")]
     assert node.inputs == [
         "table inet pveha_0a1b2c3d_partition_1\n"
@@ -73,7 +73,7 @@ def test_nft_drops_both_ways_and_counts() -> None:
 def test_one_way_is_one_chain() -> None:
     """What only comes in is dropped, or only what goes out."""
     node = fake("nft")
-    rules.put(node, TAG, rules.Traffic(("10.0.0.2",), outgoing=False), deadline())
+    rules.put(node, TAG, rules.Traffic(("10.0.0.2",), outgoing=False), deadline=deadline())
     assert "chain from" in node.inputs[0]
     assert "chain to" not in node.inputs[0]
     assert "udp" not in node.inputs[0]
@@ -82,7 +82,7 @@ def test_one_way_is_one_chain() -> None:
 def test_without_nft_iptables_does_it() -> None:
     """A chain of the tag's name, and a jump to it from each side."""
     node = fake("iptables")
-    rules.put(node, TAG, rules.Traffic(("10.0.0.2",), (5405, 5412)), deadline())
+    rules.put(node, TAG, rules.Traffic(("10.0.0.2",), (5405, 5412)), deadline=deadline())
     ports = ("-p", "udp", "--dport", "5405:5412")
     assert node.typed == [
         ("iptables", "-w", "-N", TAG),
@@ -97,7 +97,7 @@ def test_without_nft_iptables_does_it() -> None:
 def test_without_either_nothing_is_cut() -> None:
     """The message says which tools there are not."""
     with pytest.raises(ProtocolError, match="neither nft nor iptables"):
-        rules.put(fake(), TAG, TRAFFIC, deadline())
+        rules.put(fake(), TAG, TRAFFIC, deadline=deadline())
 
 
 @pytest.mark.parametrize(
@@ -121,5 +121,5 @@ def test_taking_back_names_only_ours() -> None:
     assert all(TAG in line or TAG.replace("-", "_") in line for line in lines)
     assert all(line.endswith("2>/dev/null || true") for line in lines)
     idle = fake("nft")
-    rules.take_back(idle, TAG, deadline())
+    rules.take_back(idle, TAG, deadline=deadline())
     assert idle.typed == []

@@ -245,3 +245,13 @@ def test_a_mark() -> None:
     assert found == POWER
     assert found.families == ("power",)
     assert Declared.of({}) == Declared()
+
+
+def test_a_room_is_cast_by_where_the_master_is() -> None:
+    """All nodes of its room, or of the other; nobody where the master stands in none."""
+    rooms = {"east": ("n1", "n2"), "west": ("n3", "n4")}
+    names = ("n1", "n2", "n3", "n4")
+    assert cast_side("room-with-master", names, "n3", {}, rooms) == ("n3", "n4")
+    assert cast_side("other-room", names, "n3", {}, rooms) == ("n1", "n2")
+    assert cast_side("other-room", names, "n9", {}, rooms) is None
+    assert cast_side("other-room", names, "n1", {}) is None

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import whole_run
+from stretched_site import BLOCKS, PLAYED, rooms_of
 from whole_run import ROOT, Outcome
 
 from tests.storage_sites import ISCSI, NFS, PLAIN_ZFS, REPLICATED, STORAGES
@@ -73,7 +74,11 @@ class Variant:
     def lacks(self) -> set[str]:
         """The tests that are about what this site has not."""
         count, device = len(self.blocks.get("nodes", "123")), "quorum_device" in self.blocks
-        absent = {"nodes/test_physical_power_cut.py"}
+        absent = set() if self.simulator.get("pdus") else {"nodes/test_physical_power_cut.py"}
+        if "feeds" not in self.blocks:
+            absent |= set(STRETCHED_SUITES)
+        if "replication" not in self.blocks:
+            absent.add("stretched/test_dr_procedure.py")
         if self.simulator.get("links", 1) < 2:
             absent.add("quorum/test_link_loss.py")
         if self.name != "a-full-host":
@@ -133,6 +138,10 @@ def guests(*homes: str, kind: str = "vm") -> list[dict[str, Any]]:
 
 THREE = ("pve1", "pve1", "pve2", "pve2", "pve3", "pve3")
 FIVE = tuple(f"pve{number}" for number in (1, 1, 2, 2, 3, 3, 4, 4, 5, 5))
+STRETCHED_SUITES = tuple(
+    f"stretched/test_{name}.py"
+    for name in ("intersite_cut", "site_loss", "switch_loss", "tiebreaker_loss", "tiebreaker_sees_one_side")
+)
 QDEVICE = {"quorum_device": {"host": "192.0.2.9", "algorithm": "ffsplit"}}
 
 
@@ -220,6 +229,8 @@ VARIANTS: Sequence[Variant] = (
         quick=IN_TURN,
     ),
     Variant("two-links", simulator={"links": 2}),
+    Variant("stretched-2-2-1", BLOCKS, PLAYED, quick="stretched/test_intersite_cut.py::test_intersite_cut"),
+    Variant("stretched-3-3-1", rooms_of(3), PLAYED, quick="stretched/test_site_loss.py::test_site_loss[other-room]"),
     Variant("backed-up", backed_up(), quick=RESTORE),
     Variant(
         "backed-up-encrypted-and-live",

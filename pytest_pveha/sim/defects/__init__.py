@@ -32,6 +32,11 @@ _HAND = "tests/sim/test_hand.py"
 _MAINS = "suites/nodes/test_physical_power_cut.py"
 _EACH_GUEST = "suites/guests/test_each_guest.py"
 _FENCE_PATHS = "suites/fencing/test_fence_paths.py"
+_LATENCY = "suites/stretched/test_latency.py"
+_ROOM_LOSS = "suites/stretched/test_site_loss.py"
+_ROOM_CUT = "suites/stretched/test_intersite_cut.py"
+_DR = "suites/stretched/test_dr_procedure.py"
+_SWITCH = "suites/stretched/test_switch_loss.py"
 
 
 _ALL = (
@@ -594,6 +599,76 @@ _ALL = (
         "the node was installed anew, and what had been added by hand was forgotten",
         _FENCE_PATHS,
         "inconclusive",
+    ),
+    Defect(
+        "rooms-far-apart",
+        "a packet takes 6 ms from any room to another, 12 ms there and back",
+        "the provider took the fibre's long way round, or the second site is in another town than planned",
+        _LATENCY,
+        "rejected",
+    ),
+    Defect(
+        "one-direction-slow",
+        "packets from the last room to the others take 12 ms; those the other way are fast",
+        "the two directions are routed over different paths since a failure that nobody repaired",
+        _LATENCY,
+        "rejected",
+    ),
+    Defect(
+        "uneven-way",
+        "the ways between rooms jitter by 4 ms",
+        "backups or replication share the link without a priority",
+        _LATENCY,
+        "rejected",
+    ),
+    Defect(
+        "lossy-way",
+        "one packet of a hundred is lost between rooms",
+        "a dirty connector, or a policer that drops bursts",
+        _LATENCY,
+        "rejected",
+    ),
+    Defect(
+        "tiebreaker-far-away",
+        "a packet takes 80 ms from any node to the quorum device's machine",
+        "it is a virtual machine in a cloud on another continent",
+        _LATENCY,
+        "rejected",
+    ),
+    Defect(
+        "tiebreaker-behind-one-room",
+        "the other rooms reach the quorum device only through the first node's room",
+        "the third site's line ends in one of the two, though the plan shows it between them",
+        _ROOM_LOSS,
+        "rejected",
+    ),
+    Defect(
+        "tiebreaker-loses-room",
+        "the quorum device is gone when all nodes of the first node's room are",
+        "it is a virtual machine that was moved into that room, or hangs on its UPS",
+        _ROOM_LOSS,
+        "rejected",
+    ),
+    Defect(
+        "room-cut-starts-both",
+        "when the rooms are cut from each other, each calls itself quorate",
+        "the quorum device votes for whoever asks: two of them run with one name",
+        _ROOM_CUT,
+        "rejected",
+    ),
+    Defect(
+        "operator-skips-a-step",
+        "people say done to each step of a runbook, and have done none",
+        "the runbook's command was typed into the wrong window, and its error was not read",
+        _DR,
+        "rejected",
+    ),
+    Defect(
+        "bmcs-on-production-switch",
+        "a node that has lost its first corosync link reaches no BMC either",
+        "the BMCs' network is a VLAN of the switch that carries production",
+        _SWITCH,
+        "rejected",
     ),
     *BACKUP,
     *STORAGE,

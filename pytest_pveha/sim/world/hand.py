@@ -14,15 +14,18 @@ Types = Callable[[tuple[str, ...], Mapping[str, str]], None]
 
 _PULL = re.compile(r"pull ALL power cords of (\S+) now")
 _PLUG = re.compile(r"put ALL (?:its )?power cords(?: of (\S+))? in again")
+_TYPE = re.compile(r"\bon (\S+) type: ([^\n]+)")
 _ANSWER = re.compile(r"then type: pveha (answer) (\S+) (\S+) (done)", re.IGNORECASE)
 
 
 class OperatorAtWork:
     """One person for all nodes. What is asked of them they do one after the other, as it came."""
 
-    def __init__(self, world: World, types: Types) -> None:
+    def __init__(self, world: World, types: Types, shell: Callable[[str, str], None] = lambda node, line: None) -> None:
+        """``shell`` runs a line on that node, as they would type it there."""
         self._world = world
         self._types = types
+        self._shell = shell
 
     def paged(self, node: str, text: str, environment: Mapping[str, str]) -> None:
         """They have read the message; what they make of it comes later."""
@@ -52,3 +55,6 @@ class OperatorAtWork:
             world.power.mains(node, False)
         elif _PLUG.search(text):
             world.power.mains(node, True)
+        elif (step := _TYPE.search(text)) and not world.planted("operator-skips-a-step"):
+            world.truth("typed", {"node": step[1], "line": step[2]})
+            self._shell(step[1], step[2])

@@ -78,6 +78,27 @@ class Mishaps:
         if world.planted("maintenance-forgotten"):
             world.pmxcfs.store.manager["node_request"] = {last.name: {"maintenance": 1}}
 
+    def lets_through(self, node: Node) -> bool:
+        """Whether what is planted between the node and the quorum device's machine lets it through."""
+        world = self._world
+        first = [each for each in world.nodes.values() if each.spec.room == self._first_room]
+        if world.planted("tiebreaker-behind-one-room") and node not in first:
+            return any(each.running and world.network.linked(node, each) for each in first)
+        if world.planted("tiebreaker-loses-room"):
+            return any(each.running for each in first)
+        return True
+
+    def bmc_lost(self, peer: Node) -> bool:
+        """Whether that node's way to every BMC is gone with its first corosync link: one cable, one switch."""
+        if not self._world.planted("bmcs-on-production-switch"):
+            return False
+        others = [node for node in self._world.nodes.values() if node is not peer and node.running]
+        return not any(self._world.network.link_up(peer, other, 0) for other in others)
+
+    @property
+    def _first_room(self) -> str:
+        return next(iter(self._world.nodes.values())).spec.room
+
     def _begin_ceph(self, ceph: Ceph) -> None:
         """What is wrong with Ceph from the beginning."""
         planted = self._world.planted

@@ -118,6 +118,10 @@ class Network:
         """The node's address on that corosync link, which nothing outside the simulated site reaches."""
         return f"10.99.{link}.{10 + node.nodeid}"
 
+    def addresses(self, node: Node) -> tuple[str, ...]:
+        """The node's addresses on all corosync links."""
+        return tuple(self.address(node, link) for link in range(self._world.spec.links))
+
     # filters
 
     def tables(self, node: Node) -> dict[str, Table]:
@@ -187,23 +191,49 @@ class Network:
 
     def link_up(self, one: Node, other: Node, link: int) -> bool:
         """Whether corosync calls that link up: heartbeats arrive, and so do their answers."""
-        if not (one.link_up and other.link_up):
+        if not (one.link_up and other.link_up and self.carried(link)):
             return False
         if link and self._world.planted("second-link-on-same-cable") and not self.link_up(one, other, 0):
             return False
         port = COROSYNC_PORT + link
         return self.hears(one, other, "udp", port, port, link) and self.hears(other, one, "udp", port, port, link)
 
+    def carried(self, link: int) -> bool:
+        """Whether a switch carries that corosync link."""
+        return self._world.switches.carries(f"corosync{link}")
+
     def linked(self, one: Node, other: Node) -> bool:
         """Whether corosync on the two has a link that is up."""
         return one is other or any(self.link_up(one, other, link) for link in range(self._world.spec.links))
+
+    def echoed(self, node: Node, host: str) -> bool:
+        """Whether that machine hears the node's echo requests, and the node its answers."""
+        other = self._world.paths.node_at(host)
+        if other is None:
+            there = host == self._world.spec.qdevice_host and self._world.corosync.device.up
+            return there and self._world.switches.carry_device and self._echo_out(node, host)
+        link = self.addresses(other).index(host)
+        if other is node:
+            return True
+        if not (other.running and self.carried(link)):
+            return False
+        return self.hears(other, node, "icmp", 0, 0, link) and self.hears(node, other, "icmp", 0, 0, link)
+
+    def _echo_out(self, node: Node, host: str) -> bool:
+        mine = self.address(node)
+        going, coming = Packet(mine, host, "icmp", 0, 0), Packet(host, mine, "icmp", 0, 0)
+        return not self._dropped(node, OUT, going) and not self._dropped(node, IN, coming)
 
     def reaches(self, node: Node, host: str, mine: str = "", port: int = QNETD_PORT) -> bool:
         """Whether the node's TCP connections to a machine outside come about: to qnetd, unless another port is said."""
         mine = mine or self.address(node)
         going = Packet(mine, host, "tcp", _ANY_PORT, port)
         coming = Packet(host, mine, "tcp", port, _ANY_PORT)
-        return node.running and not self._dropped(node, OUT, going) and not self._dropped(node, IN, coming)
+        there = node.running and (host != self._world.spec.qdevice_host or self._device_there(node))
+        return there and not self._dropped(node, OUT, going) and not self._dropped(node, IN, coming)
+
+    def _device_there(self, node: Node) -> bool:
+        return self._world.switches.carry_device and self._world.mishaps.lets_through(node)
 
     def carries(self, client: Node, server: Node, mine: str, theirs: str, port: int) -> bool:
         """Whether a TCP connection from that address of one node to that of another comes about, wires apart."""

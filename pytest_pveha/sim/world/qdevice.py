@@ -131,7 +131,9 @@ class Qdevice:
     def _decide(self, group: list[Node]) -> None:
         if not self.algorithm:
             return
-        granted = self._wins(group) and not self._world.planted("qdevice-not-voting")
+        granted = (self._wins(group) or self._world.planted("room-cut-starts-both")) and not self._world.planted(
+            "qdevice-not-voting"
+        )
         for node in group:
             self._cast[node.name] = self.votes if granted and node.name in self._connected else 0
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import replace
 from random import Random
@@ -39,6 +39,7 @@ from pytest_pveha.sim.world.model import (
     UnitState,
 )
 from pytest_pveha.sim.world.network import Network
+from pytest_pveha.sim.world.paths import Paths
 from pytest_pveha.sim.world.pbs import Pbs
 from pytest_pveha.sim.world.pmxcfs import MANAGER_LOCK, Lock, Pmxcfs, agent_lock
 from pytest_pveha.sim.world.power import UNITS, Power
@@ -48,6 +49,7 @@ from pytest_pveha.sim.world.restores import Restores
 from pytest_pveha.sim.world.rules import NODE, RESOURCE
 from pytest_pveha.sim.world.shutdown import Shutdowns
 from pytest_pveha.sim.world.storages import Storages
+from pytest_pveha.sim.world.switches import Feeds, Switches
 from pytest_pveha.sim.world.systemd import Exec, Systemd
 from pytest_pveha.sim.world.watchdog import Watchdog
 
@@ -87,6 +89,9 @@ class World:
         """NAME:PASSWORD of the PDU's web interface, which nodes reach."""
         self.bmcs: dict[tuple[str, int], BmcLogin] = {}
         """Which BMC answers at which host and port; the servers say so once they have ports."""
+        self.switches = Switches(self)
+        self.feeds = Feeds(self)
+        self.paths = Paths(self)
         self.corosync = Corosync(self)
         self.storages = Storages(self)
         self.canaries = Canaries(self)
@@ -100,6 +105,7 @@ class World:
         self.restores = Restores(self)
         self.mishaps = Mishaps(self)
         self._begin()
+        self.paths.begin()
         if self.ceph is not None:
             self.ceph.begin()
         self.mishaps.begin()
@@ -129,6 +135,8 @@ class World:
 
     def bmc_reachable(self, node: str, peer: str = "") -> bool:
         """Whether that node's BMC answers, there or to another node: it has its own power."""
+        if not self.switches.carries("bmc") or (peer and self.mishaps.bmc_lost(self.nodes[peer])):
+            return False
         if node not in self.nodes or self.planted("bmc-unreachable") or not self.behind_bmc(node, peer).bmc_up:
             return False
         first, last = self._ends()
@@ -163,7 +171,7 @@ class World:
     def guest_answering(self, vmid: int) -> bool:
         """Whether the guest's application answers, through the bridge of the node it runs on."""
         processes = self.guests[vmid].processes
-        return any(
+        return self.switches.carries("guest") and any(
             process.answering and process.link_up and self.nodes[name].bridge_up for name, process in processes.items()
         )
 
@@ -242,9 +250,25 @@ class World:
         Commands: ``migrate SID NODE``, ``relocate SID NODE``, ``stop SID SECONDS``, ``enable-node-maintenance NODE``,
         ``disable-node-maintenance NODE``, ``disarm-ha freeze|ignore``, ``arm-ha``.
         """
+        self._may_write(node)
+        self.pmxcfs.store.commands.append(command)
+
+    def remove_rule(self, node: str, name: str) -> None:
+        """There is no HA rule of that name any more. Refused without quorum."""
+        self._may_write(node)
+        self.pmxcfs.store.rules.pop(name, None)
+
+    def add_rule(self, node: str, kind: str, name: str, given: Mapping[str, str | None]) -> None:
+        """That HA rule is in force from the master's next round on. Refused without quorum."""
+        self._may_write(node)
+        rules = self.pmxcfs.store.rules
+        order = 1 + max((rule["order"] for rule in rules.values()), default=0)
+        said = {key: int(value) if key == "strict" else value for key, value in given.items() if value is not None}
+        rules[name] = {"rule": name, "type": kind, "order": order, **said}
+
+    def _may_write(self, node: str) -> None:
         if not self.quorate(self.nodes[node]):
             raise Refused("cluster not ready - no quorum?")
-        self.pmxcfs.store.commands.append(command)
 
     def start_guest(self, vmid: int, user: str = "root@pam") -> str:
         """The guest is asked to start; the task's UPID. Refused carries PVE's words."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 
 from pytest_pveha.sim.servers.commands.acts import attempt
-from pytest_pveha.sim.servers.commands.registry import command
+from pytest_pveha.sim.servers.commands.registry import command, option
 from pytest_pveha.sim.servers.facts import KERNEL, Facts, date_text
 from pytest_pveha.sim.servers.shell import Invocation, Result
 from pytest_pveha.sim.world.files import Stalled
@@ -163,6 +163,11 @@ def _ha_manager(call: Invocation) -> Result:
             return _queue(call.facts, f"{verb} {sid} {target}")
         case ["crm-command", *words]:
             return _crm_command(call.facts, words)
+        case ["rules", "remove", name]:
+            return attempt(lambda: call.facts.world.remove_rule(call.facts.node.name, name))
+        case ["rules", "add", kind, name, *words]:
+            given = {key: option(words, f"--{key}") for key in ("resources", "nodes", "affinity", "strict")}
+            return attempt(lambda: call.facts.world.add_rule(call.facts.node.name, kind, name, given))
         case _:
             return Result(255, err="ERROR: unknown command 'ha-manager " + " ".join(call.args) + "'\n")
 

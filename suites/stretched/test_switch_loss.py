@@ -1,0 +1,70 @@
+"""A switch or a power feed fails: others must carry the site, and the way to fence must remain."""
+
+import pytest
+
+from pytest_pveha.judge import (
+    broken_paths,
+    collateral_resets,
+    downtime,
+    fence_path_time,
+    fences,
+    membership_changes,
+    overlaps,
+    quorum_losses,
+    recovery_in_turn,
+    start_after_death,
+    violations,
+)
+from pytest_pveha.observe import audits, ha, placement, quorum
+
+
+@pytest.mark.destructive(
+    blast="nothing: other switches carry the site", expected="12 min", breaks=("switch-loss",), site_reset=True
+)
+@pytest.mark.needs(switches=True, links=2)
+def test_switch_loss(switch, nodes, guests, faults, run, objectives):
+    """Without one switch nobody loses the membership, quorum or a guest, and every node can still fence every other."""
+    run.watch(guests, nodes)
+    run.witness(nodes)
+    with faults.switch_loss(switch):
+        run.hold("90 s")
+        run.try_fence_paths(within=objectives.fence_path)
+    run.expect(quorum.links_up(nodes), within="1 min")
+    run.expect(ha.quorum_whole(), within="1 min")
+    run.hold("1 min")
+
+    run.claim(membership_changes(nodes), none=True)
+    run.claim(quorum_losses(nodes), none=True)
+    run.claim(fences(), none=True)
+    run.claim(broken_paths(nodes), none=True)
+    run.claim(fence_path_time(nodes), at_most=objectives.fence_path)
+    run.claim(downtime(guests), at_most=5)
+    run.claim(collateral_resets(), none=True)
+    run.claim(violations(audits.CLUSTER), none=True)
+
+
+@pytest.mark.destructive(
+    blast="the nodes on that feed and their guests", expected="30 min", breaks=("feed-cut",), site_reset=True
+)
+@pytest.mark.needs(feeds=True, mains=True)
+def test_feed_loss(feed, dark, darkened, nodes, guests, faults, run, objectives):
+    """When a power feed fails, the nodes on other feeds run all HA guests of those that hung on it within their RTO."""
+    left = nodes - dark
+    run.watch(guests, nodes)
+    run.witness(nodes)
+    with faults.feed_cut(feed):
+        run.expect(quorum.kept(left), within="45 s")
+        run.expect(ha.all_fenced(darkened.nodes(nodes)), within="5 min")
+        run.expect(ha.started(darkened, on=left), within="10 min")
+        run.expect(placement.within_memory(left), within="1 min")
+        run.expect(ha.answering(darkened), within="20 min")
+    run.expect(ha.all_online(nodes), within="15 min")
+    run.expect(ha.quorum_whole(), within="2 min")
+    run.expect(ha.answering(guests), within="2 min")
+
+    run.claim(recovery_in_turn(darkened, *dark), at_most=objectives.rto)
+    run.claim(downtime(darkened), at_most=objectives.rto)
+    run.claim(start_after_death(darkened, darkened), at_least=0)
+    run.claim(overlaps(guests, nodes), none=True)
+    run.claim(collateral_resets(*dark), none=True)
+    run.claim(violations(audits.CLUSTER), none=True)

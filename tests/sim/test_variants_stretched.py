@@ -1,0 +1,53 @@
+"""A site that fails over by hand, on which people follow the runbook: what they did is on record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import whole_run
+from stretched_site import BY_HAND, PLAYED_BY_HAND
+from whole_run import ROOT
+
+
+@pytest.fixture
+def here() -> Iterator[whole_run.Place]:
+    """A user's own corner."""
+    with whole_run.place() as place:
+        yield place
+
+
+def test_people_follow_the_runbook(here: whole_run.Place) -> None:
+    """Each step was asked for when the one before was done, answered and timed; the guests came and went."""
+    inventory = here.inventory(BY_HAND, **{**PLAYED_BY_HAND, "boot_seconds": 40})
+    suite = ROOT / "suites" / "stretched" / "test_dr_procedure.py"
+    outcome = whole_run.run(inventory, here, suites=suite)
+    test = outcome.test("other-room")
+    assert (test["verdict"], outcome.exit_code) == ("accepted", 0), outcome.output
+    assert "unconfirmed_steps of cluster is 0, objective none (decide 79.5 s (79 to 80); release-101" in test["reason"]
+    asked = [line for line in outcome.journal if line.kind == "ask"]
+    said = [line.data for line in outcome.journal if line.kind == "answer"]
+    steps = ["decide", "release-101", "release-102", "return-101", "return-102"]
+    assert [line.data["step"] for line in asked] == [answer["step"] for answer in said] == steps
+    assert {(answer["answer"], answer["way"], answer["user"]) for answer in said} == {
+        ("done", "pveha answer", "the simulated operator")
+    }
+    assert "(from runbook.md)" in asked[0].data["text"]
+    typed = [event["line"].partition(" --")[0] for event in outcome.truth if event["kind"] == "typed"]
+    assert typed == [
+        "ha-manager rules remove keep-101",
+        "ha-manager rules remove keep-102",
+        "ha-manager rules add node-affinity keep-101",
+        "ha-manager rules add node-affinity keep-102",
+    ]
+
+
+def test_without_steps_nothing_is_proven(here: whole_run.Place) -> None:
+    """A site that says it fails over by hand, and does not say how, is told so; nothing is broken."""
+    blocks = {**BY_HAND, "replication": {**BY_HAND["replication"], "steps": []}}
+    suite = ROOT / "suites" / "stretched" / "test_dr_procedure.py"
+    outcome = whole_run.run(here.inventory(blocks, **PLAYED_BY_HAND), here, suites=suite)
+    test = outcome.test("other-room")
+    assert (test["verdict"], outcome.exit_code) == ("not proven", 6)
+    assert "the inventory has no replication.steps" in test["reason"]
+    assert not [line for line in outcome.journal if line.kind == "fault.plan"]
