@@ -17,6 +17,8 @@ from pytest_pveha.handles.guest import Guest, Guests, Nodes, Stranded
 from pytest_pveha.handles.node import Node
 from pytest_pveha.handles.site import Site
 from pytest_pveha.inventory import parse_duration
+from pytest_pveha.readiness.ceph import failure_domain, networks
+from pytest_pveha.readiness.check import Check
 from pytest_pveha.scenario.campaign import Campaign
 from pytest_pveha.scenario.ceph import Outlook, osds_on, outlook
 from pytest_pveha.scenario.homes import Homes, homes_of
@@ -127,6 +129,18 @@ def resting(site: Site, victim: Node) -> Node:
 
 
 @pytest.fixture
+def ceph_failure_domain(ceph: Ceph, pytestconfig: pytest.Config) -> Check:
+    """Whether Ceph survives the loss of what the inventory says that it does."""
+    return failure_domain(campaign_of(pytestconfig).declared)
+
+
+@pytest.fixture
+def ceph_networks(ceph: Ceph, pytestconfig: pytest.Config) -> Check:
+    """Whether Ceph's networks and the guests' are apart, down to the switches where those are declared."""
+    return networks(campaign_of(pytestconfig).declared)
+
+
+@pytest.fixture
 def osds(ceph: Ceph, victim: Node, run: Run) -> tuple[OsdDaemon, ...]:
     """The OSDs on ``victim`` that are up and in. Not applicable where there are none."""
     found = osds_on(run.observer, victim)
@@ -162,7 +176,7 @@ def both_lost(osds: tuple[OsdDaemon, ...], victim: Node, resting: Node, run: Run
     found = outlook(run.observer, victim, resting, noout=True)
     if found.told.serves is not True:
         pytest.skip(
-            f"not proven: with {resting.name} off for work, the loss of {victim.name} would stop Ceph; that is foretold, "
+            f"not proven: with {resting.name} off for work, the loss of {victim.name} would stop Ceph. That is foretold "
             f"and not tried: {found.told.in_words}"
         )
     return found

@@ -141,7 +141,8 @@ def without(ceph: CephMap, osds: Iterable[int], *, noout: bool = False) -> Predi
         if pool is None or not set(pg.state.split("+")) <= _KNOWN:
             unsure.append(pg.id)
             continue
-        hit[pool.id] = hit.get(pool.id, 0) + len(set(pg.acting) & (lost - stays_in))
+        if set(pg.acting) & lost:
+            hit[pool.id] = hit.get(pool.id, 0) + len(set(pg.acting) & (lost - stays_in))
         if len(left) < pool.needed:
             unreadable.append(pg.id)
         if len(left) < pool.min_size or not serves(pg.state):
@@ -150,7 +151,7 @@ def without(ceph: CephMap, osds: Iterable[int], *, noout: bool = False) -> Predi
             undersized.append(pg.id)
     usable = frozenset(osd for osd in live if ceph.osd_map.osds[osd].in_)
     no_place = {pool.id: why for pool in _hit(ceph, hit) if (why := _lacks(ceph, pool, usable))}
-    rebuilt = [pool for pool in _hit(ceph, hit) if pool.id not in no_place]
+    rebuilt = [pool for pool in _hit(ceph, hit) if hit[pool.id] and pool.id not in no_place]
     fill, fullest = _fill(ceph, usable if rebuilt else ceph.up | lost, lost if not rebuilt else frozenset())
     return Prediction(
         osds=lost,
@@ -168,7 +169,7 @@ def without(ceph: CephMap, osds: Iterable[int], *, noout: bool = False) -> Predi
 
 
 def _hit(ceph: CephMap, hit: Mapping[int, int]) -> list[Pool]:
-    return [pool for pool in ceph.osd_map.pools.values() if hit.get(pool.id)]
+    return [pool for pool in ceph.osd_map.pools.values() if pool.id in hit]
 
 
 def _piece(ceph: CephMap, pool: Pool) -> int:

@@ -40,7 +40,7 @@ ALLOWED: dict[str, set[str]] = {
     "prompt": set(),
     "closing": {"inventory", "record", "judge", "evidence", "report", "scenario", "approval", "__init__"},
     "foresight": {"inventory", "report", "scenario", "approval", "closing", "selection"},
-    "fixtures": {"inventory", "handles", "scenario", "selection", "hooks"},
+    "fixtures": {"inventory", "handles", "readiness", "scenario", "selection", "hooks"},
     "hooks": {
         "inventory",
         "judge",
