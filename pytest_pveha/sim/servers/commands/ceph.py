@@ -6,6 +6,7 @@ Exit statuses and messages: ceph(8), and the tool as it is known from Pacific on
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -258,6 +259,14 @@ def _in_or_out(is_in: bool) -> Act:
     return act
 
 
+def _reweight(ceph: Ceph, rest: list[str], as_json: bool) -> Result:
+    osd = _osd_of(ceph, rest[0]) if rest else None
+    if osd is None or len(rest) != 2 or not re.fullmatch(r"0|1|[01]?\.\d+", rest[1]) or float(rest[1]) > 1:
+        return _invalid(["osd", "reweight", *rest])
+    ceph.osd_map.reweight(osd, float(rest[1]))
+    return Result(err=f"reweighted osd.{osd.number} to {float(rest[1]):g} ({round(float(rest[1]) * 65536):x})\n")
+
+
 def _one_flag(on: bool, flag: str) -> Act:
     def act(ceph: Ceph, rest: list[str], as_json: bool) -> Result:
         named = [osd for text in rest if (osd := _osd_of(ceph, text)) is not None]
@@ -291,6 +300,7 @@ _ACTS: dict[str, Act] = {
     "osd unset": _set(False),
     "osd in": _in_or_out(True),
     "osd out": _in_or_out(False),
+    "osd reweight": _reweight,
     "osd add-noout": _one_flag(True, "noout"),
     "osd rm-noout": _one_flag(False, "noout"),
     "pg dump pgs_brief": _shows(groups.dump_brief),
