@@ -176,8 +176,8 @@ def both_lost(osds: tuple[OsdDaemon, ...], victim: Node, resting: Node, run: Run
     found = outlook(run.observer, victim, resting, noout=True)
     if found.told.serves is not True:
         pytest.skip(
-            f"not proven: with {resting.name} off for work, the loss of {victim.name} would stop Ceph. That is foretold "
-            f"and not tried: {found.told.in_words}"
+            f"not proven: with {resting.name} off for work, the loss of {victim.name} would stop Ceph; foretold, "
+            f"not tried: {found.told.in_words}"
         )
     return found
 

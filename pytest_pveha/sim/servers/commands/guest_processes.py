@@ -9,6 +9,7 @@ from __future__ import annotations
 from pytest_pveha.sim.servers.commands.registry import command
 from pytest_pveha.sim.servers.facts import Facts
 from pytest_pveha.sim.servers.shell import Invocation, Result
+from pytest_pveha.sim.world.ceph.wires import CARDS
 from pytest_pveha.sim.world.model import Guest, GuestProcess
 
 _DEADLY = frozenset({"-9", "-KILL", "-SIGKILL"})
@@ -49,11 +50,15 @@ def _card(guest: Guest) -> str:
 @command("ip")
 def _ip(call: Invocation) -> Result:
     cards = {_card(guest): process for guest, process in _here(call.facts)}
+    ceph, kinds = call.facts.world.ceph, {name: kind for kind, name in CARDS.items()}
     words = [arg for arg in call.args if arg not in ("-o", "-oneline")]
     match words:
         case ["link"] | ["link", "show"]:
             return Result(out="".join(_shown(at, name, one.link_up) for at, (name, one) in enumerate(cards.items(), 8)))
         case ["link", "set", "dev", name, ("up" | "down") as verb] | ["link", "set", name, ("up" | "down") as verb]:
+            if ceph is not None and kinds.get(name) in ceph.network.kinds:
+                ceph.network.set_link(call.facts.node.name, kinds[name], verb == "up")
+                return Result()
             if name not in cards:
                 return Result(1, err=f'Cannot find device "{name}"\n')
             cards[name].link_up = verb == "up"

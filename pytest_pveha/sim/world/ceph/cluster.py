@@ -18,7 +18,7 @@ from pytest_pveha.sim.world.ceph.progress import Progress
 from pytest_pveha.sim.world.ceph.recovery import Recovery
 from pytest_pveha.sim.world.ceph.stretch import Stretch
 from pytest_pveha.sim.world.ceph.units import Units
-from pytest_pveha.sim.world.ceph.wires import OUTSIDE_MON, PUBLIC, Wires
+from pytest_pveha.sim.world.ceph.wires import CLUSTER, OUTSIDE_MON, PUBLIC, Wires
 from pytest_pveha.sim.world.model import Node
 from pytest_pveha.sim.world.storages import Storage
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 _OBJECT = 4 << 20
 _MGR_POOL = PoolSpec(".mgr", pgs=1)
 _RULE_NAMES = {"host": "replicated_rule", "osd": "replicated_osd", "room": "replicated_room"}
+_NEARLY_FULL = 0.82
+_MUTED = ("MON_DOWN", "OSD_DOWN", "OSD_HOST_DOWN", "PG_AVAILABILITY", "PG_DEGRADED", "SLOW_OPS")
 _ALWAYS = ("sortbitwise", "recovery_deletes", "purged_snapdirs", "pglog_hardlimit")
 
 
@@ -73,7 +75,15 @@ class Ceph:
             for number in self.crush.hosts().get(node.name, ()):
                 self.osds[number].changed = node.booted_at or 0
         self.groups.begin()
+        if self.world.planted("survivor-nearly-full"):
+            for osds in self.crush.hosts().values():
+                last = self.osds[osds[-1]]
+                last.bytes = round(last.used / _NEARLY_FULL)
+        if self.world.planted("health-muted"):
+            self.muted = dict.fromkeys(_MUTED, True)
         self.digest.begin()
+        if self.world.planted("ceph-cluster-network-dead"):
+            self.network.set_link(max(self.crush.hosts()), CLUSTER, False)
 
     # what it consists of
 
@@ -90,7 +100,8 @@ class Ceph:
 
     def _mons(self) -> list[Mon]:
         nodes = {node.name: node for node in self.world.spec.nodes}
-        names = [name for name in sorted(nodes) if name != self.spec.tiebreaker][: self.spec.mons]
+        most = 2 if self.world.planted("two-mons-only") else self.spec.mons
+        names = [name for name in sorted(nodes) if name != self.spec.tiebreaker][:most]
         mons = [Mon(name, rank, name, self.network.address(name, PUBLIC), nodes[name].room)
                 for rank, name in enumerate(names)]  # fmt: skip
         if (extra := self.spec.tiebreaker) and extra in nodes:
@@ -106,7 +117,8 @@ class Ceph:
         pools = []
         for number, one in enumerate(specs, 1):
             size = one.size or self.spec.size
-            pool = Pool(number, one.name, size, min(one.min_size or self.spec.min_size, size), self._rule(one))
+            least = 1 if self.world.planted("pool-min-size-one") else one.min_size or self.spec.min_size
+            pool = Pool(number, one.name, size, min(least, size), self._rule(one))
             count = one.pgs or self.spec.pgs
             if one is _MGR_POOL:
                 pool.application, pool.busy = "mgr", False
@@ -121,6 +133,8 @@ class Ceph:
         domain = pool.failure_domain or self.spec.failure_domain
         if self.spec.stretch:
             return self.rules.setdefault("stretch_rule", CrushRule(1, "stretch_rule", "host", 2))
+        if self.world.planted("copies-share-a-host"):
+            domain = "osd"
         name = _RULE_NAMES[domain]
         return self.rules.setdefault(name, CrushRule(len(self.rules), name, domain))
 
@@ -155,12 +169,12 @@ class Ceph:
 
     def alive(self, osd: Osd) -> bool:
         """Whether its daemon does anything."""
-        return self.runs(osd) and not self.node(osd).stopped(osd.unit)
+        return self.runs(osd) and not osd.starting and not self.node(osd).stopped(osd.unit)
 
     def refuses(self, osd: Osd) -> bool:
         """Whether its machine answers in its stead."""
         node = self.node(osd)
-        return node.running and not self.runs(osd)
+        return node.running and (osd.starting or not self.runs(osd))
 
     def can_run(self, unit: str) -> bool:
         """Whether that unit's daemon would stay up."""

@@ -73,6 +73,7 @@ class Digest:
         if not (ceph.managers.works and ceph.mons.working()):
             return  # whoever takes over notes that there is something to tell
         groups, recovery = ceph.groups, ceph.recovery
+        recovery.account()
         rows = tuple(
             Row(
                 group.name,

@@ -143,7 +143,7 @@ class Groups:
             for number in group.acting:
                 if number not in group.held:
                     continue
-                group.held[number] = min(group.objects, group.held[number] + self._dirtied(group, number))
+                self.copied(group, number, min(group.objects, group.held[number] + self._dirtied(group, number)))
                 group.left.pop(number, None)
         if group.active:
             members = frozenset(osd for osd in group.acting if osd in group.held)

@@ -51,6 +51,8 @@ class Job:
     """0 while it waits."""
     source: int = -1
     seconds: float = 0.0
+    lacking: dict[int, int] = field(default_factory=dict)
+    """Objects that each target lacked when it began."""
     event: Event | None = None
     too_full: bool = False
 
@@ -102,7 +104,9 @@ class Group:
     def degraded_objects(self) -> int:
         """Copies that are not there of its objects."""
         lacking = sum(self.held.get(osd, 0) for osd in self.acting)
-        return max(0, self.pool.size - len(self.acting)) * self.objects + lacking
+        holes = max(0, self.pool.size - len(self.acting))
+        begun = [self.objects - self.held.get(osd, self.objects) for osd in self.up if osd not in self.acting]
+        return holes * self.objects + lacking - sum(begun[:holes])
 
     def misplaced_objects(self) -> int:
         """Copies that are there, and are to lie elsewhere."""
@@ -140,6 +144,8 @@ class Osd:
     noticed: Event | None = None
     """When that is reported by enough others."""
     returning: Event | None = None
+    starting: bool = False
+    """Whether its daemon still reads its store, and listens nowhere."""
     rejoins: bool = False
     """Whether it was called down while it ran."""
     slow_until: int = 0

@@ -125,7 +125,7 @@ class Osds:
         for osd in gone:
             self._unwatch(osd)
             osd.up, osd.changed, osd.down_at = False, timeline.now, ceph.epoch
-            osd.rejoins = ceph.runs(osd)
+            osd.rejoins = ceph.runs(osd) and not osd.starting
             ceph.world.truth("osd_down", {"osd": osd.number, "host": osd.host})
             timeline.after(ceph.spec.down_out_seconds, self.take_out, f"{osd.name} is taken out")
         ceph.groups.remap({group for osd in gone for group in osd.groups}, ceph.rng.uniform(*_GONE))
@@ -158,7 +158,10 @@ class Osds:
         osd.returning = act(seconds, lambda: self._back(osd), what)
 
     def _back(self, osd: Osd) -> None:
-        osd.returning = None
+        osd.returning, osd.starting = None, False
+        if osd.up and osd.fault and self._ceph.runs(osd):
+            self.down([osd])  # nobody has missed it yet, and its new life is another one to the mons
+            osd.rejoins = False
         if osd.up:
             return
         if self._ready(osd):
@@ -228,10 +231,10 @@ class Osds:
                 self._ceph.progress.begin(f"Rebalancing after osd.{osd.number} marked {word}")
 
     def reweight(self, osd: Osd, weight: float) -> None:
-        """Somebody has given it another weight."""
-        if osd.weight != weight:
-            osd.weight, osd.auto_out = weight, False
-            self._moved([osd], "osd_reweighted")
+        """Somebody has given it another weight. How much lies on it is played for 0 and all else alone."""
+        was, osd.weight, osd.auto_out = osd.is_in, weight, False
+        if osd.is_in is not was:
+            self._moved([osd], "osd_in" if osd.is_in else "osd_out")
 
     def _moved(self, osds: list[Osd], what: str) -> None:
         ceph = self._ceph

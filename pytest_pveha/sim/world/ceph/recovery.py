@@ -49,7 +49,7 @@ class Recovery:
         if group.stuck or not group.acting:
             return
         lacking = tuple(osd for osd in group.acting if group.held.get(osd, 0))
-        new = tuple(osd for osd in group.up if osd not in group.acting)
+        new = tuple(osd for osd in group.up if osd not in group.acting and group.held.get(osd) != 0)
         if not lacking and not new:
             self._ceph.groups.complete(group)
             return
@@ -67,6 +67,13 @@ class Recovery:
         if job.begun:
             self._account(group, job)
             self._release(group, job)
+
+    def account(self) -> None:
+        """What has been copied until now is there."""
+        for group in list(self.running):
+            if group.job is not None:
+                self._account(group, group.job)
+                self._ceph.groups.count(group)
 
     def pump(self) -> None:
         """Whatever may begin, begins."""
@@ -100,7 +107,7 @@ class Recovery:
         flags = self._ceph.flags
         if "norecover" in flags and not job.backfill:
             return True
-        stalled = self._ceph.world.planted("recovery-stalls")
+        stalled = self._ceph.world.planted("recovery-never-ends")
         rebalance = "norebalance" in flags and not group.degraded_objects()
         return job.backfill and ("nobackfill" in flags or rebalance or stalled)
 
@@ -113,8 +120,8 @@ class Recovery:
         del self.waiting[group]
         self.running[group] = None
         job.begun = timeline.now
-        lacking = sum(group.held.get(osd, group.objects) for osd in job.targets)
-        size = lacking * group.bytes / max(1, group.objects)
+        job.lacking = {osd: group.held.get(osd, group.objects) for osd in job.targets}
+        size = sum(job.lacking.values()) * group.bytes / max(1, group.objects)
         job.seconds = max(_LEAST, size / self._rate())
         job.event = timeline.after(job.seconds, lambda: self._end(group, job), f"{group.name} is copied")
         job.source = group.acting[0]
@@ -134,9 +141,8 @@ class Recovery:
     def _account(self, group: Group, job: Job) -> None:
         """What was copied until now is there."""
         part = min(1.0, (self._ceph.world.timeline.now - job.begun) / SECOND / job.seconds)
-        for osd in job.targets:
-            lacking = group.held.get(osd, group.objects)
-            self._ceph.groups.copied(group, osd, round(lacking * (1 - part)))
+        for osd, lacking in job.lacking.items():
+            self._ceph.groups.copied(group, osd, max(1, round(lacking * (1 - part))))
             if job.backfill:
                 group.partial.add(osd)
 

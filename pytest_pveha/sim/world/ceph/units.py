@@ -15,6 +15,7 @@ from pytest_pveha.sim.world.model import Node, UnitState
 
 if TYPE_CHECKING:
     from pytest_pveha.sim.world.ceph.cluster import Ceph
+    from pytest_pveha.sim.world.ceph.model import Osd
 
 TARGETS = ("ceph.target", "ceph-mon.target", "ceph-mgr.target", "ceph-osd.target")
 DESCRIPTIONS = {
@@ -31,6 +32,7 @@ _BOOTS = {"ceph-mon": (3.0, 5.0), "ceph-mgr": (4.0, 6.0), "ceph-osd": (8.0, 14.0
 """From the userland's start until the units are started: OSDs are activated first (ceph-volume)."""
 _STOPS = (0.3, 0.9)
 """An OSD that is stopped tells the mons and waits for their answer."""
+_FLAP, _FLAPS = 20.0, 5
 _UNHEARD = 5.0
 """osd_mon_shutdown_timeout: how long it waits at most."""
 
@@ -56,6 +58,7 @@ class Units:
         self.limited: set[tuple[str, str]] = set()
         """Units that were started too often."""
         self.restarts: dict[tuple[str, str], int] = {}
+        self._flaps: dict[str, int] = {}
 
     def names(self, host: str) -> list[str]:
         """The units of the daemons that stand on that node."""
@@ -71,6 +74,7 @@ class Units:
 
     def boot(self, node: Node) -> None:
         """The node has booted: what is enabled starts, one kind after the other."""
+        self._ceph.network.boot(node.name)
         self._starts = {key: times for key, times in self._starts.items() if key[0] != node.name}
         self.limited = {key for key in self.limited if key[0] != node.name}
         for kind, bounds in _BOOTS.items():
@@ -104,13 +108,18 @@ class Units:
             return True
         if kind_of(name) == "ceph-osd":
             osd = self._ceph.osds[int(name.partition("@")[2])]
-            if osd.up:
-                # nobody has missed it yet; its new life is another one to the mons
-                self._ceph.osd_map.down([osd])
-                osd.rejoins = False
+            osd.starting, osd.rejoins = True, False
             self._ceph.osd_map.returns(osd, self._ceph.rng.uniform(*_STARTS["ceph-osd"]))
+            self._flap(node, osd)
         self._ceph.disturbed()
         return True
+
+    def _flap(self, node: Node, osd: Osd) -> None:
+        """Where it is planted, the OSD dies again, some times."""
+        times = self._flaps.get(osd.unit, 0)
+        if self._world.planted("osd-flaps") and times < _FLAPS:
+            self._flaps[osd.unit] = times + 1
+            self._world.on(node, _FLAP, lambda: self.crash(osd.number), f"{osd.name} crashes again")
 
     def stop(self, node: Node, name: str, ended: Callable[[], None]) -> None:
         """The daemon has been told to end; ``ended`` is called when it has."""

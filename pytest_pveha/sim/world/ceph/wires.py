@@ -55,6 +55,11 @@ class Wires:
         """Whether anything at all keeps nodes apart."""
         return bool(self._down) or any(self._world.network.tables(node) for node in self._world.nodes.values())
 
+    def boot(self, host: str) -> None:
+        """The node has booted: its cards are up, but for one whose cable is out."""
+        if not (self._world.planted("ceph-cluster-network-dead") and host == max(self._ceph.crush.hosts())):
+            self._down = {link for link in self._down if link[0] != host}
+
     def forget(self) -> None:
         """Somebody died, or filters are others: who hears whom is found out anew."""
         self._heard.clear()
