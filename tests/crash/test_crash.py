@@ -43,10 +43,12 @@ HERE = Path(__file__).parent
 SUITE = HERE / "struck_suite.py"
 LINES = ("fault.plan", "fault.arm", "fault.inject", "fault.effect", "fault.heal", "fault.healed", "fault.close")
 WAYS = ("kill", "kill-both", "abandoned", "sigterm", "ctrl-c", "exception", "disk-full", "unplugged")
+OF_CEPH = ("osd-killed", "osd-lost", "ceph-network-cut", "noout")
 PLAYED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "link-loss": ({}, {"links": 2}),
     "cord-pulled": ({}, {"operator": {}}),
     "mains-cut": ({}, {"pdus": True}),
+    **dict.fromkeys(OF_CEPH, ({"ceph": {}}, {"ceph": {"down_out": "20 s"}})),
     "qdevice-loss": ({"quorum_device": {"host": "10.99.9.9", "algorithm": "lms"}}, {}),
 }
 """What the site of a fault must have: blocks of the inventory, and keys of its simulator."""
@@ -277,6 +279,7 @@ def trouble(truth: list[dict[str, Any]], found: Snapshot, *, placed: bool = True
         elif kind == "membership":
             members = event["members"]
     return [
+        *(f"{osd} is {what}" for osd, what in _osds(truth).items() if what),
         *(f"{node} has no power" for node, on in power.items() if not on),
         *(f"{node} is dead" for node, up in alive.items() if not up),
         *([f"only {members} are members"] if members and len(members) < len(power) else []),
@@ -287,6 +290,22 @@ def trouble(truth: list[dict[str, Any]], found: Snapshot, *, placed: bool = True
         ),
         *(f"{vmid} does not answer" for vmid in sorted(silent)),
     ]
+
+
+def _osds(truth: list[dict[str, Any]]) -> dict[str, str]:
+    """What is not as it was of Ceph: OSDs that are down or out, flags that are set, networks that are cut."""
+    found: dict[str, str] = {}
+    for event in truth:
+        kind = event["kind"]
+        if kind in ("osd_down", "osd_up"):
+            found[f"osd.{event['osd']}"] = "down" if kind == "osd_down" else ""
+        elif kind in ("osd_out", "osd_in"):
+            found[f"the place of osd.{event['osd']}"] = "out" if kind == "osd_out" else ""
+        elif kind == "ceph_flag":
+            found[event["flag"]] = "set" if event["set"] else ""
+        elif kind == "ceph_link":
+            found[f"{event['node']}'s {event['network']} network"] = "" if event["up"] else "down"
+    return found
 
 
 def undone_after(truth: list[dict[str, Any]], run: Struck) -> float:
