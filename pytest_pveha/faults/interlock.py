@@ -520,6 +520,12 @@ def _list(names: frozenset[str] | Mapping[str, object]) -> str:
     return ", ".join(sorted(names)) or "nobody"
 
 
+def _target(reach: Reach) -> str:
+    """What would be hit, for people."""
+    osds = [f"osd.{osd}" for osd in sorted(reach.osds)]
+    return ", ".join([*sorted(reach.nodes), *osds, *sorted(reach.guests)]) or "nobody"
+
+
 def _gib(size: int) -> str:
     return f"{size / 2**30:.1f} GiB"
 
@@ -586,5 +592,5 @@ def interlock(look: Callable[[Reach], State], reach: Reach, standing: Sequence[R
         ) from error
     found = objections(state, reach, standing)
     if found:
-        raise PreflightRefused(f"the interlock refuses to break {_list(reach.nodes)}: {'; '.join(found)}")
+        raise PreflightRefused(f"the interlock refuses to break {_target(reach)}: {'; '.join(found)}")
     return state
