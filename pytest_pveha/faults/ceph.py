@@ -341,6 +341,7 @@ def _take_in(observer: Observer, osd: int, weight: float) -> None:
 
 def _up_and_in(observer: Observer, name: str, weights: dict[int, float]) -> Answer:
     """Whether Ceph calls them up and in, as they weighed, and systemd has them running."""
+    observer.look()  # whoever watches goes on watching meanwhile
     node, known = observer.site.nodes[name], _map(observer).osds
     for osd, weight in weights.items():
         if not node.units.active(osd_unit(osd), observer.site.clock.deadline(READ)):
