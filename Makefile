@@ -16,8 +16,9 @@ help:
 	@echo "make test-daemons  the tests against real daemons, as root (some minutes); installs Debian's packages for them"
 	@echo "make coverage  the tests again, with what they reached"
 	@echo "make bench     how long it takes, and how right its figures are (some minutes)"
-	@echo "make proof     every kill with every healer, every defect and every healthy variant with every test, and the"
-	@echo "               truth over many more histories (hours; STRIKES=K/N plays every N-th from the K-th on)"
+	@echo "make proof     every kill with every healer, every defect and every healthy variant with every test, random"
+	@echo "               scenarios (SCENARIOS=$(SCENARIOS)), a long campaign twice, and the truth over many more histories"
+	@echo "               (hours; STRIKES=K/N plays every N-th from the K-th on)"
 	@echo "make lock      the lock files anew from pyproject.toml (needs uv)"
 	@echo "make clean     without .venv and caches; reports stay"
 
@@ -55,10 +56,11 @@ bench: $(VENV)/dev.stamp
 	$(BIN)/python benchmarks/figures.py
 
 PROOF := reports/proof
+SCENARIOS ?= 200
 
 proof: $(VENV)/dev.stamp
 	@rm -rf $(PROOF) && mkdir -p $(PROOF)
-	@PROOF_TABLES=$(CURDIR)/$(PROOF) CRASH_TABLE=$(CURDIR)/$(PROOF)/crashes.jsonl \
+	@SCENARIOS=$(SCENARIOS) PROOF_TABLES=$(CURDIR)/$(PROOF) CRASH_TABLE=$(CURDIR)/$(PROOF)/crashes.jsonl \
 	$(BIN)/pytest tests -q -W error -n $(TESTERS) -m proof; status=$$?; \
 	$(BIN)/python benchmarks/tables.py $(PROOF); exit $$status
 	$(BIN)/python benchmarks/figures.py --only truth --seeds 200

@@ -1,6 +1,6 @@
 """The project's figures, with the machine's load beside them.
 
-python benchmarks/figures.py [--seeds 20] [--only demo world truth load paths clock]
+python benchmarks/figures.py [--seeds 20] [--only demo world truth load paths clock ceph]
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ for folder in (ROOT, ROOT / "tests", ROOT / "tests" / "sim", ROOT / "tests" / "d
 
 import measured as on_a_clock  # noqa: E402
 import whole_run  # noqa: E402
+from ceph_kit import CephSite  # noqa: E402
 from ha_kit import Site, guest  # noqa: E402
 from measured import Outcome, Told  # noqa: E402
 from test_fence_path_time import large  # noqa: E402
 from truth_of import Reported, reported, running  # noqa: E402
 
-PARTS = ("demo", "world", "truth", "load", "paths", "clock")
+PARTS = ("demo", "world", "truth", "load", "paths", "clock", "ceph")
 SHORT = ROOT / "tests" / "sim" / "short_suite.py"
 REFERENCE = {"other-1": (120, 155, "127–147 s"), "crm-master": (175, 205, "177 s")}
 """Role → the range the simulated site must stay in (s), and what a PVE 9.1.9 control plane of that shape measured."""
@@ -127,6 +128,27 @@ def world() -> bool:
     return took < 10 and memory < 1 and again
 
 
+def ceph() -> bool:
+    """The loss of an OSD of a large Ceph, in the pure world alone: down, out, rebuilt, and asked about all the time."""
+    begin = time.monotonic()
+    site = CephSite(nodes=30, ceph={"osds_per_node": 10, "pgs": 4096})
+    made = time.monotonic() - begin
+    begin = time.monotonic()
+    site.systemctl(7, "kill", "STOP")
+    while site.ceph.osds[7].is_in or not site.clean():
+        site.play(5)
+        site.health()
+        if site.now > 6 * 3600:
+            break
+    took = time.monotonic() - begin
+    say(
+        f"ceph: 300 OSDs and 4,096 placement groups made in {made:.1f} s; the loss of one OSD plays through in "
+        f"{took:.1f} s (goal: under 10), {site.now / 60:.0f} min of the site until all is clean: "
+        f"{'yes' if site.clean() else 'NO'}"
+    )
+    return took < 10 and site.clean()
+
+
 def load() -> bool:
     """What the plugin costs a pytest run that has nothing to do with it."""
     with whole_run.place() as here:
@@ -224,6 +246,7 @@ def main() -> int:
         "paths": paths,
         "world": world,
         "clock": clock,
+        "ceph": ceph,
     }
     results = {name: parts[name]() for name in given.only}
     missed = [name for name, good in results.items() if not good]

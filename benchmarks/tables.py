@@ -73,6 +73,22 @@ def _healed(rows: list[Row]) -> str:
     return f"{', '.join(sorted({row['by'] for row in rows}))}, {median(row['seconds'] for row in rows):g} s"
 
 
+def draws(rows: Iterable[Row]) -> list[str]:
+    """Random scenarios by what was wrong: how many, how many were struck, and how often each verdict was given."""
+    groups: dict[str, list[Row]] = {}
+    for row in sorted(rows, key=lambda row: row["number"]):
+        count = len(row["defects"])
+        planted = "nothing planted" if not count else f"{count} defect{'' if count == 1 else 's'}"
+        groups.setdefault(f"{planted}{', struck' if row['blow'] else ''}", []).append(row)
+    lines = [f"| | scenarios | {' | '.join(MARKS)} | not allowed |", f"| --- | --- |{' --- |' * (len(MARKS) + 1)}"]
+    for name, group in sorted(groups.items()):
+        given = [verdict for row in group for verdict in row["verdicts"].values()]
+        bad = [str(row["number"]) for row in group if not row["allowed"]]
+        counts = " | ".join(str(given.count(verdict)) for verdict in MARKS)
+        lines.append(f"| {name} | {len(group)} | {counts} | {', '.join(bad)} |")
+    return lines
+
+
 def page(folder: Path) -> str:
     """All tables that were made."""
     legend = ", ".join(f"{mark} {verdict}" for verdict, mark in MARKS.items())
@@ -80,6 +96,7 @@ def page(folder: Path) -> str:
     for title, name, render in (
         ("Healthy variants × tests", "variants", grid),
         ("Planted defects × tests (bold is what a healthy site would not show)", "defects", grid),
+        ("Random scenarios: verdicts of their tests, by what was wrong", "random", draws),
         ("Crash matrix: who healed, and after how many seconds", "crashes", crashes),
     ):
         rows = read(folder / f"{name}.jsonl")

@@ -20,7 +20,7 @@ from pytest_pveha.evidence.manifest import write_durably
 from pytest_pveha.inventory import Site as Inventory
 from pytest_pveha.scenario.planning import Document, digest, parse
 
-_AGREED = ("role", "blast", "breaks", "families", "expected_seconds", "site_reset")
+_AGREED = ("role", "blast", "breaks", "families", "expected_seconds", "site_reset", "combined")
 """What of a test is approved. Who plays its role is decided when it begins, within the consent's targets."""
 
 

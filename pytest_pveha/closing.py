@@ -42,8 +42,7 @@ class Papers:
         """What was to be done."""
         self.approved: Approved | None = None
         """Whose second signature allowed it."""
-        given = config.getoption("--pveha-reports")
-        self.root = config.invocation_params.dir / given if given else config.rootpath / "reports"
+        self.root = reports(config)
         self._waiting = Path(tempfile.mkdtemp(prefix="pveha-"))
         config.add_cleanup(lambda: shutil.rmtree(self._waiting, ignore_errors=True))
         self._reports = {
@@ -168,6 +167,12 @@ class Papers:
             return [f"NOT SEALED: {error}"]
         why = trouble or "the inventory names no evidence.signing_key, and there is no --pveha-signing-key"
         return [f"NOT SIGNED: {why}", f"the MANIFEST alone stands for the folder; {check}"]
+
+
+def reports(config: pytest.Config) -> Path:
+    """Where run folders go."""
+    given = config.getoption("--pveha-reports")
+    return config.invocation_params.dir / given if given else config.rootpath / "reports"
 
 
 def signing_key(config: pytest.Config, inventory: Inventory, place: Path) -> Path | None:

@@ -147,7 +147,7 @@ def _completed(inventory: Inventory, runtime: Path, described: dict[str, Any], *
         }
         for name, ports in described["nodes"].items()
     }
-    extra = {
+    extra: dict[str, Any] = {
         "cluster": {
             "api": {
                 "endpoints": [f"{host}:{ports['api']}" for ports in described["nodes"].values()],
@@ -165,8 +165,23 @@ def _completed(inventory: Inventory, runtime: Path, described: dict[str, Any], *
             for guest in inventory.model.guests
         ],
     }
+    if inventory.model.backup is not None and described.get("pbs"):
+        extra["backup"] = {"pbs": _pbs(described["pbs"], runtime)}
     supplied = inventory.supplied(extra)
     return Embedded(runtime, supplied, described["pid"], described["epoch_utc"], found, described["paced"])
+
+
+def _pbs(described: Mapping[str, Any], runtime: Path) -> dict[str, Any]:
+    """How the backup server is reached."""
+    return {
+        "server": "127.0.0.1",
+        "port": described["port"],
+        "datastore": described["datastore"],
+        **({"namespace": described["namespace"]} if described["namespace"] else {}),
+        "token_id": described["token_id"],
+        "token_secret": f"file:{runtime / 'pbs-token'}",
+        "ca_file": str(runtime / "pbs-ca.pem"),
+    }
 
 
 def _pdu(node: str, runtime: Path) -> dict[str, Any]:

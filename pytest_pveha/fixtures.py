@@ -15,8 +15,12 @@ from pytest_pveha.handles.cluster import Cluster, Manager
 from pytest_pveha.handles.corosync import Ring
 from pytest_pveha.handles.guest import Guest, Guests, Nodes, Stranded
 from pytest_pveha.handles.node import Node
+from pytest_pveha.handles.replicas import Replicas
+from pytest_pveha.handles.served import Served
+from pytest_pveha.handles.served import served as served_storage
 from pytest_pveha.handles.site import Site
 from pytest_pveha.inventory import parse_duration
+from pytest_pveha.readiness import organisation
 from pytest_pveha.readiness.ceph import failure_domain, networks
 from pytest_pveha.readiness.check import Check
 from pytest_pveha.scenario.campaign import Campaign
@@ -25,6 +29,7 @@ from pytest_pveha.scenario.homes import Homes, homes_of
 from pytest_pveha.scenario.objectives import Objectives
 from pytest_pveha.scenario.operator import Operator
 from pytest_pveha.scenario.policies import Policy, policy_of
+from pytest_pveha.scenario.replicated import replicas_of
 from pytest_pveha.scenario.roles import cast_side
 from pytest_pveha.scenario.run import TRIED, Faults, Run
 from pytest_pveha.selection import title
@@ -83,6 +88,25 @@ def bmc(node: Node) -> Bmc:
 def guest(guests: Guests, request: pytest.FixtureRequest) -> Guest:
     """One HA guest; a test each, as the scope says."""
     return next(guest for guest in guests if guest.sid == request.param)
+
+
+@pytest.fixture
+def protected(guest: Guest, site: Site, objectives: Objectives) -> Guest:
+    """``guest``, if it must be backed up. Not applicable where its tier need not be."""
+    tiers = site.backups.block.tiers if site.backups is not None else ()
+    if tiers and guest.tier not in tiers:
+        pytest.skip(f"not applicable: guests of tier {guest.tier} need no backup (backup.tiers)")
+    if objectives.restore_rto is None:
+        pytest.skip("not proven: no time is promised for a restore; set objectives.restore_rto")
+    return guest
+
+
+@pytest.fixture
+def protected_vm(protected: Guest) -> Guest:
+    """``protected``, if it is a VM: no container is restored live."""
+    if not protected.sid.startswith("vm:"):
+        pytest.skip(f"not applicable: {protected.sid} is a container, and none is restored live")
+    return protected
 
 
 @pytest.fixture
@@ -176,8 +200,8 @@ def both_lost(osds: tuple[OsdDaemon, ...], victim: Node, resting: Node, run: Run
     found = outlook(run.observer, victim, resting, noout=True)
     if found.told.serves is not True:
         pytest.skip(
-            f"not proven: with {resting.name} off for work, the loss of {victim.name} would stop Ceph; foretold, "
-            f"not tried: {found.told.in_words}"
+            f"not proven: with {resting.name} off for work, the loss of {victim.name} would stop Ceph; that is "
+            f"foretold, and not tried: {found.told.in_words}"
         )
     return found
 
@@ -217,6 +241,33 @@ def residents(site: Site, guests: Guests, victim: Node) -> Guests:
     if not found:
         pytest.skip(f"not proven: no HA guest of the inventory runs on {victim.name}")
     return found
+
+
+@pytest.fixture
+def unhurt(site: Site, guests: Guests, victim: Node) -> Guest:
+    """An HA guest of the inventory that runs on another node than ``victim`` now. Skipped where there is none."""
+    services = site.cluster.manager(site.clock.deadline(10)).services
+    found = [guest for guest in guests if guest.sid in services and services[guest.sid].node != victim.name]
+    if not found:
+        pytest.skip(f"not proven: no HA guest of the inventory runs on another node than {victim.name}")
+    return found[0]
+
+
+@pytest.fixture
+def at_home(site: Site, unhurt: Guest) -> Node:
+    """The node on which ``unhurt`` runs now."""
+    return site.nodes[site.cluster.manager(site.clock.deadline(10)).services[unhurt.sid].node]
+
+
+@pytest.fixture
+def second(site: Site, victim: Node) -> Node:
+    """A node that is lost while ``victim`` is: neither it nor the CRM master, those with HA guests first."""
+    manager = site.cluster.manager(site.clock.deadline(10))
+    busy = {service.node for service in manager.services.values()}
+    others = [node for node in site.nodes if node.name not in (victim.name, manager.master)]
+    if not others:
+        pytest.skip("not proven: there is no node beside the victim and the CRM master")
+    return min(others, key=lambda node: node.name not in busy)
 
 
 @pytest.fixture
@@ -266,6 +317,27 @@ def idle(site: Site, minority: Nodes) -> Nodes:
 def link(request: pytest.FixtureRequest) -> int:
     """One corosync link by its number; a test each."""
     return int(request.param)
+
+
+@pytest.fixture
+def served(site: Site, request: pytest.FixtureRequest) -> Served:
+    """One shared storage of the inventory as the nodes have it now; a test each."""
+    return served_storage(site, str(request.param), lambda: site.clock.deadline(10))
+
+
+@pytest.fixture
+def lying(guests: Guests, served: Served) -> Guests:
+    """The HA guests that have a disk on ``served``. Skipped where there are none: nothing would be proven."""
+    found = Guests(guest for guest in guests if guest.sid in served.guests)
+    if not found:
+        pytest.skip(f"not proven: no HA guest of the inventory lies on {served.name}")
+    return found
+
+
+@pytest.fixture
+def replicas(site: Site, residents: Guests, victim: Node) -> Replicas:
+    """The guests of ``victim`` that are replicated, as their jobs tell. Skipped where there are none."""
+    return replicas_of(site, residents, victim)
 
 
 @pytest.fixture
@@ -346,6 +418,35 @@ def homes(site: Site) -> Homes:
 def operator(pytestconfig: pytest.Config) -> Operator:
     """A person, who is asked for what no machine can do."""
     return Operator(campaign_of(pytestconfig).observer)
+
+
+def _made(check: Check | str) -> Check:
+    if isinstance(check, str):
+        pytest.skip(f"not proven: {check}")
+    return check
+
+
+@pytest.fixture
+def fence_network(pytestconfig: pytest.Config) -> Check:
+    """Whether the BMCs' switches are their own. Skipped where the inventory's networks do not say it."""
+    return _made(organisation.fence_network(campaign_of(pytestconfig).declared))
+
+
+@pytest.fixture
+def runbook(pytestconfig: pytest.Config) -> Check:
+    """Whether the runbook is there and known. Skipped where the inventory has no organisation block."""
+    return _made(organisation.runbook(campaign_of(pytestconfig).declared))
+
+
+@pytest.fixture
+def repetition(pytestconfig: pytest.Config) -> Check:
+    """Whether all was proven again in time. Skipped where no earlier run has proven it, or nobody says how often."""
+    campaign = campaign_of(pytestconfig)
+    past = campaign.asked.history.proven
+    last = None if past is None else (past.run, past.at, past.versions)
+    return _made(
+        organisation.repeated(campaign.declared, last, lambda: campaign.versions, repeats=campaign.asked.whole)
+    )
 
 
 @pytest.fixture

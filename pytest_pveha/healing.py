@@ -14,9 +14,10 @@ from urllib.parse import quote
 
 from pytest_pveha.clock import SECOND, Clock, LiveClock
 from pytest_pveha.embedded import attach
-from pytest_pveha.errors import EvidenceError, HealFailed, SiteBusy
+from pytest_pveha.errors import EvidenceError, HealFailed, SiteBusy, SiteError
 from pytest_pveha.faults.keeping import STORE, Keeping, Kept, remembered
 from pytest_pveha.faults.mend import mend, run_id
+from pytest_pveha.handles.canary import sweep
 from pytest_pveha.handles.cluster_lease import break_lease, lease_holder
 from pytest_pveha.handles.connect import connect
 from pytest_pveha.handles.site import Site
@@ -27,6 +28,9 @@ from pytest_pveha.record.lease import Lease
 from pytest_pveha.record.openings import OpenRuns, open_runs, state_home
 
 Tell = Callable[[str], None]
+
+SWEEP = 10.0
+"""Seconds that clearing away in one guest may take."""
 
 
 def heal_site(inventory: Path, *, by: str, tell: Tell, only: Path | None = None) -> int:
@@ -98,10 +102,22 @@ def _heal(
             raise EvidenceError(f"{path}: the run's journal is gone; look at the site, then remove its register")
         mend(path, site, runs, by=by, within=declared.model.objectives.settle, tell=tell)
         tell(f"{path}: healed, the site is as it was found")
+    if left or litter:
+        _sweep(site, tell)
     holder = lease_holder(site.nodes, site.clock)
     if holder is not None and holder.run in {_id_of(path) for path in left}:
         break_lease(site.nodes, site.clock)
     return len(left) + litter
+
+
+def _sweep(site: Site, tell: Tell) -> None:
+    """No run's ledger is in any canary; where that cannot be seen it is told, for its writer ends by itself."""
+    for guest in site.guests.canaries:
+        try:
+            node = site.cluster.guests(site.clock.deadline(SWEEP))[guest.sid].node
+            sweep(site.inside(guest.sid, node), guest.canary_folder, site.clock.deadline(SWEEP))
+        except (SiteError, KeyError) as error:
+            tell(f"{guest.sid}: what a run wrote in it may be left there, and goes with the next run: {error}")
 
 
 def _id_of(path: Path) -> str:

@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from itertools import pairwise
 from pathlib import Path
 from types import FrameType
@@ -16,9 +16,11 @@ import pytest
 
 from pytest_pveha import fixtures
 from pytest_pveha.clock import LiveClock
-from pytest_pveha.closing import Papers
+from pytest_pveha.closing import Papers, reports
+from pytest_pveha.draw import Draw, step_of
 from pytest_pveha.errors import HealFailed, Interrupted, PvehaError, SiteError, WaitTimeout, printable
-from pytest_pveha.foresight import Foresight, declared_by
+from pytest_pveha.foresight import Estimate, Foresight, declared_by, estimate, to_prove, unconsented
+from pytest_pveha.history import history, plain
 from pytest_pveha.inventory import Site as Inventory
 from pytest_pveha.inventory import load
 from pytest_pveha.judge.verdict import Verdict
@@ -26,7 +28,7 @@ from pytest_pveha.prompt import Prompt
 from pytest_pveha.record.journal import read
 from pytest_pveha.report.junit import message, properties
 from pytest_pveha.report.terminal import by_hand, summary_lines
-from pytest_pveha.report.words import clean, role
+from pytest_pveha.report.words import clean, length, role
 from pytest_pveha.scenario.campaign import Campaign, Plan
 from pytest_pveha.scenario.planning import found_scene
 from pytest_pveha.scenario.run import Run
@@ -48,6 +50,7 @@ NO_INVENTORY = (
     "or try the embedded one: pytest --inventory inventories/sim-3node.yml -m destructive"
 )
 ONE_BY_ONE = "tests that break a site go one at a time, once, in order"
+LOOKS = "it only looks, and was not selected; -m 'destructive or readiness' takes it too"
 FAILED = 1
 KEPT = (2, 3, 4)
 """Exit codes that stay pytest's: interrupted, internal error, usage."""
@@ -141,10 +144,14 @@ class Hooks:
         self._ran: set[str] = set()
         self._papers: Papers | None = None
         self._plan_code = 0
+        self._estimate = Estimate()
         self._exit_reason = "finished"
         self._others_failed = False
         self._busy = False
         self._closing = False
+        self._draw = Draw.asked_for(config)
+        self._steps: dict[str, int] = {}
+        self._refused: dict[str, str] = {}
         self._stop = ""
         self._overdue = 0.0
         self._alarm: Any = None
@@ -162,6 +169,8 @@ class Hooks:
 
     @property
     def _default_scope(self) -> str:
+        if self._draw is not None:  # whom it hits is drawn as well
+            return "all"
         return "one-per-role" if self._inventory is not None and self._inventory.simulated else "all"
 
     # --- selection ---------------------------------------------------------------------------------------------
@@ -171,13 +180,34 @@ class Hooks:
         marker = metafunc.definition.get_closest_marker("roles")
         roles = marker.args if marker else ROLES
         found = targets(self._inventory, self.scope, roles) if self._inventory else {}
-        for name in ("victim", "minority", "node", "guest", "link"):
+        for name in ("victim", "minority", "node", "guest", "link", "served"):
             if asks_for(metafunc, name):
                 metafunc.parametrize(name, found.get(name, []), indirect=True)
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
-        """A test of ours is destructive unless it says that it only looks; this comes before ``-m``."""
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_collection_modifyitems(
+        self, config: pytest.Config, items: list[pytest.Item]
+    ) -> Generator[None, object, object]:
+        """Before ``-m`` it is settled what our tests are; after it, a campaign draws from what is left."""
+        self._settle(config, items)
+        result = yield
+        if self._draw is not None and self._inventory is not None:
+            self._draw_from(items, self._draw, self._inventory)
+        return result
+
+    def _draw_from(self, items: list[pytest.Item], draw: Draw, inventory: Inventory) -> None:
+        """The scenarios of the campaign stand in the place of what they were drawn from."""
+        breaking = [item for item in items if ours(item) and declared_by(item) is not None]
+        self._refused = {item.nodeid: why for item in breaking if (why := unconsented(item, inventory)) is not None}
+        drawn = [
+            (step, step_of(item, step))
+            for step, item in draw.of([item for item in breaking if item.nodeid not in self._refused])
+        ]
+        self._steps = {item.nodeid: step for step, item in drawn}
+        items[:] = [item for item in items if item not in breaking] + [item for _, item in drawn]
+
+    def _settle(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        """A test of ours is destructive unless it says that it only looks; those that do not apply are put aside."""
         mine = [item for item in items if ours(item)]
         if not mine:
             return
@@ -266,10 +296,13 @@ class Hooks:
         except PvehaError as error:
             raise pytest.UsageError(str(error)) from None
         self.campaign = campaign
-        self._papers.plan = foresight.document(asked, mine, found_scene(self._inventory, campaign.found))
+        scene = found_scene(self._inventory, campaign.found)
+        self._papers.plan = foresight.document(asked, mine, scene)
+        self._estimate = estimate(mine, asked.history.seconds, scene)
         if self._papers.approved is not None:
             self._papers.approved.store(campaign.folder)
         self._progress.line(f"site {self._inventory.name}: run {campaign.id}, evidence in {campaign.folder}")
+        self._progress.line(f"estimate: {self._estimate}")
         if passed_over := left_out(self._inventory, self.scope):
             self._progress.line(f"scope {self.scope} leaves out: {', '.join(passed_over)}")
         return (yield)
@@ -295,10 +328,10 @@ class Hooks:
     def _plan(self, session: pytest.Session, mine: list[pytest.Item]) -> Plan:
         assert self._inventory is not None
         destructive = any(item.get_closest_marker("readiness") is None for item in mine)
-        chosen = {item.nodeid for item in mine} | {each["id"] for each in [*self._not_applicable, *self._waived]}
+        chosen = {plain(item.nodeid) for item in mine} | {each["id"] for each in [*self._not_applicable, *self._waived]}
         absent = {item.nodeid: item for item in [*self._deselected, *every_test(session)] if ours(item)}
         missed = [
-            row(item, "left out on the command line")
+            row(item, self._why_missed(item))
             for item in absent.values()
             if item.nodeid not in chosen
             and not_applicable(item, self._inventory) is None
@@ -310,13 +343,37 @@ class Hooks:
                 {"id": f"scope: {one}", "title": one, "reason": f"scope {self.scope}"}
                 for one in left_out(self._inventory, self.scope)
             ]
+        told = {each["id"] for each in missed}
+        unasked = [
+            row(item, LOOKS)
+            for item in absent.values()
+            if item.nodeid not in chosen | told and not_applicable(item, self._inventory) is None
+        ]
+        there = {**absent, **{item.nodeid: item for item in mine}}.values()
+        model = self._inventory.model
         return Plan(
             scope=self.scope,
             selected=[row(item) for item in mine],
             not_selected=missed,
             not_applicable=self._not_applicable,
             waived=self._waived,
+            not_asked=unasked,
+            wanted=to_prove([item for item in there if not_applicable(item, self._inventory) is None], self._inventory),
+            history=history(self._reports, model.site.name, model.cluster.name, simulated=self._inventory.simulated),
+            destructive=destructive,
+            draw=None
+            if self._draw is None
+            else self._draw.to_json([(step, name) for name, step in self._steps.items()]),
         )
+
+    def _why_missed(self, item: pytest.Item) -> str:
+        if item.nodeid in self._refused:
+            return f"not drawn: {self._refused[item.nodeid]}"
+        return "not drawn" if self._draw is not None else "left out on the command line"
+
+    @property
+    def _reports(self) -> Path:
+        return reports(self._config)
 
     def _tell(self, waiting_for: str, saw: str) -> None:
         now = self.campaign.clock.now().mono / 1e9 if self.campaign is not None else 0.0
@@ -408,9 +465,10 @@ class Hooks:
         if campaign is None or not ours(item):
             return (yield)
         declared = declared_by(item)
-        expected = declared.expected if declared else 0.0
+        said = declared.expected if declared else 0.0
+        expected = campaign.asked.history.seconds.get(plain(item.nodeid), said)
         self._ran.add(item.nodeid)
-        campaign.begin(item.nodeid, title(item), expected)
+        campaign.begin(item.nodeid, title(item), said)
         part = role(item.nodeid)
         self._progress.begin(campaign.clock.now().mono / 1e9, expected, f"{title(item)}{f' [{part}]' if part else ''}")
         try:
@@ -449,6 +507,7 @@ class Hooks:
         if isinstance(error, KeyboardInterrupt):
             raise error
         verdict = campaign.verdict_of(item.nodeid)
+        self._end_campaign(item, verdict)
         if verdict is None:
             pytest.fail("inconclusive: the journal says nothing of this test", pytrace=False)
         item.user_properties += properties(verdict, simulated=campaign.declared.simulated)
@@ -456,6 +515,13 @@ class Hooks:
             raise error
         if verdict["verdict"] != "accepted":
             pytest.fail(message(verdict), pytrace=False)
+
+    def _end_campaign(self, item: pytest.Item, verdict: Mapping[str, Any] | None) -> None:
+        """A campaign goes no further than the first site that could not be put right, or was harmed."""
+        assert self.campaign is not None
+        over = self.campaign.over or (verdict is not None and verdict["verdict"] == "dirty" and "the site is dirty")
+        if self._draw is not None and over:
+            item.session.shouldstop = f"the campaign ends at step {self._steps.get(item.nodeid, 0)}: {over}"
 
     def _end(self, campaign: Campaign, item: pytest.Item, error: BaseException | None) -> None:
         if error is None:
@@ -557,6 +623,8 @@ class Hooks:
         """What was proven, and what was not; the verdict is the last word."""
         *told, last = summary_lines(verdict.to_json())
         self._progress.section("proven and not proven")
+        if self._estimate.seconds and verdict.spent is not None:
+            told.append(f"estimated {length(self._estimate.seconds)}, took {length(verdict.spent.whole)}")
         for line in [*told, f"report:  {clean(str(campaign.folder / 'report.html'))}", *sealed]:
             self._progress.line(line)
         if verdict.verdict == "dirty":

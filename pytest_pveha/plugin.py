@@ -18,7 +18,7 @@ import pytest
 SCOPES = ("one-per-role", "one-per-room", "all")
 
 MARKERS = (
-    "destructive(blast=…, expected=…, breaks=…, site_reset=…): breaks something on purpose, and heals it",
+    "destructive(blast=…, expected=…, breaks=…, site_reset=…, combined=…): breaks something on purpose, and heals it",
     "readiness: only looks; asks what the gate asks",
     "roles(*names): the parts that the victim of this test plays, one test each",
     "needs(**what): what the site must have for this test to apply",
@@ -45,6 +45,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--pveha-plan", action="store_true", help="say what would be broken, and run no test at all")
     group.addoption("--pveha-plan-json", metavar="FILE", help="with --pveha-plan: the plan goes to that file too")
     group.addoption("--pveha-no-connect", action="store_true", help="with --pveha-plan: from the inventory alone")
+    group.addoption("--pveha-campaign", metavar="N", type=int, help="N scenarios, drawn at random from the selection")
+    group.addoption("--pveha-seed", metavar="S", type=int, help="with --pveha-campaign: which draw; default: 1")
+    group.addoption("--pveha-step", metavar="K", type=int, help="with --pveha-campaign: its K-th scenario alone")
     parser.addini("pveha", "this configuration is meant for pytest-pveha's suites", type="bool", default=False)
 
 

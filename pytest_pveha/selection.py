@@ -48,10 +48,18 @@ def targets(inventory: Inventory, scope: str, roles: Sequence[str]) -> dict[str,
     nodes = list(inventory.model.nodes)
     guests = [guest.id for guest in inventory.model.guests]
     links = [str(link) for link in range(_links(inventory))]
+    served = list(inventory.model.storages)
     if scope == "all":
         others = [f"other-{number}" for number in range(1, len(nodes))]
         sides = minorities(len(nodes), others, roles)
-        return {"victim": _roles(roles, others), "minority": sides, "node": nodes, "guest": guests, "link": links}
+        return {
+            "victim": _roles(roles, others),
+            "minority": sides,
+            "node": nodes,
+            "guest": guests,
+            "link": links,
+            "served": served,
+        }
     rooms: dict[str, str] = {}
     for name, block in inventory.model.nodes.items():
         rooms.setdefault(block.room or name, name)
@@ -68,6 +76,7 @@ def targets(inventory: Inventory, scope: str, roles: Sequence[str]) -> dict[str,
             "node": by_room,
             "guest": list(tiers.values()),
             "link": links,
+            "served": served,
         }
     return {
         "victim": _roles(roles, ["other-1"] if len(nodes) > 1 else []),
@@ -75,6 +84,7 @@ def targets(inventory: Inventory, scope: str, roles: Sequence[str]) -> dict[str,
         "node": nodes[:1],
         "guest": list(tiers.values()),
         "link": links,
+        "served": served,
     }
 
 
@@ -123,12 +133,26 @@ def not_applicable(item: pytest.Item, inventory: Inventory) -> str | None:
             lacking = [name for name, node in inventory.model.nodes.items() if not (node.pdu or node.operator)]
             if lacking:
                 return f"{', '.join(lacking)} has neither pdu nor operator in the inventory"
-        for block in ("ceph", "backup", "quorum_device", "replication"):
-            if needs.get(block) and getattr(inventory.model, block) is None:
+        if needs.get("pbs") and (inventory.model.backup is None or _no_pbs(inventory)):
+            return "the inventory has no backup.pbs block"
+        if needs.get("restore") and (inventory.model.backup is None or inventory.model.backup.restore is None):
+            return "the inventory has no backup.restore block"
+        if needs.get("live_restore"):
+            restore = inventory.model.backup.restore if inventory.model.backup is not None else None
+            if restore is None or not restore.live:
+                return "the inventory does not ask for live restores (backup.restore.live)"
+        for block in ("ceph", "backup", "quorum_device", "replication", "storages"):
+            if needs.get(block) and getattr(inventory.model, block) in (None, {}):
                 return f"the inventory has no {block} block"
     if "ceph" in getattr(item, "fixturenames", ()) and inventory.model.ceph is None:
         return "the inventory has no ceph block"
     return None
+
+
+def _no_pbs(inventory: Inventory) -> bool:
+    """Whether nothing says how the backup server is asked; of a simulated one that is supplied."""
+    model = inventory.model
+    return model.simulator is None and (model.backup is None or model.backup.pbs is None)
 
 
 def _short(inventory: Inventory, losses: int) -> str:

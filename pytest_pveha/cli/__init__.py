@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from types import FrameType
 
 from pytest_pveha import __version__
-from pytest_pveha.cli import answer, approve, check, heal, judge, lease, plan, schema, sim, stop, verify
+from pytest_pveha.cli import answer, approve, check, heal, judge, lease, plan, schema, sim, soak, stop, verify
 from pytest_pveha.cli.output import complain
 from pytest_pveha.errors import HealFailed, InventoryError, PvehaError, SiteBusy, SiteDirty, UsageError
 
@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
     )
     root.add_argument("--version", action="version", version=f"pveha {__version__}", help="print the version and end")
     commands = root.add_subparsers(metavar="COMMAND", required=True)
-    for module in (check, plan, approve, judge, verify, heal, stop, answer, lease, sim, schema):
+    for module in (check, plan, approve, judge, verify, heal, stop, answer, lease, soak, sim, schema):
         module.add(commands)
     return root
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from pytest_pveha.errors import UsageError
 from pytest_pveha.faults.ceph import CephNetworkCut, NooutSet, OsdKilled, OsdLost
+from pytest_pveha.faults.copies import GuestRestored
 from pytest_pveha.faults.cord import CordPulled
 from pytest_pveha.faults.crash import DaemonKilled, DaemonsFrozen, KernelCrash
 from pytest_pveha.faults.fault import Fault
@@ -18,6 +19,7 @@ from pytest_pveha.faults.peer import PowerCutByPeer
 from pytest_pveha.faults.power import PowerCut
 from pytest_pveha.faults.process import ServiceRestarted, ServiceStopped
 from pytest_pveha.faults.shutdown import CleanPowerOff, CleanReboot
+from pytest_pveha.faults.storage import StorageCut
 
 FAULTS: Mapping[str, type[Fault]] = {
     each.__name__: each
@@ -40,6 +42,8 @@ FAULTS: Mapping[str, type[Fault]] = {
         MainsCut,
         CordPulled,
         ServiceRestarted,
+        GuestRestored,
+        StorageCut,
         OsdKilled,
         OsdLost,
         CephNetworkCut,

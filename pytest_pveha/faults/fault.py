@@ -14,6 +14,21 @@ from pytest_pveha.observe.observer import Observer
 
 
 @dataclass(frozen=True, slots=True)
+class Restoring:
+    """A copy that is made from a backup: of whom, as which guest, where, and how large it will be."""
+
+    sid: str
+    copy: str
+    node: str
+    storage: str
+    volume: str
+    size: int
+    """Bytes of its disks, as the backup has them."""
+    memory: int
+    """Bytes that it has when it runs."""
+
+
+@dataclass(frozen=True, slots=True)
 class Reach:
     """What a fault takes away."""
 
@@ -37,8 +52,12 @@ class Reach:
     """Where the cluster itself decides which of several sides is lost: the sides; ``nodes`` are all of them."""
     device: bool = False
     """Whether the quorum device's votes are lost."""
+    hung: frozenset[str] = frozenset()
+    """Guests that go on running, and whose writes hang."""
     emptied: frozenset[str] = frozenset()
     """Nodes that are members still and take nothing over."""
+    restoring: Restoring | None = None
+    """A copy that takes space and memory, and nothing away."""
     osds: frozenset[int] = frozenset()
     """OSDs that are lost though their node is not."""
     mons: frozenset[str] = frozenset()
@@ -70,7 +89,9 @@ class Reach:
                 guests=whole.guests | other.guests,
                 sides=sides,
                 device=whole.device or other.device,
+                hung=whole.hung | other.hung,
                 emptied=whole.emptied | other.emptied,
+                restoring=whole.restoring or other.restoring,
                 osds=whole.osds | other.osds,
                 mons=whole.mons | other.mons,
                 flags=whole.flags | other.flags,

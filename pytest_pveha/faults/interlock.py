@@ -59,6 +59,11 @@ WHAT_FOR = {
     "Sys.Console": "to have HA bring its services back",
     "VM.PowerMgmt": "to start a guest again that ran",
     "Sys.PowerMgmt": "to have a node go down in good order",
+    "VM.Allocate": "to make a guest from a backup, and to take it away",
+    "VM.Backup": "to read a guest's backup",
+    "VM.Config.Network": "to keep a copy's links down",
+    "VM.Config.Options": "to keep a copy from starting by itself",
+    "Datastore.AllocateSpace": "to make a copy's disks",
 }
 """Privileges of our API token, as the REST schema wants them for the calls we make (PVE 8.4 and 9)."""
 
@@ -89,6 +94,19 @@ class CephState:
     """What would be left without those OSDs, by Ceph's maps; None: they could not be read."""
     backfillfull: float = 0.0
     """Part of an OSD above which nothing is rebuilt onto it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A backup that is to be restored, and what it would be restored to. None: that cannot be told."""
+
+    verification: str | None
+    """``ok``, ``failed``, empty for never verified; None: it is not there any more."""
+    key_there: bool | None
+    """Whether the cluster has the key that it is encrypted with; True where it is not encrypted."""
+    total: int | None
+    used: int | None
+    """Bytes of the storage that it is restored to; None: that storage is not active there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +157,8 @@ class State:
     """node → addresses of its own, loopback not among them."""
     privileges: Mapping[str, Mapping[str, bool]] = field(default_factory=dict)
     """Path of the API's access control → what our token may there, and whether also on all below it."""
+    source: Source | None = None
+    """What would be restored, where something is to be."""
     watchdog_clients: Mapping[str, bool] = field(default_factory=dict)
     """Whether somebody holds the node's watchdog open; only of nodes whose watchdog-mux is to be touched."""
 
@@ -321,7 +341,7 @@ def hit(guests: Mapping[str, GuestRow], reach: Reach) -> list[GuestRow]:
 
 def _never_touch(state: State, reach: Reach) -> str | None:
     falling = {guest.sid for guest in hit(state.guests, reach)}
-    found = sorted(state.never_touch & {*reach.nodes, *reach.guests, *falling})
+    found = sorted(state.never_touch & {*reach.nodes, *reach.guests, *reach.hung, *falling})
     if not found:
         return None
     return f"never_touch: {', '.join(found)} would be reached, and `consent.never_touch` names it; move it away"
@@ -335,6 +355,19 @@ def _bystanders(state: State, reach: Reach) -> str | None:
         return None
     return (
         f"guests: {', '.join(found)} on {_list(reach.nodes)} would go down, and neither `guests:` names "
+        f"{'them' if len(found) > 1 else 'it'} nor does `consent.bystanders`; move, name or permit them"
+    )
+
+
+def _hung(state: State, reach: Reach) -> str | None:
+    """A guest that is nobody's business may not be kept waiting either."""
+    if state.permitted is None:
+        return None
+    found = sorted(reach.hung - state.permitted)
+    if not found:
+        return None
+    return (
+        f"guests: the writes of {', '.join(found)} would hang, and neither `guests:` names "
         f"{'them' if len(found) > 1 else 'it'} nor does `consent.bystanders`; move, name or permit them"
     )
 
@@ -451,6 +484,48 @@ def _mons(state: State, reach: Reach) -> str | None:
 # --- us ---------------------------------------------------------------------------------------------------------------
 
 
+def _space(state: State, reach: Reach) -> str | None:
+    """What is used and what comes together stay below where storages begin to refuse (Ceph: nearfull)."""
+    if (copy := reach.restoring) is None:
+        return None
+    source = state.source
+    if source is None or not source.total or source.used is None:
+        return f"space: how full storage {copy.storage} is cannot be told on {copy.node}; is it active there?"
+    if source.used + copy.size < NEARFULL * source.total:
+        return None
+    return (
+        f"space: {_gib(source.used)} used + {_gib(copy.size)} to restore is not below {NEARFULL:.0%} of the "
+        f"{_gib(source.total)} of storage {copy.storage} (nearfull); name another in backup.restore.storage"
+    )
+
+
+def _copy_memory(state: State, reach: Reach) -> str | None:
+    if (copy := reach.restoring) is None:
+        return None
+    left = state.free_memory.get(copy.node, 0)
+    if copy.memory <= left:
+        return None
+    return f"memory: the copy needs {_gib(copy.memory)}, and {copy.node} has {_gib(left)} left; name another node"
+
+
+def _restorable(state: State, reach: Reach) -> str | None:
+    if (copy := reach.restoring) is None:
+        return None
+    source = state.source
+    if source is None or source.verification is None:
+        return f"backup: {copy.volume} is not to be seen any more"
+    if source.verification == "failed":
+        return f"backup: {copy.volume} was verified and is broken, so nothing is proven by restoring it; back up again"
+    if source.key_there is None:
+        return f"key: whether the cluster has the key of {copy.volume} cannot be told; repair SSH to {copy.node}"
+    if not source.key_there:
+        return (
+            f"key: {copy.volume} is encrypted, and {copy.node} has no key (/etc/pve/priv/storage): without it no "
+            f"backup can be read; bring the one that was kept elsewhere"
+        )
+    return None
+
+
 def _controller(state: State, reach: Reach) -> str | None:
     if state.controller_guest is None:
         return None
@@ -530,6 +605,9 @@ def _gib(size: int) -> str:
     return f"{size / 2**30:.1f} GiB"
 
 
+NEARFULL = 0.85
+"""Share of a storage above which Ceph calls it nearly full (mon_osd_nearfull_ratio), and others are no better off."""
+
 Rule = Callable[[State, Reach], str | None]
 
 LEFT: tuple[Rule, ...] = (
@@ -538,8 +616,8 @@ LEFT: tuple[Rule, ...] = (
 """Those that ask what is left: by this fault and all that are in force already, together."""
 
 NOW: tuple[Rule, ...] = (
-    _two_halves, _override, _config, _brief, _armed, _never_touch, _bystanders, _paused, _busy, _given_up, _clocks,
-    _controller, _privileges, _watchdog,
+    _two_halves, _override, _config, _brief, _armed, _never_touch, _bystanders, _hung, _paused, _busy, _given_up,
+    _clocks, _controller, _privileges, _watchdog, _space, _copy_memory, _restorable,
 )  # fmt: skip
 
 RULES = LEFT + NOW
@@ -592,5 +670,6 @@ def interlock(look: Callable[[Reach], State], reach: Reach, standing: Sequence[R
         ) from error
     found = objections(state, reach, standing)
     if found:
-        raise PreflightRefused(f"the interlock refuses to break {_target(reach)}: {'; '.join(found)}")
+        what = f"restore to {reach.restoring.copy}" if reach.restoring else f"break {_target(reach)}"
+        raise PreflightRefused(f"the interlock refuses to {what}: {'; '.join(found)}")
     return state

@@ -262,4 +262,4 @@ class Sentinel:
 
 def _names(reaches: Iterable[Reach]) -> str:
     names: set[str] = set()
-    return ", ".join(sorted(names.union(*(reach.nodes | reach.guests for reach in reaches)))) or "nobody"
+    return ", ".join(sorted(names.union(*(reach.nodes | reach.guests | reach.hung for reach in reaches)))) or "nobody"

@@ -9,8 +9,8 @@ from ipaddress import ip_address
 from typing import TypeVar
 
 from pytest_pveha.errors import SiteError
-from pytest_pveha.faults.fault import Reach
-from pytest_pveha.faults.interlock import MEMORY_SHARE, SETTLED, CephState, State, needs
+from pytest_pveha.faults.fault import Reach, Restoring
+from pytest_pveha.faults.interlock import MEMORY_SHARE, SETTLED, CephState, Source, State, needs
 from pytest_pveha.handles.node import Node
 from pytest_pveha.observe.ceph_map import read
 from pytest_pveha.observe.identity import own_marks
@@ -90,6 +90,29 @@ def look(observer: Observer, terms: Terms, reach: Reach) -> State:
             [node for node in here if (node.name, "watchdog-mux") in _plain(reach.units)],
             lambda node: node.watchdog_has_clients(deadline(READ)),
         ),
+        source=_source(observer, reach.restoring) if reach.restoring is not None else None,
+    )
+
+
+def _source(observer: Observer, copy: Restoring) -> Source:
+    """The backup, its key, and the room that there is for it."""
+    site, deadline = observer.site, observer.site.clock.deadline
+    if site.backups is None:
+        return Source(None, None, None, None)
+    room = site.backups.room(copy.storage, copy.node, deadline(READ))
+    found = next(
+        (one for one in site.backups.of(copy.sid, copy.node, deadline(READ)) if one.volume == copy.volume), None
+    )
+    key: bool | None = True
+    if found is not None and found.key:
+        key = None
+        with suppress(SiteError):
+            key = site.backups.key_on(site.nodes[copy.node], deadline(READ))
+    return Source(
+        found.verification if found is not None else None,
+        key,
+        room.total if room.active else None,
+        room.used if room.active else None,
     )
 
 

@@ -9,6 +9,7 @@ from http import HTTPStatus
 
 from pytest_pveha.clock import Deadline, Instant
 from pytest_pveha.errors import ProtocolError
+from pytest_pveha.handles.drives import Hardware, hardware
 from pytest_pveha.handles.reading import Said, an_object, kind, once, some_rows
 from pytest_pveha.wire.pve_api import PveApi, Reply, api_path
 
@@ -244,9 +245,11 @@ class Cluster:
         )
 
     def guest_status(self, sid: str, node: str, deadline: Deadline) -> str:
-        """``running``, ``stopped`` or ``paused``, as the guest's own node sees it now; not what it last broadcast."""
+        """``running``, ``stopped``, ``paused`` or ``io-error``, as the guest's own node sees it now; not what it last
+        broadcast."""
         said = self._object(_guest_path(sid, node, "status", "current"), deadline)
-        return "paused" if said.word("qmpstatus", "") == "paused" else said.word("status")
+        told = said.word("qmpstatus", "")
+        return told if told in ("paused", "io-error") else said.word("status")
 
     def ha_rules(self, deadline: Deadline) -> Rules:
         """Rules (PVE 9), groups (before) and resources of HA, as configured."""
@@ -366,6 +369,22 @@ class Cluster:
                 if pattern is not None and (match := pattern.search(config.word(key))):
                     found[(match[1] if match.groups() else match[0]).lower()] = sid
         return found
+
+    def failed_requests(self, sid: str, node: str, deadline: Deadline) -> int:
+        """How many requests to a VM's disks have failed since its QEMU began, by QEMU's own count.
+
+        ``blockstat`` is QMP's query-blockstats; a guest is given an error for each of these (qemu-server, vmstatus).
+        ProtocolError where it is not told: the VM does not run, or its QEMU does not answer.
+        """
+        said = self._object(_guest_path(sid, node, "status", "current"), deadline)
+        if "blockstat" not in said.values:
+            raise ProtocolError(f"{said.where}: no blockstat, so what failed on the disks of {sid} is not known")
+        kinds = ("failed_rd_operations", "failed_wr_operations", "failed_flush_operations")
+        return sum(row.count(kind, 0) for _, row in said.part("blockstat").parts() for kind in kinds)
+
+    def hardware(self, sid: str, node: str, deadline: Deadline) -> Hardware:
+        """The disks, media and devices of a guest whose configuration lies on that node."""
+        return hardware(self._object(_guest_path(sid, node, "config"), deadline).texts(without=("lxc", "pending")))
 
     def privileges(self, path: str, deadline: Deadline) -> dict[str, bool]:
         """What our token may on that path of the access control, and whether also on all below it.

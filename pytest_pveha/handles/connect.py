@@ -7,19 +7,25 @@ from pathlib import Path
 from pytest_pveha.clock import Clock
 from pytest_pveha.errors import InventoryError, UsageError
 from pytest_pveha.handles.agent import inside
+from pytest_pveha.handles.backups import Backups
 from pytest_pveha.handles.bmc import Bmc
 from pytest_pveha.handles.ceph import Ceph
 from pytest_pveha.handles.cluster import Cluster
+from pytest_pveha.handles.copies import Copies
 from pytest_pveha.handles.guest import Guest, Guests, Nodes, TcpProbe
 from pytest_pveha.handles.hand import Hand
 from pytest_pveha.handles.node import BmcIdentity, Node
+from pytest_pveha.handles.pbs import Pbs
 from pytest_pveha.handles.pdu import FromNodes, Pdu
+from pytest_pveha.handles.replication import Replication
 from pytest_pveha.handles.site import Site
+from pytest_pveha.handles.storages import Storages
 from pytest_pveha.inventory import Site as Inventory
 from pytest_pveha.inventory.hardware import Bmc as BmcBlock
 from pytest_pveha.inventory.hardware import Node as NodeBlock
 from pytest_pveha.inventory.hardware import Pdu as PduBlock
 from pytest_pveha.wire.ipmi import IpmiBmc
+from pytest_pveha.wire.pbs_api import pbs_api
 from pytest_pveha.wire.pve_api import Endpoint, PveApi, Trust
 from pytest_pveha.wire.ssh import Ssh, SshTarget
 
@@ -42,7 +48,15 @@ def connect(inventory: Inventory, clock: Clock) -> Site:
         ceph=Ceph(api),
         nodes=nodes,
         inside=lambda sid, node: inside(sid, node, api, nodes),
+        copies=Copies(api),
+        backups=Backups(api, inventory.model.backup) if inventory.model.backup is not None else None,
+        pbs=_pbs(inventory, clock),
+        storages=Storages(api),
+        replication=Replication(api),
         guests=Guests(_guests(inventory)),
+        served={name: one.redundant for name, one in inventory.model.storages.items()},
+        replica_age=inventory.model.replication.max_age if inventory.model.replication else None,
+        replicated=frozenset(inventory.model.replication.guests if inventory.model.replication else ()),
         has_ceph=inventory.model.ceph is not None,
         ceph_networks={
             name.removeprefix("ceph_"): str(block.cidr)
@@ -50,6 +64,21 @@ def connect(inventory: Inventory, clock: Clock) -> Site:
             if name.startswith("ceph_") and block.cidr is not None
         },
     )
+
+
+def _pbs(inventory: Inventory, clock: Clock) -> Pbs | None:
+    """The backup server, where the inventory says how it is asked."""
+    block = inventory.model.backup.pbs if inventory.model.backup is not None else None
+    if block is None:
+        return None
+    trust = Trust(
+        ca_file=inventory.file(block.ca_file) if block.ca_file else None,
+        fingerprints=(block.fingerprint,) if block.fingerprint else (),
+        shown_by="`proxmox-backup-manager cert info` there",
+    )
+    secret = block.token_secret
+    api = pbs_api(block.server, block.port, block.token_id, lambda: secret.resolve(inventory.base), trust, clock)
+    return Pbs(api, block.server, block.datastore, block.namespace or "")
 
 
 def _endpoints(inventory: Inventory) -> list[Endpoint]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pytest_pveha.clock import Deadline
 from pytest_pveha.errors import ProtocolError
 from pytest_pveha.handles.node import Node
-from pytest_pveha.handles.shell import all_of, quote
+from pytest_pveha.handles.shell import all_of, ending_by, quote
 
 CONSENSUS = 1.2
 """Consensus timeout in tokens, corosync.conf(5)."""
@@ -102,7 +102,8 @@ class Quorum:
 
 def quorum(node: Node, deadline: Deadline) -> Quorum:
     """What the node's own corosync counts. ProtocolError where it does not run."""
-    result = node.ssh.run(quote("corosync-quorumtool", "-s"), deadline=deadline)  # status 2 without quorum
+    line = quote(*ending_by(deadline), "corosync-quorumtool", "-s")  # its status is 2 without quorum
+    result = node.ssh.run(line, deadline=deadline)
     said = result.stdout.decode(errors="replace")
     told = {found["key"]: found["value"] for found in _TOLD.finditer(said)}
     device = _DEVICE.search(said)
@@ -123,7 +124,7 @@ def quorum(node: Node, deadline: Deadline) -> Quorum:
 
 def links(node: Node, deadline: Deadline) -> dict[int, dict[int, bool]]:
     """The node's corosync links by number, and for each other node (by id) whether the link to it is up."""
-    said = node.command(deadline, "corosync-cfgtool", "-s")
+    said = node.command(deadline, *ending_by(deadline), "corosync-cfgtool", "-s")
     found: dict[int, dict[int, bool]] = {}
     for line in said.splitlines():
         if head := _LINK.match(line):
@@ -137,7 +138,7 @@ def links(node: Node, deadline: Deadline) -> dict[int, dict[int, bool]]:
 
 def device_state(node: Node, deadline: Deadline) -> str:
     """The node's line to its quorum device: ``Connected``, ``Connecting``, ``Disconnected`` …"""
-    said = node.command(deadline, "corosync-qdevice-tool", "-s")
+    said = node.command(deadline, *ending_by(deadline), "corosync-qdevice-tool", "-s")
     found = _STATE.search(said)
     if found is None:
         raise ProtocolError(f"node {node.name}: `corosync-qdevice-tool -s` names no state: {said.strip()[:200]}")
@@ -146,7 +147,7 @@ def device_state(node: Node, deadline: Deadline) -> str:
 
 def device_host(node: Node, deadline: Deadline) -> tuple[str, int]:
     """Where the node's daemon looks for qnetd: host and port, as it says itself."""
-    said = node.command(deadline, "corosync-qdevice-tool", "-s")
+    said = node.command(deadline, *ending_by(deadline), "corosync-qdevice-tool", "-s")
     found = _HOST.search(said)
     if found is None:
         raise ProtocolError(f"node {node.name}: `corosync-qdevice-tool -s` names no host: {said.strip()[:200]}")

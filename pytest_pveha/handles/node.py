@@ -13,7 +13,7 @@ from pytest_pveha.handles.bmc import Bmc
 from pytest_pveha.handles.disk import Disk
 from pytest_pveha.handles.hand import Hand
 from pytest_pveha.handles.pdu import Pdu
-from pytest_pveha.handles.shell import ShellLine, quote
+from pytest_pveha.handles.shell import ShellLine, ending_by, quote
 from pytest_pveha.handles.units import Units
 from pytest_pveha.wire.ssh import CommandResult, Ssh
 
@@ -257,7 +257,8 @@ class Node:
 
     def votes(self, deadline: Deadline) -> Votes:
         """What this node's own corosync says of quorum; for nodes whose API cannot be asked by itself."""
-        result = self.ssh.run(quote("pvecm", "status"), deadline=deadline)  # its exit status is 2 without quorum
+        line = quote(*ending_by(deadline), "pvecm", "status")  # its exit status is 2 without quorum
+        result = self.ssh.run(line, deadline=deadline)
         text = result.stdout.decode(errors="replace")
         said: dict[str, str] = {}
         clear = True

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
+from pytest_pveha.clock import Deadline
 from pytest_pveha.wire.ssh import ShellLine, quote
 
 
 def into(line: ShellLine, path: str) -> ShellLine:
     """The line, with what it prints going to that file."""
     return ShellLine(f"{line} > {quote(path)}")
+
+
+def piped(*lines: ShellLine) -> ShellLine:
+    """What each line prints is what the next one reads; it ends as the last one does."""
+    return ShellLine(" | ".join(lines))
 
 
 def all_of(*lines: ShellLine) -> ShellLine:
@@ -30,4 +38,9 @@ def whatever_comes(line: ShellLine) -> ShellLine:
     return ShellLine(f"{line} 2>/dev/null || true")
 
 
-__all__ = ["ShellLine", "all_of", "each_of", "into", "one_of", "quote", "whatever_comes"]
+def ending_by(deadline: Deadline) -> tuple[str, str]:
+    """Words before a command that may wait for ever, as those of a hung corosync do: it ends, on the node itself."""
+    return "timeout", str(math.ceil(deadline.remaining()) + 1)
+
+
+__all__ = ["ShellLine", "all_of", "each_of", "ending_by", "into", "one_of", "piped", "quote", "whatever_comes"]

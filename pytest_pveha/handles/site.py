@@ -7,9 +7,14 @@ from dataclasses import dataclass, field
 
 from pytest_pveha.clock import Clock
 from pytest_pveha.handles.agent import Inside
+from pytest_pveha.handles.backups import Backups
 from pytest_pveha.handles.ceph import Ceph
 from pytest_pveha.handles.cluster import Cluster
+from pytest_pveha.handles.copies import Copies
 from pytest_pveha.handles.guest import Guests, Nodes
+from pytest_pveha.handles.pbs import Pbs
+from pytest_pveha.handles.replication import Replication
+from pytest_pveha.handles.storages import Storages
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +26,24 @@ class Site:
     clock: Clock
     cluster: Cluster
     ceph: Ceph
+    storages: Storages
+    replication: Replication
     nodes: Nodes
     guests: Guests
     inside: Callable[[str, str], Inside]
     """The way into a guest on that node: ``site.inside("vm:101", "pve1")``, HA or not."""
+    copies: Copies
+    """Guests that are made from backups."""
+    backups: Backups | None = None
+    """None where the inventory has no block ``backup``."""
+    pbs: Pbs | None = None
+    """The backup server itself, where the inventory says how to ask it."""
+    served: Mapping[str, bool] = field(default_factory=dict)
+    """The shared storages that the inventory names, and whether it calls each redundant."""
+    replica_age: float | None = None
+    """Seconds that a replica may be old; None where the inventory has no replication in scope."""
+    replicated: frozenset[str] = frozenset()
+    """Guests that must be replicated; none named: all that have jobs."""
     has_ceph: bool = False
     """Whether the inventory has Ceph in scope."""
     ceph_networks: Mapping[str, str] = field(default_factory=dict)

@@ -7,7 +7,7 @@ import re
 from pytest_pveha.clock import Deadline
 from pytest_pveha.errors import ProtocolError
 from pytest_pveha.handles.disk import Disk, Run
-from pytest_pveha.handles.shell import ShellLine, all_of, quote, whatever_comes
+from pytest_pveha.handles.shell import ShellLine, all_of, each_of, quote, whatever_comes
 
 _STATES = {"active", "inactive", "failed", "activating", "deactivating", "reloading", "refreshing", "maintenance"}
 """What ``systemctl is-active`` may print (systemctl(1)); anything else is no answer, be it "unknown" or an error."""
@@ -71,8 +71,7 @@ class Units:
 
     def give_back(self, unit: str, deadline: Deadline) -> None:
         """The unit may be started, however often that failed before, and was."""
-        for line in giving_back(unit)[:-1]:
-            self._ask(deadline, line)
+        self._ask(deadline, each_of(*giving_back(unit)[:-1]))
         self.start(unit, deadline)
 
     def restart(self, unit: str, deadline: Deadline) -> None:

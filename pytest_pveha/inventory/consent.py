@@ -25,6 +25,7 @@ def consent_refusal(
     fault: str | None,
     target: str | None,
     site_reset: bool = False,
+    combined: bool = False,
 ) -> str | None:
     """Why it is not allowed; None = allowed. A simulated site needs no consent, but its never_touch holds.
 
@@ -35,6 +36,7 @@ def consent_refusal(
         fault: a kind of FAULT_KINDS; None = any at all.
         target: a node's name or a guest's id; None = any at all.
         site_reset: whether more than the target may be reset.
+        combined: whether a second fault comes while the site recovers from the first.
 
     Raises:
         ValueError: ``now`` has no time zone.
@@ -58,6 +60,7 @@ def consent_refusal(
         or _outside_window(consent, now)
         or _not_granted(consent, fault, target)
         or _no_reset(consent, site_reset=site_reset)
+        or _not_combined(consent, combined=combined)
     )
     return f"{where}: consent.{reason}" if reason else None
 
@@ -113,6 +116,15 @@ def _no_reset(consent: Consent, *, site_reset: bool) -> str | None:
         return (
             "site_reset: is false, and this test may reset more than its victim; "
             "leave that test out, or have site_reset granted"
+        )
+    return None
+
+
+def _not_combined(consent: Consent, *, combined: bool) -> str | None:
+    if combined and not consent.combined:
+        return (
+            "combined: is false, and this test breaks something while the site recovers from something else; "
+            "leave that test out, or have combined granted"
         )
     return None
 

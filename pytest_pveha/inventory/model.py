@@ -12,8 +12,8 @@ from pytest_pveha.inventory.cluster import Cluster, QuorumDevice, SiteBlock
 from pytest_pveha.inventory.hardware import Network, Node
 from pytest_pveha.inventory.people import Consent, Evidence, Organisation
 from pytest_pveha.inventory.simulated import Simulator
-from pytest_pveha.inventory.storage import Backup, Ceph, Replication
-from pytest_pveha.inventory.values import NetworkName, NodeName
+from pytest_pveha.inventory.storage import Backup, Ceph, Replication, SharedStorage
+from pytest_pveha.inventory.values import NetworkName, NodeName, StorageId
 from pytest_pveha.inventory.workload import Guest, Objectives, Waiver
 
 
@@ -36,6 +36,8 @@ class Inventory(Block):
     """Hyper-converged Ceph; absent = not applicable."""
     backup: Backup | None = None
     """Backups; absent = not applicable."""
+    storages: Mapping[StorageId, SharedStorage] = Field(default_factory=dict)
+    """NFS and iSCSI storages to be tested, by the name PVE gives them; absent = not applicable."""
     quorum_device: QuorumDevice | None = None
     """External vote; absent = not applicable."""
     replication: Replication | None = None

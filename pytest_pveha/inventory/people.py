@@ -107,9 +107,13 @@ class Consent(Block):
     faults: Annotated[tuple[FaultKind, ...], Field(min_length=1)]
     """Kinds of fault that are granted."""
     targets: Targets
-    """Nodes and guests that are granted, or all."""
+    """Nodes, guests and storages that are granted, or all."""
+    storage_cut: PositiveDuration = 30.0
+    """Longest time for which a storage's server may be cut off."""
     site_reset: bool = False
     """true = also scenarios that may reset more than their victim."""
+    combined: bool = False
+    """true = also scenarios in which a second fault comes while the site recovers from the first."""
     bystanders: Bystanders = ()
     """Guests that `guests` does not list and that may go down with their node all the same, or all."""
     never_touch: NeverTouch = Field(default_factory=NeverTouch)

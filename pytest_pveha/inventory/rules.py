@@ -193,6 +193,14 @@ def one_of_each(inventory: Inventory) -> Iterator[Finding]:
         )
 
 
+def backup_server_is_known(inventory: Inventory) -> Iterator[Finding]:
+    """Its certificate is known, by one means."""
+    pbs = inventory.backup.pbs if inventory.backup is not None else None
+    if pbs is not None and (pbs.ca_file is None) == (pbs.fingerprint is None):
+        has = "has neither ca_file nor fingerprint" if pbs.ca_file is None else "has both ca_file and fingerprint"
+        yield Finding(("backup", "pbs"), f"{has}; expected one of them")
+
+
 def api_is_usable(inventory: Inventory) -> Iterator[Finding]:
     """The certificate check covers each endpoint, by one means."""
     api = inventory.cluster.api
@@ -252,7 +260,8 @@ def consent_holds_together(inventory: Inventory) -> Iterator[Finding]:
         if target == "all" and len(consent.targets) > 1:
             yield Finding(("consent", "targets", index), "all stands beside names; expected all alone, or names")
         elif target != "all":
-            yield from _known(("consent", "targets", index), target, nodes + guests, "target", "nodes or guests")
+            known = [*nodes, *guests, *inventory.storages]
+            yield from _known(("consent", "targets", index), target, known, "target", "nodes, guests or storages")
     for index, name in enumerate(consent.never_touch.nodes):
         yield from _known(("consent", "never_touch", "nodes", index), name, nodes, "node", "nodes")
 
@@ -352,6 +361,7 @@ RULES: Final[tuple[Rule, ...]] = (
     known_names,
     one_of_each,
     api_is_usable,
+    backup_server_is_known,
     jumps_come_from_outside,
     consent_holds_together,
     real_site_is_complete,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from pytest_pveha.inventory.base import Block
+from pytest_pveha.inventory.simulated_backup import SimulatedBackup, backup_spec
 from pytest_pveha.inventory.simulated_ceph import SimulatedCeph, ceph_spec
 from pytest_pveha.inventory.simulated_ha import SimulatedGroup, SimulatedRule, groups_spec, rules_spec
 from pytest_pveha.inventory.simulated_storage import (
@@ -148,6 +149,8 @@ class Simulator(Block):
     """Node by which the run reaches the others: a jump host or a port forwarder."""
     ceph: SimulatedCeph = SimulatedCeph()
     """How Ceph is set, where there is a block `ceph`."""
+    backup: SimulatedBackup = SimulatedBackup()
+    """How the backup server is set, where there is a block `backup`."""
     missing_tools: tuple[Label, ...] = ()
     """Commands that are not installed on any node, such as nft or ipmitool."""
     boot_seconds: Seconds = 210.0
@@ -254,6 +257,7 @@ def simulator_spec(inventory: Inventory) -> dict[str, Any]:
         "token_lacks": list(simulator.token_lacks),
         "defects": list(simulator.defects),
         "ceph": ceph_spec(simulator.ceph, inventory.ceph) if inventory.ceph is not None else None,
+        "backup": backup_spec(inventory, simulator.backup),
         "operator": simulator.operator.model_dump() if simulator.operator else None,
         "nodes": [
             {

@@ -1,4 +1,4 @@
-"""The blocks about data: Ceph, backup, replication. Each present = its tests are in scope."""
+"""The blocks about data: Ceph, shared storages, backup, replication. Each present = its tests are in scope."""
 
 from __future__ import annotations
 
@@ -53,19 +53,21 @@ class Pbs(Block):
     """CA certificate of the server; or fingerprint."""
     fingerprint: Fingerprint | None = None
     """SHA-256 fingerprint of its certificate."""
+    confirmed_outside: Label | None = None
+    """Who made sure that it is no guest of this cluster, where that cannot be seen from its nodes."""
 
 
 class Restore(Block):
     """How restore tests are made."""
 
     ids: tuple[Annotated[int, Field(ge=100)], Annotated[int, Field(ge=100)]]
-    """First and last guest number that restores may use; none of them may be in use."""
+    """First and last guest number that restores may use: one that is free is taken, and given back."""
     storage: StorageId
     """Storage the disks are restored to."""
     node: NodeName | None = None
     """Node to restore on; none = the one with most free memory."""
     live: bool = False
-    """true = also try live-restore."""
+    """true = also try live-restore, of VMs."""
     checksum_file: Label | None = None
     """File inside the guest whose checksum must be as in the running one."""
 
@@ -83,6 +85,13 @@ class Backup(Block):
     """The server itself; without it, verify state and owner are taken from what PVE shows."""
     restore: Restore | None = None
     """How restore tests are made; without it they are not proven."""
+
+
+class SharedStorage(Block):
+    """An NFS or iSCSI storage that a machine outside of the cluster serves to all nodes."""
+
+    redundant: bool = False
+    """true = somebody knows that no single machine, switch or cable behind it takes it away."""
 
 
 class Replication(Block):

@@ -94,6 +94,8 @@ class Tier(Block):
     """Longest span of acknowledged writes that may be lost; "0 s" on shared storage."""
     write_stall: PositiveDuration = 60.0
     """Longest time a write may hang while storage fails over."""
+    restore_rpo: PositiveDuration | None = None
+    """Longest span of work that may be lost when a guest must be restored; none = `backup.max_age`."""
 
 
 class TierOverride(Block):
@@ -115,7 +117,7 @@ class Objectives(Block):
     scenarios: Mapping[Slug, Mapping[Slug, TierOverride]] = Field(default_factory=dict)
     """For a named scenario, tiers with another promise."""
     restore_rto: PositiveDuration | None = None
-    """Longest time from asking for a restore until the guest answers."""
+    """Longest time from asking for a restore until somebody answers inside of what was restored."""
     fence_margin: Duration = 20.0
     """Least time between a node's proven death and the earliest takeover of its guests."""
     slowdown: Annotated[float, Field(ge=1, le=1000)] = 1.5

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from pytest_pveha.errors import Inconclusive
-from pytest_pveha.judge import ceph, deaths, durations, paths, places, sides, turns, writes
+from pytest_pveha.judge import ceph, deaths, durations, paths, places, restores, sides, storage, turns, writes
 from pytest_pveha.judge.facts import SECOND, TestFacts, known, mapping, real, strings, text
 from pytest_pveha.judge.measured import Comparison, Measured, compare, counted, seconds_down, seconds_up
 from pytest_pveha.judge.phases import first_start
@@ -83,8 +83,11 @@ CAUSES: Final[Mapping[str, str]] = {
     "half_alive": "a guest was started elsewhere while its old node still lived, so it may have run twice",
     **places.CAUSES,
     **writes.CAUSES,
+    **storage.CAUSES,
     **ceph.CAUSES,
     "fence_path_time": "a node that must be fenced is not fenced in time from there",
+    "restore_time": "whoever needs this guest back waits too long",
+    "backup_age": "what was done since is lost if this guest must be restored",
     "broken_paths": "from there that node could not be fenced",
     "wrong_machines": "fencing from there would hit another machine",
 }
@@ -250,6 +253,9 @@ MEASURES: Final[Mapping[str, Callable[[TestFacts, str, Mapping[str, Any]], Measu
     "time_to_quorum": sides.time_to_quorum,
     **places.MEASURES,
     **writes.MEASURES,
+    "restore_time": restores.restore_time,
+    "backup_age": restores.backup_age,
+    **storage.MEASURES,
     **ceph.MEASURES,
     "fence_path_time": paths.slowest,
     "broken_paths": paths.broken,

@@ -138,6 +138,8 @@ class TestFacts:
     paths: list[Path] = field(default_factory=list)
     ledger: list[dict[str, Any]] = field(default_factory=list)
     """What was read of canaries' numbered writes, in order; see ``judge.writes``."""
+    backups: list[dict[str, Any]] = field(default_factory=list)
+    """The newest backup of a guest, as it was looked for."""
     closes: list[dict[str, Any]] = field(default_factory=list)
     spoilt: list[str] = field(default_factory=list)
 
@@ -170,6 +172,10 @@ class Facts:
     gates: list[dict[str, Any]] = field(default_factory=list)
     tests: dict[str, TestFacts] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
+    found: dict[str, Any] | None = None
+    """The site as it was found."""
+    history: dict[str, Any] | None = None
+    """What earlier runs proved, and what there is to prove."""
     left: dict[str, Any] | None = None
     """What the comparison of the site as left with the site as found said; None: there was none."""
 
@@ -185,6 +191,10 @@ def gather(lines: Sequence[Line]) -> Facts:
             facts.close = line
         elif line.kind == "snapshot" and line.data.get("as") == "left":
             facts.left = line.data
+        elif line.kind == "snapshot" and line.data.get("as") == "found":
+            facts.found = mapping(line.data.get("site"))
+        elif line.kind == "history":
+            facts.history = facts.history or line.data
         elif line.kind == "gate":
             facts.gates += dicts(line.data.get("checks")) or [{"id": "?", "title": "an empty gate", "answer": "?"}]
         elif line.kind.startswith("fault."):
@@ -336,6 +346,11 @@ def _take_ledger(test: TestFacts, line: Line) -> bool:
     return asked <= answered
 
 
+def _take_backup(test: TestFacts, line: Line) -> bool:
+    test.backups.append(line.data)
+    return real(line.data["least"]) is not None and real(line.data["most"]) is not None
+
+
 def _take_close(test: TestFacts, line: Line) -> bool:
     test.closes.append(line.data)
     return True
@@ -350,6 +365,7 @@ _TAKERS: Final = {
     "claim": _take_claim,
     "audit": _take_audit,
     "path": _take_path,
+    "backup": _take_backup,
     "ledger": _take_ledger,
     "test.close": _take_close,
 }

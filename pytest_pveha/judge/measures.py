@@ -168,6 +168,23 @@ def violations(audits: Iterable[HasName]) -> Measure:
     return Measure("violations", "count", params={"audits": sorted(audit.name for audit in audits)})
 
 
+class HasConditionName(Protocol):
+    """Anything that was waited for by a name."""
+
+    @property
+    def name(self) -> str: ...
+
+
+def restore_time(guest: HasSid, until: Iterable[HasConditionName]) -> Measure:
+    """From asking for a guest's restore to the last of these marks, in seconds; the others are told with it."""
+    return Measure("restore_time", "s", (guest,), {"marks": [mark.name for mark in until]})
+
+
+def backup_age(guests: Iterable[HasSid]) -> Measure:
+    """How old each guest's newest backup was when it was restored, in seconds."""
+    return Measure("backup_age", "s", tuple(guests))
+
+
 def fence_path_time(nodes: Iterable[HasName]) -> Measure:
     """In which every node's BMC has answered every other node's shell, in seconds."""
     return Measure("fence_path_time", "s", params={"nodes": [node.name for node in nodes]})
@@ -217,9 +234,33 @@ def _of_canaries(measure: str, unit: str, guests: Iterable[HasCanary], params: d
     chosen = tuple(guest for guest in guests if guest.canary)
     if chosen:
         return Measure(measure, unit, chosen, params or {})
-    names = ", ".join(sorted(guest.sid for guest in guests)) or "no guest"
-    why = f"nobody writes in {names}: the inventory declares none of them to be made for tests (guests: canary: true)"
+    why = "none of the guests it is about is made for tests, so nobody writes in them (guests: canary: true)"
     return Measure(measure, unit, params={"unwatched": why})
+
+
+def lost_span(guests: Iterable[HasSid]) -> Measure:
+    """From the data of the replica that each guest started from until the fault, in seconds."""
+    return Measure("lost_span", "s", tuple(guests))
+
+
+def older_than_told(guests: Iterable[HasSid]) -> Measure:
+    """By how many seconds the replica that each guest started from was older than its job said before the fault."""
+    return Measure("older_than_told", "s", tuple(guests))
+
+
+def failed_requests(guests: Iterable[HasSid]) -> Measure:
+    """How many requests to each VM's disks failed since the fault, by QEMU's own count; containers have none."""
+    return Measure("failed_requests", "count", tuple(guest for guest in guests if guest.sid.startswith("vm:")))
+
+
+def restarts(guests: Iterable[HasSid], nodes: Iterable[HasName]) -> Measure:
+    """How often each guest's process was seen to begin since the fault, on any of these nodes."""
+    return Measure("restarts", "count", tuple(guests), _nodes(nodes))
+
+
+def ha_acts(guests: Iterable[HasSid], nodes: Iterable[HasName]) -> Measure:
+    """How often HA called each guest's state or node something else than before, while these nodes were watched."""
+    return Measure("ha_acts", "count", tuple(guests), _nodes(nodes))
 
 
 def unserved() -> Measure:

@@ -39,8 +39,11 @@ def verdict_schema() -> dict[str, Any]:
                 ),
                 "not_proven": {"type": "array", "items": _object({"id": _TEXT, "reason": _TEXT})},
                 "tests": {"type": "array", "items": _test()},
+                "requirements": {"type": "array", "items": _requirement()},
+                "coverage": _coverage(),
                 "left": _object({"compared": {"type": "boolean"}, "differences": _TEXTS, "surroundings": _TEXTS}),
                 "time": _time(),
+                "campaign": _campaign(),
                 "approval": {
                     **_object({"approved_by": _TEXT, "key": _TEXT, "plan_digest": _TEXT}),
                     "type": ["object", "null"],
@@ -49,6 +52,39 @@ def verdict_schema() -> dict[str, Any]:
             closed=False,
         ),
     }
+
+
+def _requirement() -> dict[str, Any]:
+    verdict = {"enum": [*WORST_FIRST, "not applicable"]}
+    tests = {"type": "array", "items": _object({"id": _TEXT, "verdict": {"enum": [*WORST_FIRST, *UNCOUNTED]}})}
+    return _object({"id": _TEXT, "question": _TEXT, "verdict": verdict, "reason": _TEXT, "tests": tests})
+
+
+def _coverage() -> dict[str, Any]:
+    here = {"enum": [*WORST_FIRST, None]}
+    cell = _object(
+        {
+            **dict.fromkeys(("fault", "role", "subject"), _TEXT),
+            "proven": _MOMENT,
+            "run": {"type": ["string", "null"]},
+            "age": _MAYBE_NUMBER,
+            "here": here,
+        }
+    )
+    return _object(
+        {
+            "proven": {"type": "integer"},
+            "of": {"type": "integer"},
+            "cells": {"type": "array", "items": cell},
+            "uncounted": {"type": "array", "items": _object({"run": _TEXT, "reason": _TEXT})},
+        }
+    )
+
+
+def _campaign() -> dict[str, Any]:
+    steps = {"type": "array", "items": _object({"step": {"type": "integer"}, "id": _TEXT})}
+    found = _object({"seed": {"type": "integer"}, "scenarios": {"type": "integer"}, "steps": steps})
+    return {**found, "type": ["object", "null"]}
 
 
 def _time() -> dict[str, Any]:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from pytest_pveha.judge.claims import ClaimVerdict, evaluate
+from pytest_pveha.judge.coverage import Coverage, coverage
 from pytest_pveha.judge.facts import (
     SECOND,
     Facts,
@@ -20,12 +21,14 @@ from pytest_pveha.judge.facts import (
     TestFacts,
     dicts,
     gather,
+    integer,
     mapping,
     real,
     strings,
     text,
 )
 from pytest_pveha.judge.phases import Phase, phases
+from pytest_pveha.judge.requirements import Answered, answers
 from pytest_pveha.judge.spent import Spent, spent
 from pytest_pveha.record.journal import Line
 
@@ -149,7 +152,13 @@ class Verdict:
     tests: tuple[TestVerdict, ...]
     left: Left
     spent: Spent | None = None
+    campaign: dict[str, Any] | None = None
+    """Seed and steps, where the tests were drawn at random."""
     approval: Approval | None = None
+    requirements: tuple[Answered, ...] = ()
+    """What the site's owner asks, each with this run's answer."""
+    coverage: Coverage = field(default_factory=Coverage)
+    """What was ever proven of which node and guest, as this run leaves it."""
 
     def to_json(self) -> dict[str, Any]:
         """verdict.json, schema 1."""
@@ -165,8 +174,11 @@ class Verdict:
             "gate": {"verdict": self.gate, "checks": list(self.checks)},
             "not_proven": [{"id": name, "reason": reason} for name, reason in self.not_proven],
             "tests": [test.to_json() for test in self.tests],
+            "requirements": [each.to_json() for each in self.requirements],
+            "coverage": self.coverage.to_json(),
             "left": self.left.to_json(),
             "time": None if self.spent is None else self.spent.to_json(),
+            "campaign": self.campaign,
             "approval": None if self.approval is None else self.approval.to_json(),
         }
 
@@ -226,6 +238,9 @@ def judge(lines: Sequence[Line]) -> Verdict:
         left=_left(facts.left),
         spent=spent(facts),
         approval=_approval(opened.get("approval")),
+        campaign=_campaign(opened.get("campaign")),
+        requirements=answers(tests, facts, WORST_FIRST),
+        coverage=coverage(tests, facts, WORST_FIRST),
     )
 
 
@@ -233,6 +248,15 @@ def _approval(said: Any) -> Approval | None:
     """What the opening line says of it; half of it is none."""
     found = [text(mapping(said).get(key)) for key in ("approved_by", "key", "plan_digest")]
     return Approval(*found) if all(found) else None
+
+
+def _campaign(said: Any) -> dict[str, Any] | None:
+    """The draw as it was written down; None where there was none."""
+    seed, scenarios = integer(mapping(said).get("seed")), integer(mapping(said).get("scenarios"))
+    if seed is None or scenarios is None:
+        return None
+    steps = [{"step": integer(row.get("step")), "id": text(row.get("id"))} for row in dicts(mapping(said).get("steps"))]
+    return {"seed": seed, "scenarios": scenarios, "steps": [row for row in steps if row["step"] is not None]}
 
 
 def _left(data: dict[str, Any] | None) -> Left:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from itertools import combinations, pairwise
+from itertools import combinations
 from math import sqrt
 from typing import Any, Final
 
@@ -25,6 +25,9 @@ FRESH: Final = 5 * SECOND
 
 ENOUGH: Final = 30
 """So many writes, before and after, say how long one takes."""
+
+NEAR: Final = 8
+"""So many readings on either side say together where the guest's clock stood."""
 
 RATE: Final = 0.001
 """By how much of itself a time may differ between the guest and us: a clock is slewed by 500 ppm at most (adjtimex(2)).
@@ -97,9 +100,7 @@ def lost_writes(test: TestFacts, subject: str, params: Mapping[str, Any]) -> Mea
         raise Inconclusive(
             f"its writes were read back last {seconds_up(old):.1f} s before the fault, which is too early to tell"
         )
-    checks = _events(test, subject, "check")
-    if not any(_at(each, "asked") >= begin for each in checks):
-        raise Inconclusive(f"its writes were not looked for after the fault{_why(test, subject)}")
+    checks = _looked(test, subject, begin)
     lost = sum(max(0, integer(each.get("lost")) or 0) for each in checks)
     broken = sum(each.broken for life in lives for each in life.readings)
     durable = max((integer(each.get("durable")) or 0) for each in checks)
@@ -159,26 +160,26 @@ def write_stall(test: TestFacts, subject: str, params: Mapping[str, Any]) -> Mea
     worst: Measured | None = None
     spread: Counter[int] = Counter()
     for life in _lives(test, subject):
-        previous: Reading | None = None
-        for each in life.readings:
+        for index, each in enumerate(life.readings):
             if each.answered > begin:
                 spread.update(each.gaps)
-                found = _longest(each, previous, life, begin)
+                found = _longest(each, _drift(life.readings, index), life, begin)
                 if found is not None and (worst is None or (found.low, found.high or 0) > (worst.low, worst.high or 0)):
                     worst = found
-            previous = each if each.uptime is not None else previous
     if worst is None:
         raise Inconclusive(f"no write of {subject} was read back since the fault{_why(test, subject)}")
     told = ""
     if count := sum(spread.values()):
         half, most = _share(spread, 0.5), _share(spread, 0.99)
         told = f"of {count} writes half came within {half:.2f} s of the one before, 99 % within {most:.2f} s"
-    return Measured(worst.value, worst.low, worst.high, "s", worst.censored, told)
+    if worst.censored or any(_at(each, "asked") >= begin for each in _events(test, subject, "check")):
+        return Measured(worst.value, worst.low, worst.high, "s", worst.censored, told)
+    return Measured(None, worst.low, None, "s", about=f"it was not read to the end{_why(test, subject)}")
 
 
-def _longest(each: Reading, previous: Reading | None, life: Life, begin: int) -> Measured | None:
+def _longest(each: Reading, drift: tuple[int, int], life: Life, begin: int) -> Measured | None:
     """The longest gap in one reading; None where it tells of none since the fault."""
-    low_off, high_off = _drift(previous, each)
+    low_off, high_off = drift
     gaps = [stop - start for start, stop in each.long if life.seen and life.ours(stop)[1] >= begin]
     short = max((gap for gap in each.gaps if gap * STEP < SECOND), default=0) * STEP
     gap = max([*gaps, short])
@@ -193,12 +194,33 @@ def _longest(each: Reading, previous: Reading | None, life: Life, begin: int) ->
     return Measured(seconds_down((low + high) // 2), seconds_down(low), seconds_up(high), "s")
 
 
-def _drift(previous: Reading | None, each: Reading) -> tuple[int, int]:
-    """How much more our clock went than the guest's between two readings: at least, at most (ns)."""
-    if previous is None or previous.uptime is None or each.uptime is None:
+def _drift(readings: list[Reading], index: int) -> tuple[int, int]:
+    """How much more our clock went than the guest's since the reading before: at least, at most (ns)."""
+    before = [each for each in readings[:index] if each.uptime is not None][::-1]
+    after = [each for each in readings[index:] if each.uptime is not None]
+    if not before or not after or after[0] is not readings[index]:
         return 0, 0
-    theirs = each.uptime - previous.uptime
-    return each.asked - previous.answered - theirs - STEP, each.answered - previous.asked - theirs + STEP
+    was_low, was_high = _ahead(before)
+    is_low, is_high = _ahead(after)
+    return is_low - was_high, is_high - was_low
+
+
+def _ahead(readings: list[Reading]) -> tuple[int, int]:
+    """By how much our clock is ahead of the guest's at the first of these: at least, at most (ns).
+
+    The others say so more closely, as far as they agree: one that was answered at once knows it best.
+    """
+    first = readings[0]
+    low, high = -(1 << 62), 1 << 62
+    for each in readings[:NEAR]:
+        assert each.uptime is not None
+        assert first.uptime is not None
+        astray = round(abs(each.uptime - first.uptime) * RATE)
+        least, most = each.asked - each.uptime - STEP - astray, each.answered - each.uptime + astray
+        if max(low, least) > min(high, most):
+            break
+        low, high = max(low, least), min(high, most)
+    return low, high
 
 
 def double_runs(test: TestFacts, subject: str, params: Mapping[str, Any]) -> Measured:
@@ -207,9 +229,7 @@ def double_runs(test: TestFacts, subject: str, params: Mapping[str, Any]) -> Mea
     lives = [life for life in _lives(test, subject) if any(each.first_ack is not None for each in life.readings)]
     if not lives:
         raise Inconclusive(f"no write of {subject} was read back{_why(test, subject)}")
-    begin = _begin(test)
-    if not any(each.answered > begin for life in lives for each in life.readings):
-        raise Inconclusive(f"no write of {subject} was read back since the fault{_why(test, subject)}")
+    _looked(test, subject, _begin(test))
     surely = perhaps = 0
     for one, other in combinations(lives, 2):
         if not one.seen or not other.seen:
@@ -235,8 +255,7 @@ def write_slowdown(test: TestFacts, subject: str, params: Mapping[str, Any]) -> 
     healed = max((fault.healed_at or begin for fault in test.faults), default=begin)
     readings = [each for life in _lives(test, subject) for each in life.readings]
     before = _mean([each for each in readings if each.answered <= begin], subject, "before the fault")
-    behind = [each for earlier, each in pairwise(readings) if earlier.answered > healed]
-    after = _mean(behind, subject, "after the heal")
+    after = _mean([each for each in readings if each.answered > healed], subject, "after the heal")
     low = max(0.0, after[0] - after[1]) / (before[0] + before[1])
     least = before[0] - before[1]
     high = None if least <= 0 else (after[0] + after[1]) / least
@@ -266,6 +285,14 @@ def _share(spread: Counter[int], part: float) -> float:
         if left <= 0:
             break
     return (value + 1) / 100
+
+
+def _looked(test: TestFacts, subject: str, begin: int) -> list[dict[str, Any]]:
+    """Every look for what was durable; one of them was after the fault, when whatever became of the guest was over."""
+    checks = _events(test, subject, "check")
+    if not any(_at(each, "asked") >= begin for each in checks):
+        raise Inconclusive(f"its writes were not looked for after the fault{_why(test, subject)}")
+    return checks
 
 
 def _begin(test: TestFacts) -> int:

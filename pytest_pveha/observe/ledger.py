@@ -11,7 +11,6 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from itertools import groupby, pairwise
 from typing import Any, Final
 
 from pytest_pveha.clock import SECOND, Task
@@ -20,7 +19,7 @@ from pytest_pveha.handles.canary import CENTI, PART, Canary, Told, Write, parse
 from pytest_pveha.handles.guest import Guest
 from pytest_pveha.observe.observer import READ, Observer
 
-CALM: Final = 30
+CALM: Final = 60
 """Seconds between two readings of a canary while nothing is due."""
 CLOSE: Final = 1
 """The same around a fault: what was written in the last second before it is known, too."""
@@ -55,12 +54,18 @@ class Ledger:
             reader.look()
             self._tasks.append(self._observer.site.clock.spawn(f"ledger-{guest.sid.replace(':', '-')}", reader.loop))
 
-    def closely(self) -> None:
-        """Every canary is read once a second: something is about to be broken."""
+    def closely(self, on: Iterable[str] = ()) -> None:
+        """Canaries are read once a second: something is about to be broken.
+
+        Args:
+            on: nodes and guests that it is about; where none of them is one, it is about all.
+        """
         self._pace.until = None
+        known = {*self._observer.site.nodes.names, *self._observer.site.guests.sids}
+        self._pace.on = frozenset(known.intersection(on))
 
     def calmly(self, after: float = 0) -> None:
-        """Every canary is read twice a minute, in so many seconds; one that has fallen silent meanwhile, at once."""
+        """Every canary is read once a minute, in so many seconds; one that has fallen silent meanwhile, at once."""
         self._pace.until = self._observer.site.clock.now().mono + round(after * SECOND)
 
     def stop(self) -> None:
@@ -97,11 +102,13 @@ class Pace:
 
     until: int | None = 0
     """Once a second until then (mono ns); None: until something else is said."""
+    on: frozenset[str] = frozenset()
+    """Whom alone it is about: nodes and guests; all, where it is empty."""
     over: bool = False
 
-    def close(self, now: int) -> bool:
-        """Whether it is once a second now."""
-        return self.until is None or now < self.until
+    def close(self, now: int, *names: str) -> bool:
+        """Whether it is once a second now for who has one of these names."""
+        return (self.until is None or now < self.until) and (not self.on or not self.on.isdisjoint(names))
 
 
 @dataclass(slots=True)
@@ -141,7 +148,7 @@ class Reader:
         looked = self._clock.now().mono
         while not self._pace.over:
             now = self._clock.now().mono
-            every = AGAIN if self._silent else CLOSE if self._pace.close(now) else CALM
+            every = AGAIN if self._silent else CLOSE if self._pace.close(now, self._guest.sid, self._node) else CALM
             if now >= looked + every * SECOND:
                 self.look()
                 looked = now
@@ -191,8 +198,11 @@ class Reader:
         """What is durable of it is known from now on, and on record by incarnation."""
         known = self._known
         writes = parse(text, known.end, known.head)
-        for inc, group in groupby(_acknowledged(writes), key=lambda pair: pair[0].incarnation):
-            self._told("read", told, **_brief(known, inc, list(group), mine=inc == told.incarnation))
+        lives: dict[str, list[tuple[Write, int | None]]] = {}
+        for pair in _acknowledged(writes):
+            lives.setdefault(pair[0].incarnation, []).append(pair)
+        for inc, pairs in lives.items():
+            self._told("read", told, **_brief(known, inc, pairs, mine=inc == told.incarnation))
         if len(writes) < 2:
             self._told("read", told, **_nothing(known, told))
         self._known = _taken(known, text, writes)
@@ -243,11 +253,12 @@ class Reader:
 
 
 def _acknowledged(writes: list[Write]) -> list[tuple[Write, int | None]]:
-    """Each write but the last, with when it had been synced: the line behind it says so, if of the same incarnation."""
-    return [
-        (write, after.before if after.incarnation == write.incarnation and after.number == write.number + 1 else None)
-        for write, after in pairwise(writes)
-    ]
+    """Each write but the last, with when it had been synced: the next line of the same incarnation says so.
+
+    Where a guest lives twice the lines of both stand among each other.
+    """
+    after: dict[tuple[str, int], int | None] = {(each.incarnation, each.number): each.before for each in writes[1:]}
+    return [(write, after.get((write.incarnation, write.number + 1))) for write in writes[:-1]]
 
 
 def _brief(known: Known, inc: str, pairs: list[tuple[Write, int | None]], *, mine: bool) -> dict[str, Any]:

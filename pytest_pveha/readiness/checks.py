@@ -7,6 +7,7 @@ from pytest_pveha.observe.ha import quorum_whole
 from pytest_pveha.observe.observer import READ, Observer
 from pytest_pveha.readiness import ceph
 from pytest_pveha.readiness.check import Check, Finding
+from pytest_pveha.readiness.storage import DISKS, REPLICAS
 
 CLOCK = 1.0
 """Seconds a node's clock may differ from ours: lock and status ages are judged by node clocks."""
@@ -147,6 +148,8 @@ CHECKS = (
     ),
     Check("daemons", "The HA daemons and the watchdog run", "`systemctl status watchdog-mux pve-ha-lrm`", _watchdog),
     Check("clocks", "The nodes' clocks agree with ours", "`chronyc tracking` on the nodes and here", _clocks),
+    DISKS,
+    REPLICAS,
 )
 
 

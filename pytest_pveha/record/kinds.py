@@ -15,6 +15,7 @@ FIELDS: Final[Mapping[str, frozenset[str]]] = {
         "not_selected", "not_applicable", "waived", "objectives",
     }),
     "snapshot": frozenset({"as", "site"}),
+    "history": frozenset({"earlier", "wanted"}),
     "gate": frozenset({"checks"}),
     "test.open": frozenset({"id", "title", "roles", "expected_seconds"}),
     "watch": frozenset({"probe", "subject", "what", "period_ms"}),
@@ -36,6 +37,7 @@ FIELDS: Final[Mapping[str, frozenset[str]]] = {
     "path": frozenset({
         "peer", "bmc", "answer", "saw", "before", "after", "least", "own", "own_saw", "may", "may_saw",
     }),
+    "backup": frozenset({"guest", "volume", "taken", "least", "most"}),
     "claim": frozenset({"measure", "subject", "params", "op", "objective", "unit"}),
     "audit": frozenset({"audit", "answer", "saw"}),
     "test.close": frozenset({"outcome", "error", "reason"}),

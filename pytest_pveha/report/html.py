@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from pytest_pveha.evidence.sshsig import NAMESPACE
 from pytest_pveha.judge.timeline import ProbeTimeline, TestTimeline
-from pytest_pveha.report import svg, words
+from pytest_pveha.report import coverage, svg, words
 from pytest_pveha.report.paths import matrix
 from pytest_pveha.report.timeline import Gap, gaps
 
@@ -102,6 +102,8 @@ class _Page:
             "open": [test for test in counted if test["verdict"].css not in {"accepted", *_FAILED}],
             "not_proven": [item for item in verdict["not_proven"] if item["id"] not in shown],
             "out_of_scope": [test for test in tests if test["verdict"].text in words.UNCOUNTED],
+            "requirements": self._requirements(tests),
+            "coverage": self._coverage(),
             "facts": self._facts(),
             "tests": [test for test in tests if test["detailed"]],
             "gate": self._gate(),
@@ -146,6 +148,7 @@ class _Page:
             ("Finished", words.moment(verdict["finished"])),
             ("Took", words.length(took) if took is not None else None),
             ("Scope", str(verdict["scope"])),
+            ("Campaign", _drawn(verdict.get("campaign"))),
             ("Run", verdict["run"]),
             ("Operator", known.get("operator")),
             ("Approver", known.get("approver")),
@@ -154,6 +157,29 @@ class _Page:
             ("Made by", f"pytest-pveha {known['pveha']}" if known.get("pveha") else "pytest-pveha"),
         ]
         return [(name, str(value)) for name, value in facts if value]
+
+    def _requirements(self, tests: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """The questions of the site's owner, each with the tests that answer it."""
+        told = {test["id"]: test for test in tests}
+        return [
+            {
+                **row,
+                "badge": badge(row["verdict"]),
+                "tests": [
+                    {"badge": badge(each["verdict"]), "test": told[each["id"]]}
+                    for each in row["tests"]
+                    if each["id"] in told
+                ],
+            }
+            for row in self._verdict.get("requirements") or []
+        ]
+
+    def _coverage(self) -> dict[str, Any] | None:
+        """The map of what was ever proven of whom; None where there is nothing to prove."""
+        found = self._verdict.get("coverage")
+        if not found or not found["cells"]:
+            return None
+        return {"told": coverage.told(found), "rows": coverage.rows(found), "uncounted": found["uncounted"]}
 
     def _gate(self) -> dict[str, Any]:
         gate = self._verdict["gate"]
@@ -354,6 +380,14 @@ def _second(approval: Mapping[str, Any] | None) -> str | None:
     if not approval:
         return None
     return f"{approval['approved_by']}, key {approval['key']}, under the plan {approval['plan_digest']}"
+
+
+def _drawn(campaign: Mapping[str, Any] | None) -> str | None:
+    """How the tests were drawn."""
+    if not campaign:
+        return None
+    alone = [row["step"] for row in campaign["steps"]] if len(campaign["steps"]) < campaign["scenarios"] else []
+    return words.drawn(campaign) + (f", of which only step {', '.join(map(str, alone))}" if alone else "")
 
 
 def _answer(answer: str) -> _Badge:

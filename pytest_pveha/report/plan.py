@@ -14,18 +14,26 @@ Refusals = Mapping[str, Sequence[str]]
 
 
 def plan_lines(
-    document: Mapping[str, Any], refusals: Refusals | None, digest: str, *, approval: str | None = None
+    document: Mapping[str, Any],
+    refusals: Refusals | None,
+    digest: str,
+    *,
+    approval: str | None = None,
+    expected: str = "",
 ) -> list[str]:
     """The plan, a test each, in the order of the run; the last line says whether all of it is granted now.
 
     Args:
         refusals: what the consent refuses of each destructive test; None where nobody was asked.
         approval: why the second signature does not hold; empty where it does, None where none is needed.
+        expected: how long it will take by all that is known, in words.
     """
-    return list(_lines(document, refusals, digest, approval))
+    return list(_lines(document, refusals, digest, approval, expected))
 
 
-def _lines(document: Mapping[str, Any], refusals: Refusals | None, digest: str, approval: str | None) -> Iterator[str]:
+def _lines(
+    document: Mapping[str, Any], refusals: Refusals | None, digest: str, approval: str | None, expected: str
+) -> Iterator[str]:
     kind = "SIMULATED: nothing real is touched" if document["simulated"] else "real"
     yield f"site {document['site']} ({kind}), cluster {document['cluster']}: {', '.join(document['nodes'])}"
     if document["connected"]:
@@ -48,6 +56,8 @@ def _lines(document: Mapping[str, Any], refusals: Refusals | None, digest: str, 
     if left_out := document.get("not_selected"):
         yield f"left out, so the verdict will be partial: {', '.join(row['id'] for row in left_out)}"
     yield _total(destructive, document["expected_seconds"], document["scope"])
+    if expected:
+        yield f"estimate: {expected}"
     yield f"plan {digest}"
     if approval is not None:
         yield f"second signature: {f'REFUSED: {approval}' if approval else 'it holds'}"
@@ -69,6 +79,8 @@ def _test(number: int, test: Mapping[str, Any], refused: Sequence[str] | None) -
         yield f"     {where}down: {', '.join(_guest(guest) for guest in target['guests']) or 'no guest'}"
     if test["site_reset"]:
         yield "     may reset more than its victim (site_reset)"
+    if test.get("combined"):
+        yield "     a second fault comes while the first is not over (combined)"
     wanted = ", ".join(test["families"]) or "whatever it breaks"
     for reason in refused or ():
         yield f"     consent for {wanted}: REFUSED: {reason}"

@@ -8,7 +8,7 @@ from typing import Any
 
 from pytest_pveha.record.journal import Line
 from pytest_pveha.record.openings import open_faults
-from pytest_pveha.report import words
+from pytest_pveha.report import coverage, words
 
 _COLUMN = 13
 _SHOWN = 5
@@ -34,6 +34,8 @@ def _lines(verdict: dict[str, Any], report: Path | None) -> Iterator[str]:
     yield f"pveha: {where}, run {verdict['run']}" + (f", {words.length(took)}" if took is not None else "")
     if spent := verdict.get("time"):
         yield f"site time {words.length(spent['seconds'])}, of which the tool added {_added(spent)}"
+    if campaign := verdict.get("campaign"):
+        yield f"drawn by {words.drawn(campaign)}; to repeat one scenario alone add --pveha-step K"
     gate = verdict["gate"]
     if gate["verdict"] != "accepted":
         yield _row(gate["verdict"], "the gate: is the site fit to be tested?")
@@ -52,6 +54,8 @@ def _lines(verdict: dict[str, Any], report: Path | None) -> Iterator[str]:
         yield "not proven:"
     for item in left:
         yield f"  {'the run as a whole' if item['id'] == words.RUN else item['id']}: {item['reason']}"
+    yield from _requirements(verdict)
+    yield from _coverage(verdict)
     for row in (verdict.get("left") or {}).get("differences", []):
         yield _row("as left", row)
     outside = [test for test in tests if test["verdict"] in words.UNCOUNTED]
@@ -65,6 +69,35 @@ def _lines(verdict: dict[str, Any], report: Path | None) -> Iterator[str]:
     yield f"verdict: {shouted}. {words.MEANING.get(words.word(verdict['verdict']), '')}"
     if report is not None:
         yield f"report:  {words.clean(str(report))}"
+
+
+def _requirements(verdict: Mapping[str, Any]) -> Iterator[str]:
+    """What was asked, and answered; questions of which no test was in the run share a line."""
+    rows = verdict.get("requirements") or []
+    if not rows:
+        return
+    yield f"what was asked{_simulated(verdict)}:"
+    for row in rows:
+        if row["tests"]:
+            why = f": {row['reason']}" if row["verdict"] != "accepted" else ""
+            yield _row(row["verdict"], f"{row['question']}{why}")
+    if untouched := [row["question"] for row in rows if not row["tests"]]:
+        yield _row("not proven", f"no test of it was in this run: {'; '.join(untouched)}")
+
+
+def _coverage(verdict: Mapping[str, Any]) -> Iterator[str]:
+    """Who was ever proven to survive what, and who never was."""
+    found = verdict.get("coverage") or {"cells": [], "uncounted": []}
+    if found["cells"]:
+        yield f"coverage by this run and earlier ones{_simulated(verdict)}: {coverage.told(found)}"
+    for line in coverage.lines(found):
+        yield f"  {line}"
+    for row in found["uncounted"]:
+        yield f"  not counted: {row['run']}: {row['reason']}"
+
+
+def _simulated(verdict: Mapping[str, Any]) -> str:
+    return " (SIMULATED)" if verdict["simulated"] else ""
 
 
 def _test(test: Mapping[str, Any]) -> Iterator[str]:

@@ -166,6 +166,11 @@ def between(started: str | None, finished: str | None) -> float | None:
         return None
 
 
+def drawn(campaign: Mapping[str, Any]) -> str:
+    """How a campaign can be drawn again: ``--pveha-campaign 50 --pveha-seed 7``."""
+    return f"--pveha-campaign {campaign['scenarios']} --pveha-seed {campaign['seed']}"
+
+
 def role(test_id: str) -> str:
     """What tells tests with the same title apart: ``crm-master`` of ``…::test_power_loss[crm-master]``."""
     return test_id.split("[", 1)[1].removesuffix("]") if "[" in test_id else ""
@@ -189,6 +194,11 @@ _MEASURES = {
     "violations": "harm found by audits",
     "not_moved": "guest that did not move",
     "moves": "moves after the return",
+    "lost_span": "what was written since its replica, lost",
+    "older_than_told": "replica older than its job said",
+    "failed_requests": "failed requests to its disks",
+    "restarts": "restarts of its process",
+    "ha_acts": "acts of HA",
     "misplaced": "guest not where its rule wants it",
     "time_away": "time until away",
     "time_home": "time until home",

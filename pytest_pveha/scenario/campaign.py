@@ -20,10 +20,12 @@ from pytest_pveha.faults.fault import Fault, Reach
 from pytest_pveha.faults.interlock import interlock, losses
 from pytest_pveha.faults.keeping import STOP, STORE, Keeping, remembered
 from pytest_pveha.faults.session import tell_fired
+from pytest_pveha.faults.storage import StorageCut
 from pytest_pveha.faults.survey import Terms, look
 from pytest_pveha.handles.cluster_lease import RUNS_FOR, ClusterLease
 from pytest_pveha.handles.connect import connect
 from pytest_pveha.handles.site import Site
+from pytest_pveha.history import History
 from pytest_pveha.inventory import Site as Inventory
 from pytest_pveha.inventory import consent_refusal
 from pytest_pveha.judge.verdict import Verdict, judge
@@ -31,7 +33,7 @@ from pytest_pveha.observe.observer import READ, Observer
 from pytest_pveha.observe.people import People, Terminal
 from pytest_pveha.observe.snapshot import differences, surroundings, take, with_settings
 from pytest_pveha.readiness.checks import Finding, run_checks
-from pytest_pveha.record.journal import Journal, read
+from pytest_pveha.record.journal import Journal, Line, read
 from pytest_pveha.record.lease import Lease
 from pytest_pveha.record.openings import OpenRuns, open_runs
 from pytest_pveha.record.questions import Desk
@@ -67,6 +69,22 @@ class Plan:
     not_selected: list[dict[str, str]] = field(default_factory=list)
     not_applicable: list[dict[str, str]] = field(default_factory=list)
     waived: list[dict[str, str]] = field(default_factory=list)
+    not_asked: list[dict[str, str]] = field(default_factory=list)
+    """Tests that only look and were not selected: no run is partial for it; questions stay open for it."""
+    wanted: list[dict[str, Any]] = field(default_factory=list)
+    """What there is to prove: by which fault, in which role, of whom."""
+    history: History = field(default_factory=History)
+    """What earlier runs proved."""
+    destructive: bool = True
+    """Whether anything that was selected breaks something."""
+
+    draw: dict[str, Any] | None = None
+    """Seed and steps, where the tests were drawn at random."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing that there is to break was left out."""
+        return self.destructive and not self.not_selected
 
 
 class Campaign:
@@ -103,6 +121,7 @@ class Campaign:
         self._renew_again: Deadline | None = None
         self._lease_ends: Deadline | None = None
         self._turn = 0
+        self._written: list[Line] = []
 
     # --- opening -----------------------------------------------------------------------------------------------
 
@@ -116,6 +135,7 @@ class Campaign:
             SiteBusy, SiteDirty: another run is on it, or left it unhealed.
             SiteError: it does not answer.
         """
+        self.asked = plan
         self._lease.take()
         try:
             self._refuse_dirty()
@@ -187,12 +207,15 @@ class Campaign:
                 "not_selected": plan.not_selected,
                 "not_applicable": plan.not_applicable,
                 "waived": plan.waived,
+                "not_asked": plan.not_asked,
                 "objectives": as_json(self.declared),
                 "approval": approval,
+                "campaign": plan.draw,
             },
         )
         for kind, data in self._early:
             self._write(kind, data)
+        self._write("history", {"earlier": plan.history.to_json(), "wanted": plan.wanted})
         self._write("snapshot", {"as": "found", "site": self.found.to_json()})
 
     def _ask_versions(self) -> dict[str, str]:
@@ -209,7 +232,7 @@ class Campaign:
         if not self._open:  # what the first look saw is told after the line that opens the run
             self._early.append((kind, data))
             return
-        self._journal.write(kind, data, self._test)
+        self._written.append(self._journal.write(kind, data, self._test))
 
     @property
     def in_test(self) -> bool:
@@ -248,6 +271,17 @@ class Campaign:
                 "agreed to; add it to breaks=(…) in its mark destructive"
             )
         self._consented(fault.family, target)
+        self._not_too_long(fault)
+
+    def _not_too_long(self, fault: Fault) -> None:
+        """A storage is cut off for no longer than somebody agreed to."""
+        consent = self.declared.model.consent
+        if consent is None or not isinstance(fault, StorageCut) or fault.lasting <= consent.storage_cut:
+            return
+        raise UnsafeTarget(
+            f"{self.declared.path}: consent.storage_cut: is {consent.storage_cut:g} s, and the test cuts "
+            f"{fault.storage} off for {fault.lasting:g} s; have that granted, or cut it for less long"
+        )
 
     def _said_something(self) -> None:
         if not (self._declared and self._declared.breaks) and not self.declared.simulated:
@@ -262,6 +296,7 @@ class Campaign:
             fault=family,
             target=target,
             site_reset=self._declared is not None and self._declared.site_reset,
+            combined=self._declared is not None and self._declared.combined,
         )
         if refusal:
             raise UnsafeTarget(refusal)
@@ -284,6 +319,11 @@ class Campaign:
         """What the inventory says that the live site cannot."""
         device = self.declared.model.quorum_device
         return Terms(self.declared.permitted, self.declared.never_touch, device.algorithm if device else None)
+
+    @property
+    def over(self) -> str:
+        """Why nothing more may be broken in this run; empty while it may."""
+        return self._over or ("the site is dirty" if self._broken else "")
 
     def declare(self, declared: Declared | None) -> None:
         """Until it ends, the present test is held to what it says that it breaks; None: it only looks."""
@@ -364,11 +404,13 @@ class Campaign:
     def spoilt(self, test: str, error: str, reason: str) -> None:
         """The test was over, and its clearing away went wrong: what it proved is not to be relied on."""
         assert self._journal is not None
-        self._journal.write("test.close", {"outcome": "error", "error": error, "reason": reason}, test)
+        line = self._journal.write("test.close", {"outcome": "error", "error": error, "reason": reason}, test)
+        self._written.append(line)
 
     def verdict_of(self, test: str) -> dict[str, Any] | None:
-        """What the judge makes of that test, from the journal alone."""
-        rows: list[dict[str, Any]] = self.judged().to_json()["tests"]
+        """What the judge makes of that test, from its lines in the journal."""
+        lines = [line for line in self._written if line.kind == "run.open" or line.test == test]
+        rows: list[dict[str, Any]] = judge(lines).to_json()["tests"]
         return next((row for row in rows if row["id"] == test), None)
 
     def judged(self) -> Verdict:

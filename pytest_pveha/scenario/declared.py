@@ -10,7 +10,7 @@ from pytest_pveha.errors import UsageError
 from pytest_pveha.faults.catalogue import FAULTS
 from pytest_pveha.inventory import parse_duration
 
-WORDS = ("blast", "expected", "breaks", "site_reset")
+WORDS = ("blast", "expected", "breaks", "site_reset", "combined")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,8 @@ class Declared:
     """Kinds of fault, such as ``power-cut``; none = not said."""
     site_reset: bool = False
     """Whether more than the victim may be reset."""
+    combined: bool = False
+    """Whether a second fault comes while the site still recovers from the first."""
 
     @classmethod
     def of(cls, words: Mapping[str, Any]) -> Declared:
@@ -43,14 +45,15 @@ class Declared:
         families = _families()
         if unknown := [str(kind) for kind in kinds if kind not in families]:
             raise UsageError(f"breaks={', '.join(unknown)}: no such fault; known are {', '.join(sorted(families))}")
-        site_reset = words.get("site_reset", False)
-        if not isinstance(site_reset, bool):
-            raise UsageError(f"site_reset={site_reset!r}: expected True or False")
+        flags = {name: words.get(name, False) for name in ("site_reset", "combined")}
+        for name, value in flags.items():
+            if not isinstance(value, bool):
+                raise UsageError(f"{name}={value!r}: expected True or False")
         try:
             expected = parse_duration(words["expected"]) if "expected" in words else 0.0
         except ValueError as error:
             raise UsageError(f"expected={words['expected']!r}: {error}") from None
-        return cls(str(words.get("blast", "")), expected, kinds, site_reset)
+        return cls(str(words.get("blast", "")), expected, kinds, **flags)
 
     @property
     def families(self) -> tuple[str, ...]:

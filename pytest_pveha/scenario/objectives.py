@@ -48,6 +48,9 @@ class Objectives:
         self.fence_margin = block.fence_margin
         self.fence_path = block.fence_path
         self.settle = block.settle
+        self.restore_rto = block.restore_rto
+        oldest = inventory.model.backup.max_age if inventory.model.backup is not None else 0.0
+        self.restore_rpo = Objective("restore_rpo", {name: tier.restore_rpo or oldest for name, tier in tiers.items()})
 
 
 def as_json(inventory: Inventory) -> dict[str, object]:

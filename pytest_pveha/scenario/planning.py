@@ -43,6 +43,7 @@ class Subject:
     role: str | None = None
     node: str | None = None
     guest: str | None = None
+    storage: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,17 +152,19 @@ def _tests(inventory: Inventory, scene: Scene, subjects: Sequence[Subject]) -> I
         if settled in targets:
             settled = None
         said = declared or Declared()
+        falls = set(said.families) != {"restore"}  # a copy is made beside the guest, which goes on
         yield {
             "id": subject.id,
             "title": subject.title,
-            "role": subject.role or subject.node or subject.guest,
+            "role": subject.role or subject.node or subject.guest or subject.storage,
             "destructive": declared is not None,
             "blast": said.blast,
             "breaks": list(said.breaks),
             "families": list(said.families),
             "expected_seconds": said.expected,
             "site_reset": said.site_reset,
-            "targets": [{"name": name, "guests": _down(inventory, scene, name)} for name in targets],
+            "combined": said.combined,
+            "targets": [{"name": name, "guests": _down(inventory, scene, name) if falls else []} for name in targets],
         }
 
 
@@ -173,6 +176,8 @@ def _targets(inventory: Inventory, scene: Scene, master: str | None, subject: Su
         return list(found) if found is not None else nodes
     if subject.node is not None:
         return [subject.node]
+    if subject.storage is not None:
+        return [subject.storage]
     if subject.guest is not None and subject.declared is not None:
         if subject.declared.breaks and GUEST_FAMILIES.issuperset(subject.declared.families):
             return [subject.guest]
@@ -220,6 +225,7 @@ def _refused(document: Document, inventory: Inventory, test: Document, now: date
                 fault=family,
                 target=target["name"],
                 site_reset=test["site_reset"],
+                combined=test.get("combined", False),
             )
             if refused:
                 yield refused

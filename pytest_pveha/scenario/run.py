@@ -18,6 +18,7 @@ from pytest_pveha.errors import (
     UsageError,
     WrongMachine,
 )
+from pytest_pveha.faults.copies import GuestRestored
 from pytest_pveha.faults.cord import CordPulled
 from pytest_pveha.faults.crash import HA_USERLAND, DaemonKilled, DaemonsFrozen, KernelCrash
 from pytest_pveha.faults.fault import Fault, Reach
@@ -33,10 +34,12 @@ from pytest_pveha.faults.process import ServiceRestarted, ServiceStopped
 from pytest_pveha.faults.restore import restore
 from pytest_pveha.faults.session import Register, Session
 from pytest_pveha.faults.shutdown import CleanPowerOff, CleanReboot
+from pytest_pveha.faults.storage import StorageCut
 from pytest_pveha.handles import corosync, guest_process
 from pytest_pveha.handles.corosync import Ring
 from pytest_pveha.handles.guest import Guest, Guests, Nodes
 from pytest_pveha.handles.node import Node
+from pytest_pveha.handles.served import Served
 from pytest_pveha.handles.site import Site
 from pytest_pveha.handles.watchdog import SOFTWARE, identity, restarts_after_panic
 from pytest_pveha.inventory import parse_duration
@@ -45,6 +48,7 @@ from pytest_pveha.observe.answer import Condition, Met, ask, wait_until
 from pytest_pveha.observe.audits import Scene, audit
 from pytest_pveha.observe.bmc_log import BmcLogs
 from pytest_pveha.observe.ceph_witness import CephWitness
+from pytest_pveha.observe.copies import Copy, keep_apart
 from pytest_pveha.observe.fence_paths import survey
 from pytest_pveha.observe.ha import guarding, quorum_whole
 from pytest_pveha.observe.ledger import Ledger
@@ -55,9 +59,10 @@ from pytest_pveha.observe.sampler import Probe
 from pytest_pveha.observe.sampling import sampler
 from pytest_pveha.observe.snapshot import Snapshot
 from pytest_pveha.observe.witness import Witness
-from pytest_pveha.readiness.checks import Check
+from pytest_pveha.readiness.check import Check
 from pytest_pveha.scenario.ceph import CephFaults
 from pytest_pveha.scenario.objectives import Objective
+from pytest_pveha.scenario.restoring import chosen, planned
 
 BEFORE_FAULT = 10.0
 """Seconds of fast sampling before a fault: what was there is known as well as what came."""
@@ -70,6 +75,9 @@ TRIAL = 15.0
 
 TRIAL_LIMIT, TRIAL_GRACE = 20.0, 5.0
 """Every node concerned undoes the short cut by itself after 25 s."""
+
+LOOKED_AT = 4.0
+"""Seconds for which each node may be asked whether it still reaches a server."""
 
 SOON = 2.0
 """Seconds between the longest time of a short cut and the nodes undoing it by themselves."""
@@ -142,8 +150,7 @@ class Run:
         self._session = Session(observer, self._register, keeping)
         self._settle = settle
         self._sampler = sampler(observer.site.clock, observer.write)
-        self.ledger = Ledger(observer, keeping.run)
-        """What the guests that are made for tests write."""
+        self._ledger = Ledger(observer, keeping.run)
         self._faults = 0
         self._open = 0
         self._victims: set[str] = set()
@@ -156,6 +163,11 @@ class Run:
     def site(self) -> Site:
         """What it runs on."""
         return self._site
+
+    @property
+    def ledger(self) -> Ledger:
+        """What the guests that are made for tests write."""
+        return self._ledger
 
     @property
     def observer(self) -> Observer:
@@ -176,7 +188,7 @@ class Run:
                 nodes = [subject] if isinstance(subject, Node) else list(subject)
                 probes += [probe for node in nodes for probe in _node_probes(node)]
         self._sampler.watch([*(probe for guest in watched for probe in _guest_probes(guest)), *probes])
-        self.ledger.start(watched)
+        self._ledger.start(watched)
 
     def witness(self, nodes: Nodes) -> None:
         """From now on, until the test is over, each of these nodes is asked itself: its quorum, processes, boot id."""
@@ -248,6 +260,11 @@ class Run:
         self._observer.write("audit", {"audit": check.name, "answer": answer.verdict, "saw": answer.saw})
         self.claim(violations([check]), none=True)
 
+    def start(self, copy: Copy) -> None:
+        """The copy was seen to be kept apart, and its start was asked for."""
+        keep_apart(self._observer, copy)
+        self._site.copies.start(copy.sid, copy.node, self._clock.deadline(READ))
+
     def hold(self, duration: str) -> None:
         """That much time has passed, watched: what falls over only later is seen."""
         self._hold(self._clock.now().mono + round(parse_duration(duration) * SECOND), duration)
@@ -277,7 +294,11 @@ class Run:
         if objective is None:
             raise UsageError("a claim needs at_most, at_least or none=True")
         for guest in measure.guests or (None,):
-            value = objective.of(guest) if isinstance(objective, Objective) and guest else objective
+            value: Objective | float | None = objective
+            if isinstance(objective, Objective) and guest:
+                value = objective.of(guest)
+            if isinstance(value, Objective) and "unwatched" in measure.params:
+                value = None  # nobody is promised what nobody watches
             if isinstance(value, Objective):
                 raise UsageError(f"{measure.measure} is of no guest, so it has no tier's objective; give a number")
             self._observer.write(
@@ -326,7 +347,7 @@ class Run:
         whole = fault.reach.beside(self._session.standing)
         outermost = self._open == 0
         self._sampler.fast()
-        self.ledger.closely()
+        self._ledger.closely(victims)
         self._victims.update(victims if dies else ())
         majority = 2 * len(whole.nodes) < len(self._site.nodes)
         self._declared_news += made_by(kind, victims, majority=majority)
@@ -337,7 +358,7 @@ class Run:
             if fault.family in CUTS and len(fault.reach.nodes) > 1:
                 self._try_first(trial or make, f"{name}-trial", unattended=fault.reach.about_quorum)
             with self._session.injected(fault, name, at_most=at_most, grace=grace):
-                self.ledger.calmly(after=DIES_LATER if kind in MAY_RESET else 0)
+                self._ledger.calmly(after=DIES_LATER if kind in MAY_RESET else 0)
                 yield
                 self._milestones(victims)
                 logs.note()
@@ -347,7 +368,7 @@ class Run:
             raise
         finally:
             self._open -= 1
-            self.ledger.calmly()
+            self._ledger.calmly()
             if outermost:
                 self._sampler.slow()
 
@@ -382,7 +403,9 @@ class Run:
         except (NotMet, CantTell) as error:
             raise HarmSeen(
                 f"a cut of {TRIAL:g} s was undone, and the cluster is not whole again: {error.last_seen}; the longer "
-                f"cut was not made, the campaign ends"
+                f"cut was not made, the campaign ends. Type `pvecm status` and `ha-manager status`; where an LRM's "
+                f"stamp is old, `journalctl -u watchdog-mux -u pve-ha-lrm` there says why it is not fed; then, once "
+                f"repaired, `pytest -m readiness` says whether the site is fit again"
             ) from error
 
     def _milestones(self, victims: tuple[str, ...]) -> None:
@@ -424,13 +447,13 @@ class Run:
             self._finish()
         finally:
             with self._clock.shielded():
-                if left := self.ledger.clear():
+                if left := self._ledger.clear():
                     self._observer.write("audit", {"audit": "canaries", "answer": "cant_tell", "saw": "; ".join(left)})
 
     def _finish(self) -> None:
         try:
             with self._clock.shielded():
-                self.ledger.stop()
+                self._ledger.stop()
                 if self._register.touched:  # a refused fault gives no leave to undo what others did meanwhile
                     restore(self._observer, self._found, self._settle)
                     if unhealed := self._observer.unhealed:
@@ -541,6 +564,23 @@ class Faults(CephFaults):
             yield
 
     @contextmanager
+    def guest_restored(self, guest: Guest, *, live: bool = False, at_most: str = "12 h") -> Iterator[Copy]:
+        """A copy of the guest is there while open, made from its newest backup: links down, and not started.
+
+        Args:
+            live: it is started at once, and its disk is read meanwhile.
+        """
+        choice = chosen(self._run.observer, guest)
+        made: list[GuestRestored] = []
+
+        def make(tag: str) -> GuestRestored:
+            made.append(planned(self._run.observer, choice, tag, live=live))
+            return made[-1]
+
+        with self._run.break_with(make, GuestRestored.kind, (guest.sid,), parse_duration(at_most), dies=False):
+            yield choice.copy(made[-1])
+
+    @contextmanager
     def bridge_down(self, guest: Guest, *, at_most: str = "20 min") -> Iterator[None]:
         """The guest has no network while open."""
         node = self._home(guest)
@@ -648,6 +688,36 @@ class Faults(CephFaults):
             self._site.nodes.names,
             parse_duration(at_most),
             dies=False,
+        ):
+            yield
+
+    @contextmanager
+    def storage_cut(self, storage: Served, *, lasting: str = "30 s") -> Iterator[None]:
+        """No node reaches the server of that storage while open, which is to be for that long.
+
+        The nodes undo it by themselves soon after, before the first of them fails a request.
+        """
+        nodes = self._site.nodes.names
+        seconds = parse_duration(lasting)
+        at_most = seconds + LOOKED_AT * len(nodes) * len(storage.servers)
+        undone_by = at_most + TRIAL_GRACE
+        with self._run.break_with(
+            lambda tag: StorageCut(
+                tag,
+                nodes,
+                storage.name,
+                storage.servers,
+                storage.guests,
+                seconds,
+                undone_by,
+                storage.gives_up,
+                storage.gives_up_by,
+            ),
+            StorageCut.kind,
+            (storage.name,),
+            at_most,
+            dies=False,
+            grace=TRIAL_GRACE,
         ):
             yield
 

@@ -28,6 +28,7 @@ from pytest_pveha.sim.servers.certs import Authority
 from pytest_pveha.sim.servers.guests import GuestPort
 from pytest_pveha.sim.servers.https_api import ApiServer
 from pytest_pveha.sim.servers.ipmi import BmcServer
+from pytest_pveha.sim.servers.pbs_api import PbsServer
 from pytest_pveha.sim.servers.ports import State, TcpPort, UdpPort
 from pytest_pveha.sim.servers.programs import run_program
 from pytest_pveha.sim.servers.redfish import RedfishServer
@@ -41,6 +42,7 @@ from pytest_pveha.sim.world.network import API_PORT
 from pytest_pveha.sim.world.world import World
 
 TOKEN_ID = "pveha@pve!run"
+PBS_TOKEN_ID = "pveha@pbs!run"
 BMC_USER = "pveha"
 TYPING = 60.0
 """Real seconds a typed command may take; no result depends on it."""
@@ -129,6 +131,7 @@ class SimulatedSite:
         self._gate = SiteGate(self.world, self.baton)
         self._token = secrets.token_hex(16)
         self._bmc_password = secrets.token_hex(8)
+        self._pbs_secret = secrets.token_hex(16)
         self._paced = speed is not None
         self._described: dict[str, Any] = {}
         self._build()
@@ -167,6 +170,7 @@ class SimulatedSite:
             for port in ports:
                 self._watch(port, self._open_or_silent(lambda vmid=vmid: self.world.guest_answering(vmid)))  # type: ignore[misc]
             guests[guest.sid] = [port.port for port in ports]
+        pbs = self._pbs() if self.world.pbs.there else None
         self._refresh()
         self._write_secret("ca.pem", authority.pem)
         self._write_secret("token", self._token.encode())
@@ -184,6 +188,23 @@ class SimulatedSite:
             "host_keys": {name: _public(key) for name, key in host_keys.items()},
             "nodes": nodes,
             "guests": guests,
+            "pbs": pbs,
+        }
+
+    def _pbs(self) -> dict[str, Any]:
+        """Where the backup server answers, and as whom it is asked; its certificate is its own authority's."""
+        spec, authority, port = self.spec.backup, Authority("backup"), TcpPort()
+        assert spec is not None
+        context = authority.issue("pbs").server_context(self.runtime)
+        PbsServer(self._gate, context, PBS_TOKEN_ID, self._pbs_secret, port=port).start()
+        self._watch(port, self._open_or_silent(lambda: self.world.pbs.answering))
+        self._write_secret("pbs-ca.pem", authority.pem)
+        self._write_secret("pbs-token", self._pbs_secret.encode())
+        return {
+            "port": port.port,
+            "datastore": spec.datastore,
+            "namespace": spec.namespace,
+            "token_id": PBS_TOKEN_ID,
         }
 
     def _bmc(self, name: str, authority: Authority) -> tuple[TcpPort | UdpPort, str]:

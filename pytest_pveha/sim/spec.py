@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -31,6 +31,7 @@ _Spec = TypeVar(
     "GroupSpec",
     "StorageSpec",
     "ReplicationSpec",
+    "BackupSpec",
     "OperatorSpec",
     "SiteSpec",
     "CephSpec",
@@ -162,6 +163,7 @@ class GuestSpec:
     """The storage its disk lies on; empty for the site's shared one. On a local one it can start only where its disk
     lies, and moving takes the disk along."""
     disk_bytes: int = 8 * GIB
+    """0: an empty one, without disk and network card."""
     start_failures: int = 0
     """So many of its first starts fail."""
 
@@ -236,6 +238,29 @@ class ReplicationSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class BackupSpec:
+    """A Proxmox Backup Server beside the cluster, and how it keeps the guests' backups."""
+
+    storage: str
+    """What the cluster calls it."""
+    datastore: str = "main"
+    namespace: str = ""
+    encrypted: bool = False
+    age_hours: float = 6.0
+    """Of the newest backup of each guest when the site begins; there are two older ones, a day apart."""
+    speed_mib: float = 200.0
+    """What a restore reads in a second, MiB."""
+    space_bytes: int = 500 * GIB
+    """How large each storage for disks is."""
+    token_lacks: tuple[str, ...] = ()
+    """Privileges that the token on the backup server has not."""
+    guest: int = 0
+    """The guest of this very cluster that the server is; 0 = a machine of its own."""
+    extra_config: Mapping[str, str] = field(default_factory=dict)
+    """What the backed-up configurations of VMs have besides, such as ``hostpci0``."""
+
+
+@dataclass(frozen=True, slots=True)
 class OperatorSpec:
     """The person at the rack: so long from the call to the deed, and from there to the answer."""
 
@@ -278,6 +303,8 @@ class SiteSpec:
     """What the migration network carries, MiB a second."""
     token_lacks: tuple[str, ...] = ()
     """Privileges that the API token has not."""
+    backup: BackupSpec | None = None
+    """The backup server; None = there is none."""
     operator: OperatorSpec | None = None
     """Whoever pulls cords; None = nobody does."""
 
@@ -384,6 +411,8 @@ class SiteSpec:
         plain["groups"] = tuple(_build(GroupSpec, _tuples(group, "nodes")) for group in plain.get("groups", ()))
         plain["storages"] = tuple(_build(StorageSpec, one) for one in plain.get("storages", ()))
         plain["replication"] = tuple(_build(ReplicationSpec, one) for one in plain.get("replication", ()))
+        if plain.get("backup") is not None:
+            plain["backup"] = _build(BackupSpec, _tuples(plain["backup"], "token_lacks"))
         if plain.get("ceph") is not None:
             ceph = {} if plain["ceph"] is True else dict(plain["ceph"])
             pools = tuple(_build(PoolSpec, pool) for pool in ceph.get("pools", ()))
@@ -396,8 +425,8 @@ class SiteSpec:
 
 
 def _build(kind: type[_Spec], data: Mapping[str, Any]) -> _Spec:
-    known = {field.name for field in fields(kind)}
-    needed = {field.name for field in fields(kind) if field.default is MISSING}
+    known = {each.name for each in fields(kind)}
+    needed = {each.name for each in fields(kind) if each.default is MISSING and each.default_factory is MISSING}
     if unknown := sorted(set(data) - known):
         raise ValueError(f"{kind.__name__}: unknown key {', '.join(unknown)}; known: {', '.join(sorted(known))}")
     if missing := sorted(needed - set(data)):

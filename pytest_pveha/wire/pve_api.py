@@ -21,7 +21,7 @@ import requests
 import tenacity
 
 from pytest_pveha.clock import Clock, Deadline, Instant
-from pytest_pveha.errors import AuthRefused, ProtocolError, SiteError, TimedOut, Unreachable, UsageError
+from pytest_pveha.errors import AuthRefused, ProtocolError, SiteError, TimedOut, Unreachable, UsageError, printable
 from pytest_pveha.wire import redaction
 from pytest_pveha.wire.https import Adapter, Line, bracketed, hung_up, looks_like_page, protocol_error, root
 from pytest_pveha.wire.tcp import BACKSTOP, Address, reason
@@ -93,6 +93,7 @@ class PveApi:
         token_id: ``USER@REALM!TOKEN``.
         secret: gives the token's secret; asked once, at the first call.
         trust: for all endpoints, or by endpoint name.
+        service: whose ways the login and the errors have, ``PVE`` or ``PBS``.
     """
 
     def __init__(
@@ -102,6 +103,8 @@ class PveApi:
         secret: Callable[[], str],
         trust: Trust | Mapping[str, Trust],
         clock: Clock,
+        *,
+        service: str = "PVE",
     ) -> None:
         if not endpoints:
             raise UsageError("API: no endpoint is given")
@@ -110,6 +113,7 @@ class PveApi:
         redaction.install()
         self._clock = clock
         self._token = _Token(token_id, secret)
+        self._service = service
         self._doors = [_Door(each, trust if isinstance(trust, Trust) else trust[each.name]) for each in endpoints]
         self._current = 0
         self._shunned: dict[str, frozenset[str]] = {}
@@ -160,6 +164,11 @@ class PveApi:
     def delete(self, path: str, /, *, deadline: Deadline, at: str | None = None, **params: Any) -> Reply:
         """DELETE happened, once. Errors as in ``get``; Unreachable says whether it may have happened."""
         return self._act("DELETE", path, params, deadline, at)
+
+    @property
+    def user(self) -> str:
+        """As whom it asks: ``USER@REALM!TOKEN``, as tasks show who started them."""
+        return repr(self._token)
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
@@ -271,7 +280,9 @@ class PveApi:
             if me not in self._lines:
                 ended = next((thread for thread in self._lines if not thread.is_alive()), None)
                 self._lines[me] = (
-                    self._lines.pop(ended) if ended else [_Line(door, self._token) for door in self._doors]
+                    self._lines.pop(ended)
+                    if ended
+                    else [_Line(door, self._token, self._service) for door in self._doors]
                 )
             return self._lines[me][index]
 
@@ -338,9 +349,9 @@ class _Token:
 class _TokenAuth(ProxmoxHTTPApiTokenAuth):  # type: ignore[misc]
     """proxmoxer's own, with the secret looked up when a request is made."""
 
-    def __init__(self, token: _Token) -> None:
+    def __init__(self, token: _Token, service: str) -> None:
         self._token = token
-        super().__init__(token.user, token.name, None, timeout=BACKSTOP, verify_ssl=True, service="PVE")
+        super().__init__(token.user, token.name, None, timeout=BACKSTOP, verify_ssl=True, service=service)
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         # the frames of requests, urllib3 and http.client hold the headers, and pytest may show those with -l
@@ -360,8 +371,9 @@ class _TokenAuth(ProxmoxHTTPApiTokenAuth):  # type: ignore[misc]
 class _Serializer:
     """Gives ``data`` of a reply, or says what came instead."""
 
-    def __init__(self, who: str) -> None:
+    def __init__(self, who: str, service: str) -> None:
         self._who = who
+        self._service = service
 
     def get_accept_types(self) -> str:
         return "application/json"
@@ -381,15 +393,19 @@ class _Serializer:
         try:
             body = _decoded(response.content)
         except ValueError:
-            return {"html": True} if looks_like_page(response) else {}
+            if looks_like_page(response):
+                return {"html": True}
+            # the backup server's errors are plain text (proxmox-rest-server, its JSON formatter)
+            text = response.content[:_LONGEST_TEXT].decode("utf-8", "replace") if self._service == "PBS" else ""
+            return {"message": printable(" ".join(text.split()))}
         return body if isinstance(body, dict) else {}
 
     def _no_reply(self, response: requests.Response, what: str) -> ProtocolError:
         kind = response.headers.get("Content-Type", "no content type")
         begins = redaction.scrub(response.content[:80].decode("utf-8", "replace"))
         return ProtocolError(
-            f"{self._who} answered {response.status_code} with something that is no PVE reply ({what}; {kind}): "
-            f"{begins!r}. Is another web server or a reverse proxy listening there?",
+            f"{self._who} answered {response.status_code} with something that is no {self._service} reply ({what}; "
+            f"{kind}): {begins!r}. Is another web server or a reverse proxy listening there?",
             status=response.status_code,
         )
 
@@ -420,7 +436,7 @@ class _Door:
 class _Line(Line):
     """One thread's session with one endpoint: one kept connection, one call at a time."""
 
-    def __init__(self, door: _Door, token: _Token) -> None:
+    def __init__(self, door: _Door, token: _Token, service: str) -> None:
         super().__init__(door.address, door.trust, door.context)
         self.door = door
         self.token = token
@@ -434,11 +450,11 @@ class _Line(Line):
         )
         self._base = backend.get_base_url()
         self._session: requests.Session = backend.get_session()
-        self._session.auth = _TokenAuth(token)
+        self._session.auth = _TokenAuth(token, service)
         self._session.trust_env = False  # no proxy, no .netrc, no REQUESTS_CA_BUNDLE
         self._session.headers["Accept-Encoding"] = "identity"
-        self._session.mount("https://", Adapter(self, who=door.who, largest=LARGEST_REPLY, what="no PVE API"))
-        self._serializer = _Serializer(door.who)
+        self._session.mount("https://", Adapter(self, who=door.who, largest=LARGEST_REPLY, what=f"no {service} API"))
+        self._serializer = _Serializer(door.who, service)
 
     def call(self, method: str, path: str, params: Mapping[str, Any]) -> Any:
         """``data`` of the answer."""

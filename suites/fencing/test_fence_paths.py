@@ -17,7 +17,7 @@ def test_every_node_reaches_every_bmc(nodes, run, objectives):
     run.claim(wrong_machines(nodes), none=True)
 
 
-@pytest.mark.destructive(blast="one node and its guests", expected="10 min", breaks=("power-cut-by-peer",))
+@pytest.mark.destructive(blast="one node and its guests", expected="6 min", breaks=("power-cut-by-peer",))
 @pytest.mark.roles("other")
 @pytest.mark.needs(losses=1)
 def test_a_peer_cuts_the_power(victim, nodes, guests, faults, run):

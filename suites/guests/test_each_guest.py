@@ -7,7 +7,7 @@ from pytest_pveha.observe import audits, ha
 from pytest_pveha.observe.guests import answers, runs_on, started_again, untouched
 
 
-@pytest.mark.destructive(blast="one guest", expected="3 min", breaks=("guest-killed",))
+@pytest.mark.destructive(blast="one guest", expected="50 s", breaks=("guest-killed",))
 def test_killed(guest, home, faults, run, objectives):
     """A guest whose process is killed is started again on its node, and answers within its RTO."""
     run.watch(guest)
@@ -20,7 +20,7 @@ def test_killed(guest, home, faults, run, objectives):
     run.claim(violations(audits.CLUSTER), none=True)
 
 
-@pytest.mark.destructive(blast="one guest", expected="4 min", breaks=("guest-moved",))
+@pytest.mark.destructive(blast="one guest", expected="1 min 40 s", breaks=("guest-moved",))
 @pytest.mark.needs(nodes=2)
 def test_migrated_there_and_back(guest, home, elsewhere, faults, run, objectives):
     """A guest that is migrated arrives, comes home, and is not away for longer than its RTO in all."""
@@ -36,7 +36,7 @@ def test_migrated_there_and_back(guest, home, elsewhere, faults, run, objectives
     run.claim(violations(audits.CLUSTER), none=True)
 
 
-@pytest.mark.destructive(blast="one guest", expected="4 min", breaks=("guest-moved",))
+@pytest.mark.destructive(blast="one guest", expected="2 min 10 s", breaks=("guest-moved",))
 @pytest.mark.needs(nodes=2)
 def test_relocated(guest, home, elsewhere, faults, run, objectives):
     """A guest that is relocated stops here, starts there within its RTO, and comes home."""
@@ -52,7 +52,7 @@ def test_relocated(guest, home, elsewhere, faults, run, objectives):
     run.claim(violations(audits.CLUSTER), none=True)
 
 
-@pytest.mark.destructive(blast="one guest's network", expected="5 min", breaks=("bridge-down",))
+@pytest.mark.destructive(blast="one guest's network", expected="2 min 20 s", breaks=("bridge-down",))
 def test_without_its_network(guest, home, faults, run):
     """A guest that lost its network is left alone by HA, away until somebody acts: HA watches processes only."""
     run.watch(guest)

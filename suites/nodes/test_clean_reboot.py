@@ -7,7 +7,7 @@ from pytest_pveha.observe import audits, ha
 from pytest_pveha.observe import nodes as node
 
 
-@pytest.mark.destructive(blast="one node and its guests", expected="14 min", breaks=("clean-reboot",))
+@pytest.mark.destructive(blast="one node and its guests", expected="5 min", breaks=("clean-reboot",))
 @pytest.mark.roles("crm-master", "other")
 @pytest.mark.needs(losses=1)
 def test_clean_reboot(victim, residents, policy, nodes, guests, faults, run):
@@ -29,7 +29,7 @@ def test_clean_reboot(victim, residents, policy, nodes, guests, faults, run):
     run.claim(violations(audits.CLUSTER), none=True)
 
 
-@pytest.mark.destructive(blast="one node and its guests", expected="18 min", breaks=("clean-power-off",))
+@pytest.mark.destructive(blast="one node and its guests", expected="7 min", breaks=("clean-power-off",))
 @pytest.mark.roles("other")
 @pytest.mark.needs(losses=1)
 def test_clean_power_off(victim, residents, policy, nodes, guests, faults, run):
@@ -52,7 +52,7 @@ def test_clean_power_off(victim, residents, policy, nodes, guests, faults, run):
     run.claim(violations(audits.CLUSTER), none=True)
 
 
-@pytest.mark.destructive(blast="one node and its guests", expected="14 min", breaks=("clean-reboot",))
+@pytest.mark.destructive(blast="one node and its guests", expected="5 min", breaks=("clean-reboot",))
 @pytest.mark.roles("other")
 @pytest.mark.needs(losses=1)
 def test_guests_move_before_a_reboot(victim, residents, policy, nodes, guests, faults, run, objectives):

@@ -6,7 +6,7 @@ from pytest_pveha.judge import collateral_resets, misplaced, moves, parted, reco
 from pytest_pveha.observe import audits, ha
 
 
-@pytest.mark.destructive(blast="one node and its guests", expected="21 min", breaks=("power-cut",))
+@pytest.mark.destructive(blast="one node and its guests", expected="11 min", breaks=("power-cut",))
 @pytest.mark.roles("other")
 @pytest.mark.needs(losses=1)
 def test_failback(victim, residents, homes, nodes, guests, faults, run, objectives):

@@ -15,7 +15,7 @@ from pytest_pveha.judge import (
 from pytest_pveha.observe import audits, ha, life
 
 
-@pytest.mark.destructive(blast="one node and its guests", expected="20 min", breaks=("daemons-frozen",))
+@pytest.mark.destructive(blast="one node and its guests", expected="5 min", breaks=("daemons-frozen",))
 @pytest.mark.roles("other")
 @pytest.mark.needs(losses=1)
 def test_hang_of_one_node(victim, residents, nodes, guests, faults, run, objectives):

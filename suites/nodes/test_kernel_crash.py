@@ -15,7 +15,7 @@ from pytest_pveha.judge import (
 from pytest_pveha.observe import audits, ha, life
 
 
-@pytest.mark.destructive(blast="one node and its guests", expected="20 min", breaks=("kernel-crash",))
+@pytest.mark.destructive(blast="one node and its guests", expected="8 min", breaks=("kernel-crash",))
 @pytest.mark.roles("other")
 @pytest.mark.needs(losses=1)
 def test_kernel_crash_of_one_node(victim, residents, nodes, guests, faults, run, objectives):

@@ -21,7 +21,7 @@ LEFT = 60
 """Seconds in which HA is to call a node online again (measured: 14)."""
 
 
-@pytest.mark.destructive(blast="one node's guests move", expected="12 min", breaks=("maintenance",))
+@pytest.mark.destructive(blast="one node's guests move", expected="5 min", breaks=("maintenance",))
 @pytest.mark.roles("crm-master", "other")
 @pytest.mark.needs(losses=1)
 def test_maintenance_on_and_off(victim, residents, homes, nodes, guests, faults, run, objectives):
@@ -49,7 +49,7 @@ def test_maintenance_on_and_off(victim, residents, homes, nodes, guests, faults,
 
 
 @pytest.mark.destructive(
-    blast="two nodes and their guests", expected="35 min", breaks=("maintenance", "clean-power-off", "power-cut")
+    blast="two nodes and their guests", expected="13 min", breaks=("maintenance", "clean-power-off", "power-cut")
 )
 @pytest.mark.roles("other")
 @pytest.mark.needs(nodes=3, losses=2)

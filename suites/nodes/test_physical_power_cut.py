@@ -16,7 +16,7 @@ from pytest_pveha.judge import (
 from pytest_pveha.observe import audits, ha, placement
 
 
-@pytest.mark.destructive(blast="one node and its guests", expected="17 min", breaks=("mains-cut", "cord-pulled"))
+@pytest.mark.destructive(blast="one node and its guests", expected="8 min", breaks=("mains-cut", "cord-pulled"))
 @pytest.mark.roles("crm-master", "other")
 @pytest.mark.needs(losses=1, mains=True)
 def test_physical_power_cut(victim, residents, nodes, guests, faults, run, objectives):

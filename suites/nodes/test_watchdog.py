@@ -11,7 +11,7 @@ STARVED = 60 + KILLED
 """Seconds: a minute more, for which the multiplexer believes in a client that says nothing."""
 
 
-@pytest.mark.destructive(blast="one node and its guests", expected="20 min", breaks=("daemon-killed",))
+@pytest.mark.destructive(blast="one node and its guests", expected="6 min", breaks=("daemon-killed",))
 @pytest.mark.roles("other")
 @pytest.mark.needs(losses=1)
 @pytest.mark.parametrize("daemon", ["watchdog-mux", "pve-ha-lrm"])
@@ -33,7 +33,7 @@ def test_killed_daemon_resets_its_node(victim, daemon, residents, nodes, guests,
     run.claim(violations(audits.CLUSTER), none=True)
 
 
-@pytest.mark.destructive(blast="one node and its guests", expected="20 min", breaks=("daemons-frozen",))
+@pytest.mark.destructive(blast="one node and its guests", expected="7 min", breaks=("daemons-frozen",))
 @pytest.mark.roles("other")
 @pytest.mark.needs(losses=1)
 def test_starved_lrm_resets_its_node(victim, residents, nodes, guests, faults, run):

@@ -6,7 +6,7 @@ from pytest_pveha.judge import collateral_resets, downtime, fences, membership_c
 from pytest_pveha.observe import audits, ha, quorum
 
 
-@pytest.mark.destructive(blast="nothing", expected="5 min", breaks=("link-loss",))
+@pytest.mark.destructive(blast="nothing", expected="2 min 40 s", breaks=("link-loss",))
 @pytest.mark.needs(links=2)
 def test_loss_of_a_link_everywhere(link, nodes, guests, faults, run):
     """When a corosync link fails on all nodes, nobody loses the membership, quorum or a guest."""
@@ -26,7 +26,7 @@ def test_loss_of_a_link_everywhere(link, nodes, guests, faults, run):
     run.claim(violations(audits.CLUSTER), none=True)
 
 
-@pytest.mark.destructive(blast="nothing", expected="5 min", breaks=("link-loss",))
+@pytest.mark.destructive(blast="nothing", expected="2 min 40 s", breaks=("link-loss",))
 @pytest.mark.needs(links=2)
 def test_loss_of_a_link_of_one_node(link, node, nodes, guests, faults, run):
     """When one node loses a corosync link, nobody loses the membership, quorum or a guest."""

@@ -22,7 +22,7 @@ from pytest_pveha.judge import (
 from pytest_pveha.observe import audits, ha, placement, quorum
 
 
-@pytest.mark.destructive(blast="the nodes cut off and their guests", expected="20 min", breaks=("partition",))
+@pytest.mark.destructive(blast="the nodes cut off and their guests", expected="6 min", breaks=("partition",))
 @pytest.mark.needs(nodes=3)
 def test_minority_stops_before_majority_starts(minority, stranded, nodes, guests, ring, faults, run, objectives):
     """A minority that is cut off stops writing and resets itself before its HA guests are started by the majority."""
@@ -82,7 +82,7 @@ def test_idle_minority_is_left_alone(idle, nodes, guests, ring, faults, run):
     run.claim(violations(audits.CLUSTER), none=True)
 
 
-@pytest.mark.destructive(blast="the nodes cut off, for some seconds", expected="6 min", breaks=("partition",))
+@pytest.mark.destructive(blast="the nodes cut off, for some seconds", expected="2 min 30 s", breaks=("partition",))
 @pytest.mark.needs(nodes=3)
 def test_short_cut_resets_nobody(minority, blip, nodes, guests, faults, run):
     """A cut of the corosync network that is over within seconds resets and fences nobody, and no guest notices it."""
@@ -100,7 +100,7 @@ def test_short_cut_resets_nobody(minority, blip, nodes, guests, faults, run):
     run.claim(violations(audits.CLUSTER), none=True)
 
 
-@pytest.mark.destructive(blast="the nodes cut off, for some seconds", expected="6 min", breaks=("partition",))
+@pytest.mark.destructive(blast="the nodes cut off, for some seconds", expected="2 min 20 s", breaks=("partition",))
 @pytest.mark.roles("other")
 @pytest.mark.needs(nodes=3)
 @pytest.mark.parametrize("direction", ["in", "out"])
@@ -122,7 +122,7 @@ def test_one_way_cut_is_a_cut(minority, direction, nodes, guests, ring, faults, 
     run.claim(violations(audits.CLUSTER), none=True)
 
 
-@pytest.mark.destructive(blast="one half of the nodes and their guests", expected="25 min", breaks=("partition",))
+@pytest.mark.destructive(blast="one half of the nodes and their guests", expected="6 min", breaks=("partition",))
 @pytest.mark.needs(quorum_device=True, even=True)
 def test_even_split_has_one_winner(halves, nodes, guests, ring, faults, run):
     """Of two halves the quorum device keeps one; the other stops and resets itself, and the winner runs all guests."""

@@ -21,7 +21,7 @@ from pytest_pveha.judge import (
 from pytest_pveha.observe import audits, ha, quorum
 
 
-@pytest.mark.destructive(blast="quorum", expected="6 min", breaks=("partition",))
+@pytest.mark.destructive(blast="quorum", expected="3 min", breaks=("partition",))
 @pytest.mark.needs(nodes=3)
 def test_short_loss_of_quorum_resets_nobody(too_many, blip_of_quorum, nodes, guests, ring, faults, run):
     """When all nodes lose quorum for some seconds, nobody is reset or fenced, and no guest notices it."""
@@ -39,7 +39,7 @@ def test_short_loss_of_quorum_resets_nobody(too_many, blip_of_quorum, nodes, gue
     run.claim(violations(audits.CLUSTER), none=True)
 
 
-@pytest.mark.destructive(blast="all nodes and guests", expected="25 min", breaks=("partition",), site_reset=True)
+@pytest.mark.destructive(blast="all nodes and guests", expected="8 min", breaks=("partition",), site_reset=True)
 @pytest.mark.needs(nodes=3)
 def test_long_loss_of_quorum_resets_the_site(too_many, guarding, nodes, guests, faults, run, objectives):
     """Without quorum for good nobody writes, each node that guards guests resets itself in time, and all come back."""

@@ -7,7 +7,7 @@ from pytest_pveha.observe import audits, ha, upkeep
 
 
 @pytest.mark.destructive(
-    blast="every node in turn, its guests moved away first", expected="50 min", breaks=("maintenance", "clean-reboot")
+    blast="every node in turn, its guests moved away first", expected="19 min", breaks=("maintenance", "clean-reboot")
 )
 @pytest.mark.needs(losses=1)
 def test_rolling_reboot(nodes, guests, faults, run, objectives):
@@ -34,7 +34,7 @@ def test_rolling_reboot(nodes, guests, faults, run, objectives):
     run.claim(violations(audits.CLUSTER), none=True)
 
 
-@pytest.mark.destructive(blast="the HA daemons of every node, in turn", expected="20 min", breaks="service-restarted")
+@pytest.mark.destructive(blast="the HA daemons of every node, in turn", expected="4 min", breaks="service-restarted")
 @pytest.mark.needs(nodes=2)
 def test_rolling_restart_of_ha(nodes, guests, faults, run, objectives):
     """LRM, then CRM, restart on one node after the other, as an update of HA does, and no guest notices."""

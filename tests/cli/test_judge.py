@@ -123,7 +123,7 @@ def test_a_run_of_the_embedded_site_is_judged_the_same(shell: Shell) -> None:
 
     from cli_kit import BACKSTOP, ROOT, SIMULATED
 
-    suite = ROOT / "suites" / "readiness"
+    suite = ROOT / "suites" / "readiness" / "test_readiness.py"
     words = [f"--inventory={SIMULATED}", "-m", "readiness", "--pveha-reports", str(shell.place / "reports"), str(suite)]
     ours = [] if metadata.entry_points(group="pytest11", name="pveha") else ["-p", "pytest_pveha.plugin"]
     options = ["-c", str(ROOT / "pyproject.toml"), "-p", "no:cacheprovider", *ours]

@@ -176,6 +176,8 @@ class Bench:
         site = SimpleNamespace(
             clock=CLOCK,
             inside=lambda sid, node: here,
+            nodes=SimpleNamespace(names=("pve1",)),
+            guests=SimpleNamespace(sids=("vm:101",)),
             cluster=SimpleNamespace(guests=lambda deadline: {"vm:101": SimpleNamespace(node="pve1")}),
         )
         observer: Any = SimpleNamespace(site=site, write=lambda kind, data: self.lines.append(data))

@@ -181,3 +181,21 @@ def test_ceph_network_cut(victim, faults, in_force):
 def test_noout(victim, faults, in_force):
     """Ceph marks nothing out."""
     in_force(faults.noout(victim, at_most=LIMIT))
+
+
+@breaks("guest-restored", blast="nothing")
+def test_guest_restored(guest, faults, in_force):
+    """A guest's copy is being made."""
+    in_force(faults.guest_restored(guest, at_most=LIMIT))
+
+
+@breaks("guest-restored", blast="nothing")
+def test_live_guest_restored(guest, faults, in_force):
+    """A guest's copy runs, and is still being made."""
+    in_force(faults.guest_restored(guest, live=True, at_most=LIMIT))
+
+
+@breaks("storage-cut", blast="the guests of a storage")
+def test_storage_cut(served, faults, in_force):
+    """A storage's server is silent."""
+    in_force(faults.storage_cut(served))

@@ -38,6 +38,7 @@ from pytest_pveha.readiness.checks import run_checks
 from pytest_pveha.record.journal import Line, read
 from pytest_pveha.record.openings import open_faults
 from pytest_pveha.simclock import plug_controller
+from tests.storage_sites import NFS, STORAGES
 
 HERE = Path(__file__).parent
 SUITE = HERE / "struck_suite.py"
@@ -49,7 +50,9 @@ PLAYED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "cord-pulled": ({}, {"operator": {}}),
     "mains-cut": ({}, {"pdus": True}),
     **dict.fromkeys(OF_CEPH, ({"ceph": {}}, {"ceph": {"down_out": "20 s"}})),
+    "guest-restored": ({"backup": {"storage": "pbs1", "restore": {"ids": [9000, 9009], "storage": "local-lvm"}}}, {}),
     "qdevice-loss": ({"quorum_device": {"host": "10.99.9.9", "algorithm": "lms"}}, {}),
+    "storage-cut": (STORAGES, NFS),
 }
 """What the site of a fault must have: blocks of the inventory, and keys of its simulator."""
 BY_HAND = ("cord-pulled",)
@@ -258,9 +261,16 @@ def trouble(truth: list[dict[str, Any]], found: Snapshot, *, placed: bool = True
     places = {int(sid.partition(":")[2]): [where.partition("@")[2]] for sid, where in found.guests.items()}
     homes = {vmid: list(where) for vmid, where in places.items()}
     silent: set[int] = set()
+    copies: set[int] = set()
     members: list[int] = []
     for event in truth:
         kind, node, vmid = event["kind"], event.get("node"), event.get("vmid", 0)
+        if kind == "restore_begins":
+            copies.add(vmid)
+        elif kind == "guest_destroyed":
+            copies.discard(vmid)
+        if vmid and vmid not in places:  # a copy, which is there or is not
+            continue
         if kind in ("power_on", "power_off"):
             power[node] = kind == "power_on"
         elif kind in ("booted", "dead"):
@@ -289,6 +299,7 @@ def trouble(truth: list[dict[str, Any]], found: Snapshot, *, placed: bool = True
             if (places[vmid] != homes[vmid] if placed else len(places[vmid]) != 1)
         ),
         *(f"{vmid} does not answer" for vmid in sorted(silent)),
+        *(f"the copy {vmid} is there" for vmid in sorted(copies)),
     ]
 
 

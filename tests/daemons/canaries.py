@@ -102,7 +102,7 @@ class Machine:
             "-display", "none", "-kernel", str(kernel("kernel-virtio", MODULES) / "vmlinuz"), "-initrd", str(boots),
             "-append", "console=ttyS0 quiet panic=1 rdinit=/init", "-serial", f"file:{folder}/console",
             "-qmp", f"unix:{folder}/qmp,server=on,wait=off",
-            "-drive", f"if=none,id=disk,{drive}", "-device", "virtio-blk-pci,drive=disk,id=vda",
+            "-drive", f"if=none,id=disk,{drive}", "-device", "virtio-blk-pci,drive=disk",
             "-device", "virtio-serial-pci", "-chardev", f"socket,id=qga,path={folder}/qga,server=on,wait=off",
             "-device", "virtserialport,chardev=qga,name=org.qemu.guest_agent.0",
         ]  # fmt: skip
@@ -193,9 +193,11 @@ class _Ga:
 
     def sync(self) -> None:
         """What others asked before is answered."""
-        self._lines.write(b"\xff" + json.dumps({"execute": "guest-sync", "arguments": {"id": 4711}}).encode() + b"\n")
+        own = CLOCK.now().mono  # nobody else's: answers to who has hung up since come first
+        words = {"execute": "guest-sync", "arguments": {"id": own}}
+        self._lines.write(b"\xff" + json.dumps(words).encode() + b"\n")
         self._lines.flush()
-        while b"4711" not in self._lines.readline():
+        while (row := self._lines.readline()) and json.loads(row).get("return") != own:
             pass
 
     def ask(self, command: str, **arguments: Any) -> Any:

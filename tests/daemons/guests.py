@@ -60,10 +60,6 @@ while :; do
   sleep 5
 done
 """
-DIRTY = """#!/bin/sh
-# changes memory faster than it can be copied
-while :; do dd if=/dev/zero of=/tmp/busy bs=1M count=60 conv=notrunc; dd if=/init of=/tmp/busy conv=notrunc; done
-"""
 
 
 # --- what they boot -------------------------------------------------------------------------------------------------
@@ -122,7 +118,7 @@ def initramfs(folder: Path) -> Path:
     )
     (root / "etc/passwd").write_text("root:*:0:0::/root:/bin/sh\nsshd:*:1:1::/var/empty:/bin/false\n")
     (root / "etc/group").write_text("root:x:0:\nsshd:x:1:\n")
-    for name, script in (("init", INIT), ("bin/feed", FEED), ("bin/dirty", DIRTY)):
+    for name, script in (("init", INIT), ("bin/feed", FEED)):
         (root / name).write_text(script)
         (root / name).chmod(0o755)
     with (folder / "initramfs.cpio").open("wb") as out:

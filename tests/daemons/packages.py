@@ -39,6 +39,12 @@ PACKAGES = {
     "ceph-mgr": "ceph-mgr",
     "ceph-osd": "ceph-osd",
     "ceph": "ceph-common",
+    "ganesha.nfsd": "nfs-ganesha",
+    "rpcbind": "rpcbind",
+    "nfs-cp": "libnfs-utils",
+    "tgtd": "tgt",
+    "qemu-io": "qemu-utils",
+    "curl": "curl",
 }
 """Which package has which tool."""
 

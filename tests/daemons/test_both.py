@@ -28,8 +28,10 @@ from pytest_pveha.handles.ceph import Ceph
 from pytest_pveha.handles.corosync import Quorum, Ring
 from pytest_pveha.handles.guest import Guests, Nodes
 from pytest_pveha.handles.node import Node, Votes
+from pytest_pveha.handles.replication import Replication
 from pytest_pveha.handles.shell import quote
 from pytest_pveha.handles.site import Site
+from pytest_pveha.handles.storages import Storages
 from pytest_pveha.observe.observer import Observer
 from pytest_pveha.sim.servers.commands import COMMANDS
 from pytest_pveha.sim.servers.programs import run_program
@@ -208,7 +210,9 @@ class Simulated(Bench):
         nodes = Nodes(
             Node(name, cast("Ssh", WorldShell(self._gate, name, clock)), None, clock, ()) for name in self._world.nodes
         )
-        site = Site("lab", True, clock, cluster_handle.Cluster(api), Ceph(api), nodes, Guests(()), _no_agent)
+        cluster = cluster_handle.Cluster(api)
+        data = (Ceph(api), Storages(api), Replication(api))
+        site = Site("lab", True, clock, cluster, *data, nodes, Guests(()), _no_agent)
         address = self._world.network.address
         super().__init__(site, tuple((n.name, (address(n, 0), address(n, 1))) for n in self._world.nodes.values()))
         self._gate.play(30)

@@ -46,6 +46,8 @@ class Site:
         site = SimpleNamespace(
             clock=CLOCK,
             inside=lambda sid, node: self.way,
+            nodes=SimpleNamespace(names=("pve1",)),
+            guests=SimpleNamespace(sids=(SID,)),
             cluster=SimpleNamespace(guests=lambda deadline: {SID: SimpleNamespace(node="pve1")}),
         )
         observer: Any = SimpleNamespace(site=site, write=lambda kind, data: self.lines.append(data))
@@ -157,7 +159,7 @@ def test_a_guest_that_stands_still_stalls_for_as_long(make: Callable[[str], Site
 def test_a_disk_that_hangs_stalls_for_as_long(make: Callable[[str], Site]) -> None:
     """A disk that takes a byte a second hangs each write for as long as that is so, and none is lost."""
     site = make("cache=writeback")
-    throttle = {"id": "vda", "bps": 0, "bps_rd": 0, "bps_wr": 0, "iops": 0, "iops_rd": 0, "iops_wr": 0}
+    throttle = {"device": "disk", "bps": 0, "bps_rd": 0, "bps_wr": 0, "iops": 0, "iops_rd": 0, "iops_wr": 0}
     site.written(10)
     begin = CLOCK.now().mono
     site.broken(lambda: site.machine.qmp("block_set_io_throttle", **{**throttle, "bps_wr": 1}))

@@ -201,10 +201,10 @@ def test_a_stopped_corosync_holds_up_nobody(trio: Cluster) -> None:
     eventually(lambda: all(corosync.quorum(each, CLOCK.deadline(AMPLE)).nodes == 2 for each in others), AMPLE)
     assert all(corosync.quorum(each, CLOCK.deadline(AMPLE)).quorate for each in others)
     assert node.boot_id(CLOCK.deadline(AMPLE))  # the node itself lives
+    # what hung there has ended, though corosync is still stopped
+    eventually(lambda: not trio.machines["pve3"].run("pgrep", "corosync-(quor|cfg|cmap)", check=False), AMPLE)
     trio.signal("pve3", "corosync", signal.SIGCONT)
     eventually(trio.whole, BUSY * 60)
-    tools = "corosync-(quor|cfg)"  # what hung there has ended
-    eventually(lambda: not trio.machines["pve3"].run("pgrep", tools, check=False), AMPLE)
 
 
 def test_a_dead_corosync_is_told_as_that(trio: Cluster) -> None:

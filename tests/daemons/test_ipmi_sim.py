@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,25 +40,37 @@ class Board:
         return IpmiBmc("127.0.0.1", self.port, USER, lambda: password, LiveClock(), cipher=3, privilege=privilege)
 
 
+@contextmanager
+def boards(folder: Path, count: int) -> Iterator[list[Board]]:
+    """So many boards that are on, each a process of its own."""
+    found: list[Board] = []
+    try:
+        for number in range(count):
+            home = folder / str(number)
+            home.mkdir()
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+                sock.bind(("127.0.0.1", 0))
+                port = sock.getsockname()[1]
+            describe(home, "127.0.0.1", port, GUID)
+            null = subprocess.DEVNULL
+            process = subprocess.Popen(COMMAND, cwd=home, stdin=null, stdout=null, stderr=null)
+            found.append(Board(port, home / "power", process))
+        for one in found:
+            client = one.client()
+            client.power_state(LiveClock().deadline(AMPLE))  # up
+            client.close()
+        yield found
+    finally:
+        for one in found:
+            one.process.kill()
+            one.process.wait()
+
+
 @pytest.fixture
 def board(tmp_path: Path) -> Iterator[Board]:
     """A board that is on."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
-    describe(tmp_path, "127.0.0.1", port, GUID)
-    process = subprocess.Popen(
-        COMMAND, cwd=tmp_path, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        board = Board(port, tmp_path / "power", process)
-        client = board.client()
-        client.power_state(LiveClock().deadline(AMPLE))  # up
-        client.close()
-        yield board
-    finally:
-        process.kill()
-        process.wait()
+    with boards(tmp_path, 1) as (one,):
+        yield one
 
 
 def test_power_goes_off_and_on(board: Board) -> None:
@@ -117,3 +132,36 @@ def test_a_board_that_dies(board: Board) -> None:
             call(clock.deadline(1))
     bmc.close()
     assert board.power.read_text().strip() == "1"
+
+
+def test_thirty_two_at_once(tmp_path: Path) -> None:
+    """Of 32 boards switched at once each does it and says so; the one that hangs and the dead one delay nobody."""
+    clock = LiveClock()
+
+    def switched(client: IpmiBmc) -> bool | None:
+        """What it says of its power once it was told to be off; None where nobody answers."""
+        try:
+            client.set_power("off", clock.deadline(AMPLE))
+        except Unreachable:
+            return None
+        deadline = clock.deadline(AMPLE)
+        while (on := client.fresh_power_state(clock.deadline(AMPLE)).on) and not deadline.expired():
+            pass
+        return on
+
+    with boards(tmp_path, 32) as crowd, ThreadPoolExecutor(len(crowd)) as pool:
+        clients = [one.client() for one in crowd]
+        try:
+            assert all(state.on for state in pool.map(lambda one: one.power_state(clock.deadline(AMPLE)), clients))
+            crowd[7].process.send_signal(signal.SIGSTOP)
+            crowd[19].process.kill()
+            said = list(pool.map(switched, [one for place, one in enumerate(clients) if place not in (7, 19)]))
+            assert said == [False] * 30
+            for place in (7, 19):
+                with pytest.raises(Unreachable):
+                    clients[place].power_state(clock.deadline(1))
+        finally:
+            for one in clients:
+                one.close()
+        held = [one.power.read_text().strip() for one in crowd]
+        assert [place for place, power in enumerate(held) if power == "1"] == [7, 19]

@@ -76,7 +76,7 @@ def test_every_verb_of_run_is_documented() -> None:
     text = section("fixtures.md", "### `run`")
     inner = {"break_with", "finish"}  # for the faults, and for the plugin
     verbs = {name for name, _ in inspect.getmembers(Run, inspect.isfunction) if not name.startswith("_")} - inner
-    assert set(re.findall(r"`run\.(\w+)", text)) == verbs | {"seed", "before"}
+    assert set(re.findall(r"`run\.(\w+)", text)) == verbs | {"seed", "before", "ledger"}
 
 
 def test_every_marker_is_documented(pytestconfig: pytest.Config) -> None:

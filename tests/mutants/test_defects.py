@@ -20,8 +20,9 @@ from pytest_pveha.sim.defects import DEFECTS
 MASTER, OTHER = "crm-master", "other-1"
 POWER_LOSS = "suites/nodes/test_power_loss.py"
 """What this table is about; every other suite has its own."""
-EXIT = {"rejected": 1, "invalid": 6, "not proven": 6}
+EXIT = {"rejected": 1, "invalid": 6, "inconclusive": 6, "not proven": 6}
 """Exit code by the run's verdict."""
+LOST = r"lost_writes of vm:\d+ is \d+, objective none: writes that the guest had been told are on the disk are gone"
 DURATION = r"-?\d+(\.\d)? s \(-?\d+(\.\d)? to -?\d+(\.\d)?\)"
 
 
@@ -70,6 +71,19 @@ CAUGHT = {
         rf"recovery_time of vm:\d+ is {DURATION}, objective at most \d+",
     ),
     "guest-relapses": Caught((OTHER,), "rejected", rf"downtime of vm:\d+ is {DURATION}, objective at most 300 s"),
+    "writes-acknowledged-too-early": Caught((OTHER,), "rejected", rf"{LOST}.* \(of \d+ that were durable\)"),
+    "disk-of-a-minute-ago": Caught((OTHER,), "rejected", LOST),
+    "storage-hangs-after-recovery": Caught(
+        (OTHER,), "rejected", rf"write_stall of vm:\d+ is {DURATION}, objective at most 60 s: its writes hung too long"
+    ),
+    "writes-slower-after-recovery": Caught(
+        (OTHER,),
+        "rejected",
+        r"write_slowdown of vm:\d+ is 2(\.\d)? times \(.*\), objective at most 1\.5 times: after the recovery its",
+    ),
+    "agent-hangs-after-recovery": Caught(
+        (OTHER,), "inconclusive", r"lost_writes of vm:\d+ could not be measured: .*QEMU guest agent is not running"
+    ),
     "other-node-reboots-too": Caught(
         (MASTER,),
         "rejected",

@@ -55,7 +55,7 @@ CAUGHT = {
     "survivor-nearly-full": Caught(
         "lost_osd",
         "not proven",
-        r"the interlock refuses to break osd\.0: Ceph: rebuilding \S+ GiB of OSDs 0 would fill the fullest of the others"
+        r"refuses to break osd\.0: Ceph: rebuilding \S+ GiB of OSDs 0 would fill the fullest of the others"
         r" to \d+%, and at 90% the rebuild stops; make room first",
     ),
     "osd-flaps": Caught(
@@ -64,7 +64,7 @@ CAUGHT = {
     "pool-min-size-one": Caught(
         "loss_of_a_host",
         "not proven",
-        r"No pool takes writes with its last copy: .*ceph-vm: size 3, min_size 1 \(`ceph osd pool set POOL min_size 2`\)",
+        r"No pool takes writes with its last copy: .*ceph-vm: size 3, min_size 1 \(`ceph osd pool set POOL min_size",
         of_the_run="rejected",
     ),
     "copies-share-a-host": Caught(

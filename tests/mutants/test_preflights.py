@@ -147,6 +147,18 @@ SITES = {
     ),
     "address taken": Played({}, {"defects": ["bmc-address-taken"]}),
     "late": Played({}, {"nodes": [{"name": "pve3", "clock": 5}]}),
+    "no number": Played(
+        {"backup": {"storage": "pbs1", "restore": {"ids": [107, 107], "storage": "local-lvm"}}},
+        {"backup": {"guest": "vm:106"}},
+    ),
+    "a device": Played(
+        {"backup": {"storage": "pbs1", "restore": {"ids": [9000, 9000], "storage": "local-lvm"}}},
+        {"backup": {"config": {"hostpci0": "0000:01:00.0"}}, "token_lacks": ["Datastore.Allocate"]},
+    ),
+    "no leave": Played(
+        {"backup": {"storage": "pbs1", "restore": {"ids": [9000, 9000], "storage": "local-lvm"}}},
+        {"token_lacks": ["VM.Backup"]},
+    ),
 }
 
 
@@ -173,6 +185,11 @@ def mains(node: str) -> Wish:
 def kill(sid: str) -> Wish:
     """That guest."""
     return lambda faults, site: faults.guest_killed(guest(site, sid))
+
+
+def restored(sid: str, *, live: bool = False) -> Wish:
+    """That guest, beside itself."""
+    return lambda faults, site: faults.guest_restored(guest(site, sid), live=live)  # type: ignore[return-value]
 
 
 def move(sid: str, node: str) -> Wish:
@@ -229,6 +246,17 @@ CASES = (
         "bridge-down",
         CARD,
     ),
+    Case("plain", "restoring.py", restored("vm:101"),
+         "the inventory has no block backup.restore, so nothing is restored", "guest-restored"),
+    Case("no number", "restoring.py", restored("vm:101"), "no number from 107 to 107 is free; widen backup.restore.ids",
+         "guest-restored"),
+    Case("no number", "restoring.py", restored("vm:106"),
+         "there is no backup of vm:106 on pbs1; nothing can be restored", "guest-restored"),
+    Case("a device", "restoring.py", restored("vm:101", live=True),
+         "the backup of vm:101 has hostpci0: a live restore would start it with them; it is not made",
+         "guest-restored"),
+    Case("no leave", "restoring.py", restored("vm:101"),
+         "what would be restored cannot be told, so nothing was made: *VM.Backup*", "guest-restored"),
     Case("plain", "guest.py", move("vm:101", "pve1"), "vm:101 runs on pve1 already: that is no move", "guest-moved"),
     Case("plain", "guest.py", move("vm:101", "pve2"), "vm:101 is stopped on pve1; it must be started on pve1",
          "guest-moved", stopped_guest),
@@ -363,7 +391,8 @@ ARMING, SAFETY, BROKEN = (
 UNIT, DOOR = "tests/unit/test_fault_crash.py", "tests/mutants/test_preflights.py"
 CORD = "tests/unit/test_fault_cord.py"
 ELSEWHERE = {
-    "interlock.py: the interlock refuses to break": f"{BROKEN}::test_a_site_that_would_not_survive_is_not_broken",
+    "copies.py:preflight": "tests/unit/test_fault_copies.py::test_a_number_that_is_taken_is_refused",
+    "interlock.py: the interlock refuses to": f"{BROKEN}::test_a_site_that_would_not_survive_is_not_broken",
     "approval.py:approved": f"{ARMING}::test_without_a_second_signature",
     "campaign.py:_consented": f"{ARMING}::test_each_refusal_of_the_consent",
     "campaign.py:_said_something": f"{ARMING}::test_each_refusal_of_the_consent",

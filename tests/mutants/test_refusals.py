@@ -24,6 +24,9 @@ from pytest_pveha.scenario.run import Faults
 from tests.mutants.test_defects import CAUGHT
 
 POWER_LOSS = whole_run.ROOT / "suites" / "nodes" / "test_power_loss.py"
+BACKED_UP: dict[str, Any] = {
+    "backup": {"storage": "pbs1", "restore": {"ids": [9000, 9009], "storage": "local-lvm"}},
+}
 GUESTS = [{"id": f"vm:{100 + number}", "tier": "gold"} for number in range(1, 4)]
 
 
@@ -63,6 +66,11 @@ def reboot(node: str) -> Wish:
 def restart(node: str, unit: str) -> Wish:
     """That daemon."""
     return lambda faults, site: faults.service_restarted(site.nodes[node], unit)
+
+
+def restored(sid: str) -> Wish:
+    """That guest, beside itself."""
+    return lambda faults, site: faults.guest_restored(next(one for one in site.guests if one.sid == sid))  # type: ignore[return-value]
 
 
 def brief(node: str, seconds: float) -> Wish:
@@ -174,6 +182,16 @@ UNFIT = {
             "token_lacks": ["Sys.PowerMgmt", "Sys.Console", "VM.PowerMgmt"],
             # an ssh_config with a ProxyJump, or a port forwarder on a node
             "way_through": "pve3",
+        },
+    ),
+    # a storage as small as its only guest, small machines, and a verify job whose mail nobody reads
+    "backups nobody can use": Unfit(
+        BACKED_UP,
+        {
+            "node_memory": "16 GiB",
+            "guests": [{"id": "vm:101", "memory": "18 GiB"}],
+            "backup": {"space": "9 GiB"},
+            "defects": ["backup-verification-failed"],
         },
     ),
     "sound": Unfit(
@@ -307,6 +325,27 @@ REFUSED = {
         r"watchdogs: the nodes undo this cut after 45\.0 s, and are one ring again up to \d\.\d s later; a watchdog",
         "partition",
     ),
+    "no room for a copy": Refused(
+        "backups nobody can use",
+        "_space",
+        restored("vm:101"),
+        r"space: 0\.0 GiB used \+ 8\.0 GiB to restore is not below 85% of the 9\.0 GiB of storage local-lvm",
+        "guest-restored",
+    ),
+    "no memory for a copy": Refused(
+        "backups nobody can use",
+        "_copy_memory",
+        restored("vm:101"),
+        r"memory: the copy needs 18\.0 GiB, and pve\d has \d+\.\d GiB left; name another node",
+        "guest-restored",
+    ),
+    "a backup that is known to be broken": Refused(
+        "backups nobody can use",
+        "_restorable",
+        restored("vm:103"),
+        r"backup: pbs1:backup/vm/103/\S+ was verified and is broken, so nothing is proven by restoring it",
+        "guest-restored",
+    ),
     "guest on its way": Refused(
         "sound",
         "_busy",
@@ -340,7 +379,8 @@ def test_a_site_that_would_not_survive_is_not_broken(site: str) -> None:
             if each.site != site:
                 continue
             answer = refused(run, name, each.wish, (each.breaks,), each.meanwhile)
-            assert re.match(r"the interlock refuses to break (pve\d+|nobody): ", answer.reason), answer.reason
+            what = r"(break (pve\d+|nobody)|restore to vm:\d+): "
+            assert re.match(f"the interlock refuses to {what}", answer.reason), answer.reason
             assert re.search(each.words, answer.reason), answer.reason
             assert re.search(each.words, answer.said.get(each.rule, "")), answer.said
             assert answer.verdict == "not proven"

@@ -92,11 +92,8 @@ def mixed(new_bench: MakeBench) -> tuple[Bench, Result]:
     return bench, bench.armed()
 
 
-@pytest.fixture(scope="session")
-def dirty(new_bench: MakeBench) -> tuple[Bench, Result]:
-    """A run whose fault cannot be undone."""
-    bench = new_bench()
-    bench.suite(OUTAGE)
+def stuck(bench: Bench) -> None:
+    """What is broken on that site cannot be undone."""
     bench.file("sim.yml", SITE.replace("settle: 20 min", "settle: 1 min"))
     bench.file(
         "conftest.py",
@@ -110,6 +107,14 @@ def dirty(new_bench: MakeBench) -> tuple[Bench, Result]:
         "    monkeypatch.setattr(PowerCut, 'heal', heal)\n"
         "    monkeypatch.setattr(PowerCut, 'healed', lambda self, observer: cant_tell('no BMC'))\n",
     )
+
+
+@pytest.fixture(scope="session")
+def dirty(new_bench: MakeBench) -> tuple[Bench, Result]:
+    """A run whose fault cannot be undone."""
+    bench = new_bench()
+    bench.suite(OUTAGE)
+    stuck(bench)
     return bench, bench.armed()
 
 

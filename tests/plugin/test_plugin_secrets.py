@@ -107,6 +107,20 @@ def test_forced_error_beside_a_dead_man(run, site, nodes, monkeypatch):
 
 
 @pytest.mark.readiness
+def test_forced_refusal_of_a_backup_server(run, site, nodes, monkeypatch):
+    """It knows no such token; and then it fails with the token in its frames."""
+    try:
+        site.pbs.snapshots(site.clock.deadline(10))
+    except Exception as error:
+        print(error, vars(site.pbs), vars(site.pbs._api))
+
+    def broken(*args, **more):
+        raise TypeError("forced at the backup server")
+    monkeypatch.setattr("http.client.HTTPConnection.getresponse", broken)
+    site.pbs.version(site.clock.deadline(10))
+
+
+@pytest.mark.readiness
 def test_forced_refusal(run, site, nodes):
     """Refused by the API, or unknown to it."""
     site.cluster._api.get("/cluster/none", deadline=site.clock.deadline(10))
@@ -202,7 +216,18 @@ def test_no_secret_is_shown_or_left(site: Embedded, tmp_path: Path, loud: bool) 
         "signing_key": f"cmd:cat {shlex.quote(str(tmp_path / 'evidence'))}",
         "signer": "ha-team@example.org",
     }
+    (tmp_path / "pbs").write_text("canary-of-the-backup-server")
+    (tmp_path / "pbs").chmod(0o600)
+    host, _, port = described["cluster"]["api"]["endpoints"][0].rpartition(":")
+    described["backup"] = {
+        "storage": "pbs1",
+        "pbs": {
+            "server": host, "port": int(port), "datastore": "main", "token_id": "pveha@pbs!talk",
+            "token_secret": f"file:{tmp_path / 'pbs'}", "ca_file": described["cluster"]["api"]["ca_file"],
+        },
+    }  # fmt: skip
     canaries = {
+        "backup server's token": "canary-of-the-backup-server",
         "token": token,
         "BMC password": password,
         "SSH key": body_of(ssh_key),
@@ -245,6 +270,7 @@ def test_no_secret_is_shown_or_left(site: Embedded, tmp_path: Path, loud: bool) 
     )  # fmt: skip
     witness.dismiss()
     told = done.stdout + done.stderr
+    assert b"forced at the backup server" in told or not loud
     for said in (b"forced internal error", b"forced beside a dead-man"):  # the latter comes once one was armed
         assert said in told, told.decode()
     assert "ipmi_child" in witness.kinds

@@ -134,6 +134,7 @@ def test_what_is_down_for_ten_minutes_is_out_and_rebuilt_on_the_host() -> None:
     assert any("backfilling" in state for state in site.ceph.groups.states)
     assert any("Rebalancing after osd.1 marked out" in one.message for one in site.ceph.progress.events.values())
     site.until(site.clean, 7200)
+    assert max(site.stalled()[2:]) <= 0.05  # moving data stalls nobody
     assert site.ceph.osds[0].used > 1.5 * site.ceph.osds[2].used
     site.systemctl(1, "start")
     site.until(lambda: site.ceph.osds[1].up, 20)

@@ -28,7 +28,7 @@ FIGURES = {
 }
 """What differs from site to site."""
 FLICKERING = re.compile(r"pressure.*")
-OTHER_HARDWARE = {"kvm", "family", "secureboot", "boot-info"}
+OTHER_HARDWARE = {"kvm", "family", "secureboot", "boot-info", "scsi0", "blockstat"}
 """What the recorded control plane's machine had, or had not, and a server with virtualisation has not, or has."""
 _DATE = re.compile(r"[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \d{4}")
 
@@ -57,9 +57,9 @@ class Lab(Site):
 
     def __init__(self, seed: int) -> None:
         guests = (
-            guest(101, "n1", max_restart=1, max_relocate=1, agent=False),
-            guest(102, "n2", ha=False, agent=False),
-            guest(103, "n3", agent=False),
+            guest(101, "n1", max_restart=1, max_relocate=1, agent=False, disk_bytes=0),
+            guest(102, "n2", ha=False, agent=False, disk_bytes=0),
+            guest(103, "n3", agent=False, disk_bytes=0),
         )
         names = {101: "svc1", 102: "plain2", 103: "svc3"}
         named = [{**one, "name": names[one["vmid"]]} for one in guests]

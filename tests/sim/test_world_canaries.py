@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from servers_kit import PlayingGate, shell, small_site
 
-from pytest_pveha.clock import SECOND
+from pytest_pveha.clock import SECOND, Instant
+from pytest_pveha.handles.agent import Ran
 from pytest_pveha.handles.canary import MARK as OURS
 from pytest_pveha.handles.canary import PROGRAM, TAG, Write, parse
+from pytest_pveha.handles.guest import Guest as Canary
+from pytest_pveha.judge import writes
+from pytest_pveha.judge.facts import Fault, TestFacts
+from pytest_pveha.observe.ledger import Pace, Reader
 from pytest_pveha.sim.servers.api_routes import ApiError, Call, find
 from pytest_pveha.sim.servers.facts import Facts
 from pytest_pveha.sim.world.canaries import FORGOTTEN, MARK
@@ -235,3 +241,81 @@ def _restart(guest: Guest) -> None:
     guest.world.kill_guest(101, node)
     guest.play(120)
     assert guest.world.guests[101].agent_up
+
+
+# --- read by the run's own reader, and judged
+
+
+class Read:
+    """The run's reader of vm:101, in the world's own time, without a thread of its own."""
+
+    def __init__(self, world: World) -> None:
+        self.gate = PlayingGate(world)
+        self.world = world
+        self.node = "pve1"
+        self.lines: list[dict[str, Any]] = []
+        clock = SimpleNamespace(now=self.now, deadline=lambda seconds: None)
+        site = SimpleNamespace(
+            clock=clock,
+            inside=lambda sid, node: self,
+            cluster=SimpleNamespace(guests=lambda deadline: {"vm:101": SimpleNamespace(node=self.node)}),
+        )
+        observer: Any = SimpleNamespace(site=site, write=lambda kind, data: self.lines.append(data))
+        self.sid = "vm:101"
+        self.reader = Reader(observer, Canary("vm:101", "gold", None, (), (), True), "0a1b2c3d", Pace())
+
+    def now(self) -> Instant:
+        return Instant(self.world.timeline.now, self.world.timeline.now)
+
+    def run(self, deadline: Any, *words: str, input: str) -> Ran:
+        guest = self.world.guests[101]
+        asked = self.now()
+        return Ran(*self.world.canaries.run(guest, guest.processes[self.node], words, input), asked, self.now())
+
+    def watch(self, seconds: int) -> None:
+        """It is read once a second."""
+        for _ in range(seconds):
+            self.reader.look()
+            self.gate.play(1)
+
+    def facts(self, broken: int) -> TestFacts:
+        """What the judge sees of it, with a fault at that moment."""
+        fault = Fault("f-1", "F", {}, "t", before=broken, after=broken, effect="yes", effect_low=broken)
+        fault.effect_high = fault.healed_at = broken
+        return TestFacts("t", faults=[fault], ledger=self.lines)
+
+
+def test_two_that_write_at_once_are_two_lives() -> None:
+    """A guest that is started elsewhere while it lives on writes twice: seen, and so is what that does to the chain."""
+    read = Read(small_site())
+    guest = read.world.guests[101]
+    read.watch(20)
+    broken = read.now().mono
+    read.world.guest_acts._run(guest, read.world.nodes["pve2"])
+    read.gate.play(30)
+    read.node = "pve2"
+    read.reader.look()  # it finds another life, and lets it write
+    read.watch(20)
+    read.reader.look(finally_=True)
+    facts = read.facts(broken)
+    assert writes.double_runs(facts, "vm:101", {}).low == 1
+    assert writes.lost_writes(facts, "vm:101", {}).low > 0
+
+
+@pytest.mark.parametrize(("clean", "lost"), [(True, 0), (False, 1)])
+def test_a_life_after_the_other_loses_what_the_disk_forgot(clean: bool, lost: int) -> None:
+    """One life after the other is one at a time; what the disk had not kept is counted, and nothing else."""
+    read = Read(small_site(defects=[] if clean else ["writes-acknowledged-too-early"]))
+    read.watch(20)
+    broken = read.now().mono
+    read.world.kill_guest(101, "pve1")
+    read.gate.play(120)
+    read.node = read.world.guests[101].config_node
+    read.watch(20)
+    read.reader.look(finally_=True)
+    facts = read.facts(broken)
+    assert writes.double_runs(facts, "vm:101", {}).high == 0
+    assert (writes.lost_writes(facts, "vm:101", {}).low > 0) is bool(lost)
+    loss = writes.data_loss(facts, "vm:101", {})
+    assert loss.low >= 6 * lost
+    assert (loss.high or 99) < 2 + 9 * lost

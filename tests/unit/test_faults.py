@@ -9,6 +9,7 @@ import pytest
 from pytest_pveha.errors import UsageError
 from pytest_pveha.faults.catalogue import FAULTS, from_plan
 from pytest_pveha.faults.ceph import CephNetworkCut, NooutSet, OsdKilled, OsdLost
+from pytest_pveha.faults.copies import GuestRestored
 from pytest_pveha.faults.cord import CordPulled
 from pytest_pveha.faults.crash import DaemonKilled, DaemonsFrozen, KernelCrash
 from pytest_pveha.faults.fault import Danger, Fault, params
@@ -20,6 +21,7 @@ from pytest_pveha.faults.peer import PowerCutByPeer
 from pytest_pveha.faults.power import PowerCut
 from pytest_pveha.faults.process import ServiceRestarted, ServiceStopped
 from pytest_pveha.faults.shutdown import CleanPowerOff, CleanReboot
+from pytest_pveha.faults.storage import StorageCut
 from pytest_pveha.inventory import FAULT_KINDS
 
 SAMPLES: tuple[Fault, ...] = (
@@ -45,6 +47,19 @@ SAMPLES: tuple[Fault, ...] = (
     CordPulled("n1", "cord-pulled-2", ("n3",)),
     BridgeDown("vm:101", "n1", ("tap101i0", "tap101i1"), (("192.0.2.101", 80),)),
     ServiceRestarted("n1", "pve-ha-lrm", 1074),
+    GuestRestored(
+        "vm:101",
+        "vm:9000",
+        "n1",
+        "local-lvm",
+        "pbs1:backup/vm/101/2026-01-02T02:00:00Z",
+        1 << 33,
+        1 << 31,
+        "pveha-0a1b2c3d-guest-restored-1",
+        "pveha@pve!run",
+        1767340800,
+        (("net0", "virtio,link_down=1"), ("onboot", "0")),
+    ),
     OsdKilled("n1", 3, 2114),
     OsdLost("n1", 3, 2114, 0.85),
     CephNetworkCut(
@@ -52,6 +67,7 @@ SAMPLES: tuple[Fault, ...] = (
         ((0, 1.0), (1, 0.5)), mon=True, cidr="10.2.0.0/24", guests=("vm:101",),
     ),
     NooutSet("n1"),
+    StorageCut("pveha-0a1b2c3d-storage-cut-1", ("n1", "n2"), "nfs", (("10.0.7.7", 2049),), ("vm:1",), 30.0, 43.0, None),
 )  # fmt: skip
 
 

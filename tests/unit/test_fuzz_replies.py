@@ -15,8 +15,12 @@ from hypothesis import strategies as st
 
 from pytest_pveha.clock import Instant, LiveClock
 from pytest_pveha.errors import ProtocolError
+from pytest_pveha.handles.backups import Backups
 from pytest_pveha.handles.ceph import Ceph
 from pytest_pveha.handles.cluster import Cluster, GuestRow, Manager
+from pytest_pveha.handles.copies import Copies
+from pytest_pveha.handles.pbs import Pbs
+from pytest_pveha.inventory.storage import Backup as BackupBlock
 from pytest_pveha.wire.pve_api import PveApi, Reply
 
 CLOCK = LiveClock()
@@ -55,6 +59,36 @@ OSDS: dict[str, Any] = {
         ]
     }
 }  # fmt: skip
+SNAPSHOTS: list[dict[str, Any]] = [
+    {
+        "backup-type": "vm", "backup-id": "101", "backup-time": 1767319200, "size": 8589934592,
+        "owner": "pve@pbs!c",
+        "protected": False, "files": [{"filename": "drive-scsi0.img.fidx", "crypt-mode": "none", "size": 85899346}],
+        "verification": {"state": "ok", "upid": "UPID:pbs:00000A10:0000B000:00000000:69570F20:v:m:root@pam:"},
+    },
+    {"backup-type": "host", "backup-id": "nas", "backup-time": 1767319200, "files": []},
+    {"backup-type": "ct", "backup-id": "102", "backup-time": 1767232800, "files": [], "fingerprint": "e9:04:5c"},
+]  # fmt: skip
+CONTENT: list[dict[str, Any]] = [
+    {
+        "volid": "pbs1:backup/vm/101/2026-01-02T02:00:00Z", "content": "backup", "ctime": 1767319200,
+        "size": 8589934592, "vmid": 101, "verification": {"state": "ok", "upid": "UPID:pbs:0:0:0:0:verify::root@pam:"},
+    },
+    {"volid": "pbs1:backup/ct/102/2026-01-01T02:00:00Z", "ctime": "1767232800", "size": 1, "encrypted": "1"},
+]  # fmt: skip
+DISKS: list[dict[str, Any]] = [
+    {"volid": "local-lvm:vm-9000-disk-0", "content": "images", "size": 8589934592, "vmid": 9000}
+]
+ROOM: dict[str, Any] = {"active": 1, "total": 536870912000, "used": "8589934592", "type": "lvmthin"}
+STORAGES: list[dict[str, Any]] = [
+    {"storage": "pbs1", "type": "pbs", "server": "192.0.2.7", "username": "pve@pbs!cluster"}
+]
+TASKS: list[dict[str, Any]] = [
+    {"upid": "UPID:n1:0:0:0:qmrestore:9000:u@pve!t:", "type": "qmrestore", "id": "9000", "user": "u@pve!t",
+     "starttime": 1767340900, "endtime": 1767341000, "status": "OK"},
+    {"upid": "UPID:n1:0:0:1:qmrestore:9000:u@pve!t:", "type": "qmrestore", "id": 9000, "user": "u@pve!t",
+     "starttime": 1767340950},
+]  # fmt: skip
 MONS: list[dict[str, Any]] = [{"name": "n1"}, {"name": "b", "host": "n2"}]
 
 
@@ -73,6 +107,8 @@ class Api:
         return Reply(value, self.endpoint, NOW, NOW)
 
     post = get
+    delete = get
+    user = "u@pve!t"
 
 
 def cluster(value: Any, endpoint: str = "n2") -> Cluster:
@@ -97,6 +133,18 @@ def ruled(which: str) -> Callable[[Any], Any]:
 
 def daemons(value: Any, **other: Any) -> Any:
     return Ceph(cast("PveApi", Api(value, **other))).daemons("n3", CLOCK.deadline(5))
+
+
+def backups(value: Any) -> Backups:
+    return Backups(cast("PveApi", Api(value)), BackupBlock(storage="pbs1"))
+
+
+def copies(value: Any) -> Copies:
+    return Copies(cast("PveApi", Api(value)))
+
+
+def pbs(value: Any) -> Pbs:
+    return Pbs(cast("PveApi", Api(value)), "192.0.2.7", "main", "prod")
 
 
 READS: dict[str, tuple[Any, Callable[[Any], Any]]] = {
@@ -138,6 +186,20 @@ READS: dict[str, tuple[Any, Callable[[Any], Any]]] = {
     "flags": (FLAGS, lambda value: Ceph(cast("PveApi", Api(value))).flags(CLOCK.deadline(5))),
     "osds": (OSDS, lambda value: daemons(value, mon=MONS)),
     "mons": (MONS, lambda value: daemons(value, osd=OSDS)),
+    "snapshots": (SNAPSHOTS, lambda value: pbs(value).snapshots(CLOCK.deadline(5), "vm:101")),
+    "usage": ({"total": 4, "used": 1, "avail": 3}, lambda value: pbs(value).usage(CLOCK.deadline(5))),
+    "pbs version": ({"version": "3.2", "release": "4"}, lambda value: pbs(value).version(CLOCK.deadline(5))),
+    "content": (CONTENT, lambda value: backups(value).every("n1", CLOCK.deadline(5))),
+    "disks": (DISKS, lambda value: backups(value).disks("local-lvm", "vm:9000", "n1", CLOCK.deadline(5))),
+    "room": (ROOM, lambda value: backups(value).room("local-lvm", "n1", CLOCK.deadline(5))),
+    "storage": (STORAGES, lambda value: backups(value).storage(CLOCK.deadline(5))),
+    "config": (RECORDED["qemu_config"], lambda value: copies(value).settings("vm:9000", "n1", CLOCK.deadline(5))),
+    "restores": (TASKS, lambda value: copies(value).restores("vm:9000", "n1", 1767340800.0, CLOCK.deadline(5))),
+    "log": ([{"n": 1, "t": "progress 5%"}], lambda value: copies(value).log("UPID:x", "n1", CLOCK.deadline(5))),
+    "destroy": (
+        "UPID:n1:0:0:0:qmdestroy:9000:u@pve!t:",
+        lambda value: copies(value).destroy("vm:9000", "n1", CLOCK.deadline(5)),
+    ),
 }
 
 
@@ -180,7 +242,7 @@ def test_a_spoilt_reply_is_read_or_refused(name: str, examples: int) -> None:
         try:
             good = plain(read(value))
         except ProtocolError as error:
-            good = str(error).startswith(("GET /", "POST /")) and len(str(error)) < 400
+            good = str(error).startswith(("GET /", "POST /", "DELETE /")) and len(str(error)) < 400
         assert good
 
     holds()
@@ -193,9 +255,9 @@ def test_a_spoilt_reply_is_read_or_refused(name: str, examples: int) -> None:
 def test_another_type_is_refused(name: str, value: Any) -> None:
     """A list for an object, a number for a list, nothing at all, or nesting without end: a short ProtocolError."""
     _, read = READS[name]
-    if name == "start" and isinstance(value, str):
+    if name in ("start", "destroy") and isinstance(value, str):
         return
-    with pytest.raises(ProtocolError, match=r"^(GET|POST) /.*(expected|names no cluster)") as refused:
+    with pytest.raises(ProtocolError, match=r"^(GET|POST|DELETE) /.*(expected|names no cluster)") as refused:
         read(value)
     assert len(str(refused.value)) < 300
 

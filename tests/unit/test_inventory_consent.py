@@ -32,6 +32,7 @@ def asked(
     fault: str | None = "power",
     target: str | None = "pve1",
     site_reset: bool = False,
+    combined: bool = False,
 ) -> str | None:
     """The refusal, with the file spelled ``site.yml``; by default everything is as granted."""
     text = consent_refusal(
@@ -42,6 +43,7 @@ def asked(
         fault=fault,
         target=target,
         site_reset=site_reset,
+        combined=combined,
     )
     return text and text.replace(str(site.path), "site.yml")
 
@@ -152,6 +154,16 @@ def test_site_reset(tmp_path: Path) -> None:
     )
     assert asked(site_of(tmp_path, REAL + FULL + "  site_reset: true\n"), site_reset=True) is None
     assert asked(site_of(tmp_path, SIMULATED), cluster_name="sim", site_reset=True) is None
+
+
+def test_combined(tmp_path: Path) -> None:
+    """A second fault during the recovery from the first needs a leave of its own; a simulated site needs none."""
+    assert asked(site_of(tmp_path, REAL + FULL), combined=True) == (
+        "site.yml: consent.combined: is false, and this test breaks something while the site recovers from something "
+        "else; leave that test out, or have combined granted"
+    )
+    assert asked(site_of(tmp_path, REAL + FULL + "  combined: true\n"), combined=True) is None
+    assert asked(site_of(tmp_path, SIMULATED), cluster_name="sim", combined=True) is None
 
 
 def test_never_touch_holds_on_a_simulated_site(tmp_path: Path) -> None:

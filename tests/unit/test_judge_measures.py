@@ -346,6 +346,7 @@ def test_measures_are_data() -> None:
     class Guest:
         sid = "vm:101"
         tier = "gold"
+        canary = True
 
     class Named:
         def __init__(self, name: str) -> None:

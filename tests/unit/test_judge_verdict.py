@@ -176,7 +176,7 @@ def test_a_dirty_site_after_a_fault_is_dirty() -> None:
         (changed(accepted_run(), "audit", answer="cant_tell"), "inconclusive", "could not tell"),
         (changed(accepted_run(), "expect", outcome="not_met", saw="fence"), "rejected", "not within 240 s"),
         (changed(accepted_run(), "expect", outcome="cant_tell"), "inconclusive", "could not be told"),
-        (changed(accepted_run(), "claim", measure="lost_writes"), "inconclusive", "no measure this version knows"),
+        (changed(accepted_run(), "claim", measure="lost_minds"), "inconclusive", "no measure this version knows"),
         (changed(accepted_run(), "samples", first="soon"), "inconclusive", "(samples) cannot be used"),
         (
             [*accepted_run()[:-1], Entry("seen", {"what": "x"}, TEST), accepted_run()[-1]],

@@ -192,6 +192,16 @@ def test_two_lives_at_once_are_seen() -> None:
     assert (twice.low, twice.high) == (1, 1)
 
 
+def test_a_guest_that_never_came_back_proves_nothing() -> None:
+    """Without a look at the end nobody knows whether it lived twice, and its stall has no upper bound."""
+    gone = {"guest": SID, "event": "silent", "asked": ns(9), "answered": ns(9), "saw": "agent is away"}
+    found = facts(HEALTHY[0], read(OLD, -0.4, 0.2), gone)
+    with pytest.raises(Inconclusive, match="agent is away"):
+        measures.double_runs(found, SID, {})
+    stall = measures.write_stall(found, SID, {})
+    assert (stall.high, stall.censored) == (None, False)
+
+
 def test_writes_that_take_twice_as_long_are_slower() -> None:
     """After the heal a write takes 40 ms, before it took 20."""
     slow = [read(NEW, 290.2, 320, took=[[4, 150]]), read(NEW, 320.2, 340, took=[[4, 100]])]

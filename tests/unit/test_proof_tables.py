@@ -25,9 +25,17 @@ def test_the_worst_role_is_shown_and_a_red_one_is_bold(tmp_path: Path) -> None:
     (tmp_path / "variants.jsonl").write_text("\n".join(rows) + "\n")
     crash = {"fault": "power-cut", "line": "after fault.arm", "way": "kill", "by": "supervisor", "seconds": 12.5}
     (tmp_path / "crashes.jsonl").write_text(json.dumps(crash) + "\n")
+    drawn = [
+        {"number": 2, "defects": ["never-fences"], "blow": "", "verdicts": {"a": "rejected"}, "allowed": True},
+        {"number": 7, "defects": ["never-fences"], "blow": "", "verdicts": {"a": "accepted"}, "allowed": False},
+        {"number": 3, "defects": [], "blow": "kill after fault.arm", "verdicts": {}, "allowed": True},
+    ]
+    (tmp_path / "random.jsonl").write_text("".join(json.dumps(each) + "\n" for each in drawn))
     page = tables.page(tmp_path)
     assert "| | test_power_loss power_loss | test_rolling reboot |" in page
     assert "| 3-nodes | **✗** |  |" in page
     assert "| 5-nodes | – | ✓ |" in page
     assert "| power-cut | after fault.arm | supervisor, 12.5 s |" in page
+    assert "| 1 defect | 2 | 1 | 0 | 0 | 0 | 0 | 1 | 0 | 7 |" in page
+    assert "| nothing planted, struck | 1 | 0 | 0 | 0 | 0 | 0 | 0 | 0 |  |" in page
     assert "Not made." in page

@@ -310,11 +310,11 @@ def test_a_cut_journal_is_never_misread(tmp_path: Path, size: int, tail: bytes) 
 def test_the_same_events_are_the_same_journal(tmp_path: Path) -> None:
     """Run id, addresses, ports and paths may differ; anything else that differs shows."""
     with Journal(tmp_path / "a", SetClock()) as one:
-        one.write("run.open", {"run": "1", "site": "s", "environment": {"x": 1}, "volatile": 1})
-        one.write("note", {"text": "asked 127.0.0.1:4711"})
+        one.write("run.open", {"run": "0a1b2c3d", "site": "s", "environment": {"x": 1}, "volatile": 1})
+        one.write("note", {"text": "asked 127.0.0.1:4711", "tag": "pveha-0a1b2c3d-x", "at": ["127.0.0.1", 4711]})
     with Journal(tmp_path / "b", SetClock()) as two:
-        two.write("run.open", {"run": "2", "site": "s", "environment": {"x": 2}, "pid": 7})
-        two.write("note", {"text": "asked 127.0.0.1:815"})
+        two.write("run.open", {"run": "99999999", "site": "s", "environment": {"x": 2}, "pid": 7})
+        two.write("note", {"text": "asked 127.0.0.1:815", "tag": "pveha-99999999-x", "at": ["127.0.0.1", 815]})
     assert canonical(read(tmp_path / "a")) == canonical(read(tmp_path / "b"))
     with Journal(tmp_path / "c", SetClock()) as three:
         three.write("run.open", {"run": "3", "site": "t"})

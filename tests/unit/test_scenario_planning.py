@@ -109,6 +109,16 @@ def test_parameters_name_their_target(tmp_path: Path) -> None:
     assert [hit(document, number) for number in range(3)] == [["pve2"], ["pve2"], ["pve1", "pve2"]]
 
 
+def test_a_guest_that_is_restored_does_not_go_down(tmp_path: Path) -> None:
+    """Its copy is made beside it: the guest is the target, and nobody falls."""
+    beside = Subject(
+        "t.py::test_restore[vm:101]", "It is.", Declared("nothing", 60.0, ("guest-restored",)), guest="vm:101"
+    )
+    document = plan(site_of(tmp_path, REAL), scene(Resident("vm:101", "shop", "pve1", ha=True)), "all", [beside])
+    assert hit(document) == ["vm:101"]
+    assert guests(document) == {}
+
+
 def test_every_guest_on_the_victim_is_listed(tmp_path: Path) -> None:
     """Those under test, those outside HA and those the inventory does not know; and whether each may go down."""
     site = site_of(tmp_path, REAL + FULL + '  bystanders: ["vm:800"]\n  never_touch: {guests: ["vm:801"]}\n')
@@ -157,6 +167,8 @@ def test_a_refusal_is_the_consents_own(tmp_path: Path) -> None:
     ]
     wide = Subject("w", "w", Declared(breaks=("power-cut",), site_reset=True), role="crm-master")
     assert "consent.site_reset: is false" in refusals(plan(site, scene(), "all", [wide]), site, NOON)["w"][0]
+    twice = Subject("t", "t", Declared(breaks=("power-cut",), combined=True), role="crm-master")
+    assert "consent.combined: is false" in refusals(plan(site, scene(), "all", [twice]), site, NOON)["t"][0]
     site = site_of(tmp_path, REAL + FULL.replace("targets: all", "targets: [pve2]"))
     assert "targets: pve1 is not granted" in refusals(plan(site, scene(), "all", [MASTER]), site, NOON)[MASTER.id][0]
     assert refusals(plan(site, scene(), "all", [OTHER]), site, NOON)[OTHER.id] == []
@@ -211,11 +223,12 @@ def test_no_bytes_make_it_stumble(raw: bytes) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ({"brakes": ()}, "the mark destructive has no brakes; it knows blast, expected, breaks, site_reset"),
+        ({"brakes": ()}, "the mark destructive has no brakes; it knows blast, expected, breaks, site_reset, combined"),
         ({"breaks": ("powercut",)}, "breaks=powercut: no such fault; known are"),
         ({"breaks": [7]}, "breaks=7: no such fault"),
         ({"breaks": 7}, "breaks=7: expected kinds of fault, as in"),
         ({"site_reset": "yes"}, "site_reset='yes': expected True or False"),
+        ({"combined": 1}, "combined=1: expected True or False"),
         ({"expected": "17"}, "expected='17': "),
     ],
 )

@@ -18,7 +18,7 @@ FOREIGN = {"wire/facts.py"}
 """Hands on what testinfra made, which quotes by itself and only reads."""
 
 
-MAKERS = {"quote", "into", "all_of", "one_of", "each_of", "whatever_comes"}
+MAKERS = {"quote", "into", "piped", "all_of", "one_of", "each_of", "whatever_comes"}
 """What makes a ShellLine of words, and of other such lines; that those are lines already is for the type checker."""
 
 HOMES = {"wire/ssh.py", "handles/shell.py"}

@@ -9,7 +9,7 @@ import pytest
 import whole_run
 from variants import VARIANTS, Variant, keep, play, rows, share, suite_tests
 
-OFTEN = ("5-nodes", "containers", "two-links")
+OFTEN = ("5-nodes", "containers", "two-links", "backed-up-encrypted-and-live", "containers-backed-up")
 """Played in every run of the project's own tests; the others in the proof."""
 
 

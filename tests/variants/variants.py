@@ -16,12 +16,18 @@ from typing import Any
 import whole_run
 from whole_run import ROOT, Outcome
 
+from tests.storage_sites import ISCSI, NFS, PLAIN_ZFS, REPLICATED, STORAGES
+
 SUITES = ROOT / "suites"
 GOOD = frozenset({"accepted"})
 POWER_LOSS = "nodes/test_power_loss.py"
 ROLLING = "upgrade/test_rolling.py"
 ONE_LOSS = f"{POWER_LOSS}::test_power_loss_of_one_node[other-1]"
 IN_TURN = "guests/test_each_guest.py::test_in_its_turn_after_others"
+RESTORE = "backup/test_restore.py::test_restored_beside_itself"
+LIVE = "backup/test_restore.py::test_live_restored_beside_itself"
+SILENT = "storage/test_shared_storage.py::test_guests_outlast_a_silent_server"
+FAILOVER = "storage/test_replication_failover.py::test_failover_to_a_replica"
 RESTARTS = f"{ROLLING}::test_rolling_restart_of_ha"
 
 
@@ -35,7 +41,10 @@ PARTS_OF_THE_CLUSTER = tuple(
     f"quorum/test_partition.py::{name}"
     for name in ("test_minority_stops_before_majority_starts", "test_idle_minority_is_left_alone")
 )
-TWO_LOST = "nodes/test_maintenance.py::test_loss_while_another_node_is_off"
+TWO_LOST = (
+    "nodes/test_maintenance.py::test_loss_while_another_node_is_off",
+    "combined/test_during_recovery.py::test_a_second_node_is_lost_meanwhile",
+)
 IDLE = dict.fromkeys((POWER_LOSS, "nodes/test_clean_reboot.py", "nodes/test_maintenance.py"), "not proven")
 """What the CRM master's own fate proves where it may run no guest."""
 MINORITY = (
@@ -73,9 +82,18 @@ class Variant:
             absent.add("quorum/test_qdevice_loss.py")
         if not device or count % 2:
             absent.add("quorum/test_partition.py::test_even_split_has_one_winner")
+        restore = self.blocks.get("backup", {}).get("restore")
+        if restore is None:
+            absent.add("backup/test_restore.py")
+        elif not restore.get("live"):
+            absent.add(LIVE)
+        if "storages" not in self.blocks:
+            absent.add(SILENT)
+        if "replication" not in self.blocks:
+            absent.add(FAILOVER)
         votes = count + device
         if count < 3 or votes - 2 <= votes // 2:  # two lost leave no quorum
-            absent.add(TWO_LOST)
+            absent |= set(TWO_LOST)
         if count < 3:  # a side of such a cut would be no minority
             absent |= {f"quorum/test_partition.py::{name}" for name in MINORITY}
             absent.add("quorum/test_quorum_loss.py")
@@ -117,6 +135,17 @@ THREE = ("pve1", "pve1", "pve2", "pve2", "pve3", "pve3")
 FIVE = tuple(f"pve{number}" for number in (1, 1, 2, 2, 3, 3, 4, 4, 5, 5))
 QDEVICE = {"quorum_device": {"host": "192.0.2.9", "algorithm": "ffsplit"}}
 
+
+def backed_up(**restore: Any) -> dict[str, Any]:
+    """A backup server, and a promise of how long a restore takes."""
+    where = {"ids": [9000, 9009], "storage": "local-lvm", "checksum_file": "/srv/fixed.bin", **restore}
+    tiers = {"gold": {"rto": "5 min"}, "silver": {"rto": "8 min", "restore_rpo": "8 h"}}
+    return {
+        "backup": {"storage": "pbs1", "restore": where},
+        "objectives": {"tiers": tiers, "restore_rto": "15 min"},
+    }
+
+
 VARIANTS: Sequence[Variant] = (
     Variant("3-nodes", quick=RESTARTS),
     Variant(
@@ -156,6 +185,11 @@ VARIANTS: Sequence[Variant] = (
     ),
     Variant("containers", {"guests": guests(*THREE, kind="ct")}, {"guests": []}),
     Variant(
+        "containers-to-write-in",
+        {"guests": [{**guest, "canary": True} for guest in guests(*THREE, kind="ct")]},
+        {"guests": []},
+    ),
+    Variant(
         "a-node-without-guests",
         {"nodes": nodes(4), "guests": guests(*THREE)},
         {"guests": []},
@@ -186,6 +220,29 @@ VARIANTS: Sequence[Variant] = (
         quick=IN_TURN,
     ),
     Variant("two-links", simulator={"links": 2}),
+    Variant("backed-up", backed_up(), quick=RESTORE),
+    Variant(
+        "backed-up-encrypted-and-live",
+        backed_up(live=True),
+        {"backup": {"encrypted": True, "namespace": "prod", "speed": "40 MiB"}},
+        quick="backup/test_restore.py",
+    ),
+    Variant(
+        "containers-backed-up",
+        {**backed_up(live=True), "guests": guests(*THREE, kind="ct")},
+        {"guests": []},
+        quick="backup/test_restore.py",
+        may={LIVE: "not applicable"},
+    ),
+    Variant(
+        "backed-up-on-pve-8-with-a-device",
+        backed_up(node="pve2"),
+        {"version": "8.4.14", "backup": {"config": {"hostpci0": "0000:01:00.0", "usb0": "host=1-2"}}},
+        quick=RESTORE,
+    ),
+    Variant("on-nfs", STORAGES, NFS, quick=SILENT),
+    Variant("on-iscsi", STORAGES, ISCSI, quick=SILENT),
+    Variant("replicated", REPLICATED, PLAIN_ZFS, quick=f"{FAILOVER}[other-1]"),
 )  # fmt: skip
 
 

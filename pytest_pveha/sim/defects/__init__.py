@@ -7,7 +7,11 @@ must catch it, and with which verdict: that is how the tool proves that it can f
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from pytest_pveha.sim.defects.backup import BACKUP
+from pytest_pveha.sim.defects.ceph import CEPH
+from pytest_pveha.sim.defects.defect import Defect
+from pytest_pveha.sim.defects.storage import STORAGE
 
 _HANG = "suites/nodes/test_hang.py"
 _KERNEL_CRASH = "suites/nodes/test_kernel_crash.py"
@@ -28,21 +32,6 @@ _HAND = "tests/sim/test_hand.py"
 _MAINS = "suites/nodes/test_physical_power_cut.py"
 _EACH_GUEST = "suites/guests/test_each_guest.py"
 _FENCE_PATHS = "suites/fencing/test_fence_paths.py"
-_CEPH = "tests/sim/test_world_ceph_defects.py"
-_OSD, _CEPH_HOST, _CEPH_NETWORK = (
-    f"suites/storage/test_{name}.py" for name in ("osd_failure", "ceph_host_loss", "ceph_network")
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Defect:
-    """One way to be wrong: what it is, how a site comes to it, and the test and verdict that must name it."""
-
-    name: str
-    meaning: str
-    how_it_comes_about: str
-    caught_by: str
-    verdict: str
 
 
 _ALL = (
@@ -606,69 +595,9 @@ _ALL = (
         _FENCE_PATHS,
         "inconclusive",
     ),
-    Defect(
-        "pool-min-size-one",
-        "every pool serves with a single copy left: what is acknowledged then is lost with it (with a `ceph` block)",
-        "somebody set min_size to 1 to get through an outage, and left it",
-        _CEPH_HOST,
-        "not proven",
-    ),
-    Defect(
-        "copies-share-a-host",
-        "copies of the same data lie on OSDs of one host: its loss stops them (with a `ceph` block)",
-        "the CRUSH rule was made when there was one host, and keeps OSDs apart, not hosts",
-        _CEPH_HOST,
-        "not proven",
-    ),
-    Defect(
-        "ceph-cluster-network-dead",
-        "the last node's card on Ceph's cluster network is down (with a `ceph` block)",
-        "a cable that was pulled with another one; nothing but Ceph's OSDs uses it",
-        _CEPH,
-        "not proven",
-    ),
-    Defect(
-        "recovery-never-ends",
-        "what was on a lost OSD is never rebuilt elsewhere: backfills wait for ever (with a `ceph` block)",
-        "osd_max_backfills was set to 0 during a migration, or the mClock scheduler gives recovery nothing",
-        _OSD,
-        "rejected",
-    ),
-    Defect(
-        "rebuild-too-slow",
-        "a lost OSD is rebuilt at a fiftieth of the speed (with a `ceph` block)",
-        "recovery was throttled for the clients' sake, or the cluster network fell back to 100 Mbit/s",
-        _OSD,
-        "rejected",
-    ),
-    Defect(
-        "survivor-nearly-full",
-        "the last OSD of each host is so full that it cannot take what its neighbour has (with a `ceph` block)",
-        "a replacement disk that is smaller than the others, and no warning before 85 %",
-        _OSD,
-        "not proven",
-    ),
-    Defect(
-        "osd-flaps",
-        "an OSD that was started again dies 20 s later, five times (with a `ceph` block)",
-        "a damaged disk that is read only after a while, or too little memory for its recovery",
-        _OSD,
-        "rejected",
-    ),
-    Defect(
-        "two-mons-only",
-        "there are two mons: the loss of either stops all changes of Ceph (with a `ceph` block)",
-        "the third was removed with its node, and never made anew",
-        _CEPH_HOST,
-        "not proven",
-    ),
-    Defect(
-        "health-muted",
-        "Ceph calls itself HEALTH_OK while placement groups are not served (with a `ceph` block)",
-        "somebody muted the checks during an outage, with --sticky",
-        _CEPH_NETWORK,
-        "rejected",
-    ),
+    *BACKUP,
+    *STORAGE,
+    *CEPH,
 )
 
 DEFECTS: dict[str, Defect] = {defect.name: defect for defect in _ALL}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pytest_pveha.sim.servers.api_registry import AUDIT, Call, route
+from pytest_pveha.sim.servers.api_registry import AUDIT, PARAMETERS, ApiError, Call, route
 from pytest_pveha.sim.servers.api_tasks import task_entry
 from pytest_pveha.sim.servers.facts import REPOSITORY_ID, Facts
 from pytest_pveha.sim.world.corosync import LARGE_TOKEN
@@ -61,7 +61,9 @@ def cluster_resources(call: Call) -> list[dict[str, Any]]:
     wanted = call.params.get("type")
     found: list[dict[str, Any]] = []
     if wanted in (None, "vm") and call.may("VM.Audit"):
-        found += [_guest_resource(call.facts, guest) for guest in call.facts.world.guests.values()]
+        known = call.facts.view.config_nodes
+        guests = (guest for guest in call.facts.world.guests.values() if guest.vmid in known)
+        found += [_guest_resource(call.facts, guest) for guest in guests]
     if wanted in (None, "node"):
         found += [_node_resource(call.facts, node) for node in call.facts.world.nodes.values()]
     if wanted in (None, "storage"):
@@ -100,6 +102,16 @@ def _guest_resource(facts: Facts, guest: Guest) -> dict[str, Any]:
         entry["lock"] = lock
     shown = facts.service_shown(guest.sid)
     return entry if shown is None else {**entry, "hastate": shown}
+
+
+@route("GET", "/cluster/nextid")
+def next_id(call: Call) -> str:
+    """The lowest number that no guest has, or the one asked for if none has it."""
+    used = {str(vmid) for vmid in call.facts.view.config_nodes}
+    wanted = call.params.get("vmid")
+    if wanted in used:
+        raise ApiError(400, PARAMETERS, {"vmid": f"VM {wanted} already exists"})
+    return wanted or next(str(number) for number in range(100, 10**9) if str(number) not in used)
 
 
 def _node_resource(facts: Facts, node: Node) -> dict[str, Any]:

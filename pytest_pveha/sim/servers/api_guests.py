@@ -8,9 +8,14 @@ from __future__ import annotations
 from typing import Any
 
 from pytest_pveha.sim.servers.api_registry import PARAMETERS, ApiError, Call, asked, route
-from pytest_pveha.sim.servers.facts import Facts, digest, stable_uuid
+from pytest_pveha.sim.servers.facts import Facts
+from pytest_pveha.sim.servers.storage_facts import configured
+from pytest_pveha.sim.world.configs import digest_of
 from pytest_pveha.sim.world.model import Guest
 from pytest_pveha.sim.world.requests import SHUTDOWN_TIMEOUT
+
+_NUMBERS = {"onboot", "swap", "unprivileged"}
+"""Keys that PVE writes as numbers; ``memory`` of a VM is a text (recorded on 9.1.9)."""
 
 
 @route("GET", "/nodes/{node}/{kind:qemu|lxc}")
@@ -19,7 +24,7 @@ def guests(call: Call, node: str, kind: str) -> list[dict[str, Any]]:
     here = (
         guest
         for guest in call.facts.world.guests.values()
-        if call.facts.view.config_nodes[guest.vmid] == call.node.name
+        if call.facts.view.config_nodes.get(guest.vmid) == call.node.name
     )
     seen = here if call.may("VM.Audit") else ()
     return [_guest_entry(call.facts, guest) for guest in seen if _folder(guest) == kind]
@@ -37,32 +42,18 @@ def guest_status(call: Call, node: str, kind: str, vmid: str) -> dict[str, Any]:
         paused = entry["status"] == "running" and guest.vmid in call.world.mishaps.paused
         entry |= {"clipboard": None, "qmpstatus": "paused" if paused else entry["status"]}
         entry |= {"agent": 1} if guest.spec.agent else {}
+        if (process := guest.processes.get(call.node.name)) is not None:
+            failed = {"failed_rd_operations": 0, "failed_wr_operations": process.failed, "failed_flush_operations": 0}
+            entry["blockstat"] = {"scsi0": {**failed, "account_failed": 1, "wr_operations": 157514}}
     return entry
 
 
 @route("GET", "/nodes/{node}/{kind:qemu|lxc}/{vmid}/config", ("VM.Audit",), "/vms/{vmid}")
 def guest_config(call: Call, node: str, kind: str, vmid: str) -> dict[str, Any]:
     """One guest's configuration."""
-    guest = guest_at(call, kind, vmid)
-    memory = str(guest.spec.memory_bytes // (1 << 20))
-    entry = {"digest": digest("config", vmid), "memory": memory}
-    if kind == "lxc":
-        return {**entry, "hostname": guest.name, "ostype": "debian", "arch": "amd64", "swap": 0}
-    own_mac = call.world.mishaps.own_mac
-    if own_mac is not None and guest is next(iter(call.world.guests.values())):
-        entry["net0"] = f"virtio={own_mac.upper()},bridge=vmbr0"
-    return {
-        **entry,
-        **({"agent": "1"} if guest.spec.agent else {}),
-        "boot": " ",
-        "meta": f"creation-qemu=10.1.2,ctime={call.facts.world.spec.epoch_utc}",
-        "name": guest.name,
-        "ostype": "l26",
-        "serial0": "socket",
-        "smbios1": f"uuid={stable_uuid('smbios', vmid)}",
-        "vga": "none",
-        "vmgenid": stable_uuid("vmgenid", vmid),
-    }
+    config = configured(call.facts, guest_at(call, kind, vmid))
+    numbers = {key: int(config[key]) for key in _NUMBERS & config.keys() if config[key].isdigit()}
+    return {**config, **numbers, "digest": digest_of(config)}
 
 
 @route(
@@ -100,7 +91,7 @@ def guest_at(call: Call, kind: str, vmid: str) -> Guest:
     if not vmid.isdigit():
         raise ApiError(400, PARAMETERS, {"vmid": f"type check ('integer') failed - got '{vmid}'"})
     guest = call.facts.world.guests.get(int(vmid))
-    if guest is None or call.facts.view.config_nodes[guest.vmid] != call.node.name or _folder(guest) != kind:
+    if guest is None or call.facts.view.config_nodes.get(guest.vmid) != call.node.name or _folder(guest) != kind:
         folder = "qemu-server" if kind == "qemu" else "lxc"
         raise ApiError(500, f"Configuration file 'nodes/{call.node.name}/{folder}/{vmid}.conf' does not exist")
     return guest

@@ -116,6 +116,8 @@ class Route:
     lock: str = ""
     """The cluster-wide lock it takes: without quorum it tries for ten seconds, and fails."""
     since: tuple[int, ...] = ()
+    slow: Callable[[World, Node], float] | None = None
+    """Seconds until that node has found out what it is asked, where that depends on others."""
     asks_ceph: bool = False
     """Whether it needs Ceph's mons, and waits for them."""
 
@@ -138,6 +140,7 @@ def route(
     *,
     lock: str = "",
     since: tuple[int, ...] = (),
+    slow: Callable[[World, Node], float] | None = None,
     asks_ceph: bool = False,
 ) -> Callable[[Function], Function]:
     """The decorated function answers that method of that path."""
@@ -145,7 +148,7 @@ def route(
 
     def enter(function: Function) -> Function:
         reads_cluster = method == "GET" and (path.startswith("/cluster") or path == "/nodes")
-        ROUTES.append(Route(method, pattern, function, reads_cluster, needs, on, lock, since, asks_ceph))
+        ROUTES.append(Route(method, pattern, function, reads_cluster, needs, on, lock, since, slow, asks_ceph))
         return function
 
     return enter

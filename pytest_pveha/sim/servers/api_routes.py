@@ -9,12 +9,16 @@ from __future__ import annotations
 from pytest_pveha.sim.servers import (
     api_access,
     api_agent,
+    api_backups,
     api_ceph,
     api_cluster,
     api_guests,
     api_ha,
     api_ha_rules,
     api_nodes,
+    api_replication,
+    api_restores,
+    api_storage,
     api_tasks,
 )
 from pytest_pveha.sim.servers.api_registry import ApiError, Call, Listing, Route, find
@@ -28,4 +32,7 @@ __all__ = [
     "find",
 ]
 
-FAMILIES = (api_access, api_cluster, api_ceph, api_ha, api_ha_rules, api_nodes, api_guests, api_agent, api_tasks)
+FAMILIES = (
+    api_access, api_agent, api_ceph, api_cluster, api_guests, api_ha, api_ha_rules, api_nodes, api_replication,
+    api_storage, api_tasks, api_backups, api_restores,
+)  # fmt: skip

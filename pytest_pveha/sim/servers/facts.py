@@ -6,7 +6,6 @@ Wording and shapes follow replies of a PVE 9.1.9 control plane; HA status text: 
 from __future__ import annotations
 
 import hashlib
-import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -63,11 +62,6 @@ def clock_text(epoch: float) -> str:
     """An epoch as syslog writes it."""
     moment = datetime.fromtimestamp(int(epoch), UTC)
     return f"{moment:%b %d %H:%M:%S}"
-
-
-def stable_uuid(*parts: object) -> str:
-    """The same UUID for the same parts."""
-    return str(uuid.uuid5(uuid.NAMESPACE_OID, "/".join(map(str, parts))))
 
 
 def digest(*parts: object) -> str:
@@ -215,7 +209,7 @@ class Facts:
         Of a dead node the last word stands; a new node calls it stopped until it has reported.
         """
         report = self.view.reports.get(guest.vmid)
-        if report is None or not report.running or report.node != self.view.config_nodes[guest.vmid]:
+        if report is None or not report.running or report.node != self.view.config_nodes.get(guest.vmid):
             return False, 0.0
         return True, (report.at - (report.started_at or report.at)) / SECOND
 

@@ -6,7 +6,10 @@ import json
 import re
 from collections.abc import Callable
 
+from pytest_pveha.sim.servers import mounts
 from pytest_pveha.sim.servers.facts import KERNEL, KERNEL_BUILD, Facts, digest
+from pytest_pveha.sim.servers.storage_facts import configured
+from pytest_pveha.sim.world.pbs import KEY
 
 _WATCHDOG = "/sys/class/watchdog/watchdog0/"
 _OS_RELEASE = """PRETTY_NAME="Debian GNU/Linux 13 (trixie)"
@@ -33,16 +36,20 @@ def content(facts: Facts, path: str) -> str | None:
     if match := re.fullmatch(r"/etc/pve/(?:nodes/([^/]+)/|local/)?(qemu-server|lxc)/(\d+)\.conf", path):
         guest = facts.world.guests.get(int(match[3]))
         folder = "lxc" if guest is not None and guest.kind == "ct" else "qemu-server"
-        if guest is None or folder != match[2] or facts.view.config_nodes[guest.vmid] != (match[1] or name):
+        if guest is None or folder != match[2] or facts.view.config_nodes.get(guest.vmid) != (match[1] or name):
             return None
-        return f"memory: {guest.spec.memory_bytes >> 20}\nname: {guest.name}\n"
+        return "".join(f"{key}: {value}\n" for key, value in sorted(configured(facts, guest).items()))
     if (match := re.fullmatch(r"/etc/pve/nodes/([^/]+)/lrm_status", path)) and match[1] in facts.world.nodes:
         status = facts.ha_status["lrm_status"].get(match[1])
         return None if status is None else json.dumps(status)
+    if (told := mounts.content(facts, path)) is not None:
+        return told
     if match := re.fullmatch(r"/(?:var/)?run/qemu-server/(\d+)\.pid", path):
         guest = facts.world.guests.get(int(match[1]))
         process = guest.processes.get(name) if guest is not None and guest.kind == "vm" else None
         return None if process is None else f"{process.pid}\n"
+    if (backup := facts.world.pbs.spec) is not None and path == f"/etc/pve/priv/storage/{backup.storage}.enc":
+        return '{"kdf":null,"fingerprint":"' + KEY + '"}\n' if facts.world.pbs.key_there else None
     files: dict[str, Callable[[], str]] = {
         "/proc/sys/kernel/random/boot_id": lambda: f"{facts.node.boot_id}\n",
         "/proc/uptime": lambda: f"{facts.uptime():.2f} {facts.uptime() * 8:.2f}\n",

@@ -169,7 +169,7 @@ class ApiServer:
             return _Verdict(_refusal(error, world.spec.version), LOCK_SECONDS)
         if route.asks_ceph and world.ceph is not None and not world.ceph.answers(target):
             return _Verdict(wait=CEPH_SECONDS)
-        return _Verdict()
+        return _Verdict(wait=route.slow(world, target)) if route.slow is not None else _Verdict()
 
     # --- waiting -------------------------------------------------------------------------------------------------
 

@@ -39,6 +39,7 @@ class Request:
     sock: socket.socket
     token: str = ""
     """The header X-Auth-Token, of a Redfish session."""
+    cookie: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +160,8 @@ class _Handler(BaseHTTPRequestHandler):
                     # an array comes as its key again and again; PVE joins them with NUL as well (AnyEvent.pm)
                     params[key] = f"{params[key]}\0{value}" if key in params else value
         token = self.headers.get("X-Auth-Token", "")
-        return Request(self.command, url.path, params, self.headers.get("Authorization", ""), self._sock, token)
+        cookie, authorization = self.headers.get("Cookie", ""), self.headers.get("Authorization", "")
+        return Request(self.command, url.path, params, authorization, self._sock, token, cookie)
 
     def _send(self, reply: Reply) -> None:
         self.send_response_only(reply.status, reply.reason)

@@ -119,6 +119,9 @@ class Canaries:
             return self._program(guest, process, words[3:])
         if list(words) == ["true"]:
             return 0, "", ""
+        if len(words) == 2 and words[0] == "sha256sum":
+            text = f"{guest.content or guest.sid} {words[1]}"
+            return 0, f"{hashlib.sha256(text.encode()).hexdigest()}  {words[1]}\n", ""
         return 127, "", f"{words[0] if words else ''}: not found\n"
 
     def _program(self, guest: Guest, process: GuestProcess, words: Sequence[str]) -> tuple[int, str, str]:

@@ -76,11 +76,13 @@ class GuestActs:
             return "cluster not ready - no quorum?"
         if node.name in guest.processes:
             return f"{guest.kind.upper()} {guest.vmid} already running"
+        if (held := self._world.restores.start_refused(guest)) is not None:
+            return held
         if guest.start_failures:
             guest.start_failures -= 1
             return "start failed: QEMU exited with code 1"
-        if not self._world.storages.of(guest).shared and guest.disk_node != node.name:
-            return f"start failed: no such logical volume pve/vm-{guest.vmid}-disk-0"
+        if trouble := self._world.storages.why_not(guest, node):
+            return f"start failed: {trouble}"
         if guest.kind == "vm" and not self._has_memory(node, guest):
             return "start failed: QEMU exited with code 1: cannot set up guest memory 'pc.ram': Cannot allocate memory"
         if guest.recovered and node.name != guest.spec.node and self._world.planted("guest-does-not-restart"):
@@ -97,8 +99,11 @@ class GuestActs:
         slow = _SLOW if guest.recovered and self._world.planted("slow-recovery") else 0.0
         relapses = guest.recovered and self._world.planted("guest-relapses")
         guest.processes[node.name] = process
+        self._world.storages.starts(guest, node)
         guest.wanted, guest.recovered = True, False
         self._world.truth("guest_process_start", {"vmid": guest.vmid, "node": node.name, "pid": process.pid})
+        if guest.content and self._world.planted("restored-guest-does-not-boot"):
+            return process
         boot = guest.spec.boot_seconds * self._rng.uniform(0.95, 1.05) + slow
         after = self._world.timeline.after
         after(boot * _AGENT, lambda: self._agent(guest, process), f"{guest.sid}: the agent answers")
@@ -161,19 +166,19 @@ class GuestActs:
             self._world.on(node, 1.0, lambda: self._move_failed(move), f"{guest.sid} cannot move")
             return task
         if node.name not in guest.processes:
-            seconds = self._rng.uniform(0.3, 0.7) + self._disk_seconds(guest)
+            seconds = self._rng.uniform(0.3, 0.7) + self._disk_seconds(guest, target)
             self._world.on(node, seconds, lambda: self._arrive(move), f"{guest.sid} moves")
             return task
-        seconds = self._rng.uniform(5.5, 8.5) + self._disk_seconds(guest) + self._memory_seconds(guest)
+        seconds = self._rng.uniform(5.5, 8.5) + self._disk_seconds(guest, target) + self._memory_seconds(guest)
         self._world.on(node, seconds, lambda: self._switch(move), f"{guest.sid} moves")
         return task
 
     def _memory_seconds(self, guest: Guest) -> float:
         return guest.spec.memory_bytes / (self._world.spec.migration_mib * _MIB)
 
-    def _disk_seconds(self, guest: Guest) -> float:
-        if self._world.storages.of(guest).shared:
-            return 0.0
+    def _disk_seconds(self, guest: Guest, target: str) -> float:
+        if self._world.storages.of(guest).shared or (guest.vmid, target) in self._world.replication.copies:
+            return 0.0  # where a copy is, only what changed since goes there
         return guest.spec.disk_bytes / (self._world.spec.migration_mib * _MIB)
 
     def _why_not_there(self, guest: Guest, node: Node, there: Node) -> str | None:
@@ -181,8 +186,8 @@ class GuestActs:
             return "ERROR: migration aborted: can't migrate running VM which uses local devices: hostpci0"
         if self._world.planted("guest-migration-fails"):
             return "ERROR: storage 'local-iso' is not available on node '" + there.name + "'"
-        if not self._world.storages.of(guest).shared and guest.disk_node != node.name:
-            return f"ERROR: Problem found while scanning volumes - no such logical volume pve/vm-{guest.vmid}-disk-0"
+        if trouble := self._world.storages.why_not(guest, node):
+            return f"ERROR: Problem found while scanning volumes - {trouble}"
         if guest.kind == "vm" and node.name in guest.processes and not self._has_memory(there, guest):
             return "ERROR: online migrate failure - remote command failed: Cannot allocate memory"
         return None
@@ -230,8 +235,10 @@ class GuestActs:
             return
         guest, node, there = move.guest, move.node, self._world.nodes[move.target]
         guest.config_node = guest.disk_node = there.name
+        self._world.replication.moved(guest, node.name, there.name)
         process = guest.processes.pop(node.name, None)
         if process is not None:
+            self._world.storages.left(guest)
             moved = GuestProcess(self._world.new_pid(there), self._world.timeline.now)
             guest.processes[there.name] = moved
             self._hand_over(guest, process, moved)
@@ -264,6 +271,7 @@ class GuestActs:
         if process is None:
             return
         self._world.canaries.ended(guest, process, clean=why in ("stopped", "shutdown"))
+        self._world.storages.left(guest)
         self._world.truth("guest_process_stop", {"vmid": guest.vmid, "node": node, "pid": process.pid, "why": why})
         if process.answering:
             self._world.truth("guest_silent", {"vmid": guest.vmid, "node": node})

@@ -82,6 +82,9 @@ class GuestProcess:
         if self.booted_at < 0:
             self.booted_at = self.started_at
 
+    failed: int = 0
+    """Requests to its disk that failed."""
+
 
 @dataclass(slots=True)
 class Guest:
@@ -101,6 +104,10 @@ class Guest:
     """Where its disk lies, if that is a local one."""
     start_failures: int = 0
     """So many of its next starts fail."""
+    config: dict[str, str] | None = None
+    """Its configuration since somebody wrote it; None: as its spec has it."""
+    content: str = ""
+    """Whose disk's content it has: another guest's sid where it was restored from that one's backup."""
     taken_for_running: bool = False
     """Whether its node's LRM does not see that it is dead; only a planted defect makes it so."""
 

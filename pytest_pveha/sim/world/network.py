@@ -132,6 +132,7 @@ class Network:
                     self._start(node, rule)
         self._world.truth("filters", {"node": node.name, "tables": sorted(self._tables[node.name])})
         self._world.corosync.follow()
+        self._world.storages.follow()
         self._world.disturb_ceph()
         if not any(self._tables.values()):
             self._world.mishaps.filters_gone(node)

@@ -189,6 +189,7 @@ class Power:
                 task.endtime, task.exitstatus = int(world.utc(node)), "unexpected status"
         if was_running:
             world.truth("dead", {"node": node.name, "why": why})
+        world.storages.follow()
         world.corosync.disturbed()
         world.disturb_ceph()
 
@@ -228,6 +229,7 @@ class Power:
             if name not in _LATER and name != "pve-cluster" and world.systemd.starts_at_boot(node, name):
                 self.up(node, name)
         node.running = True
+        world.storages.follow()
         world.truth("booted", {"node": node.name, "boot_id": node.boot_id})
         node.watchdog.say_driver()
         world.mishaps.returned(node)
@@ -305,6 +307,7 @@ class Power:
         node.api_up = node.units["pveproxy"].active
         # the first numbers come 8 to 16 s after the boot
         self.statd(node, self._rng.uniform(0.5, 5.5))
+        self._world.replication.scheduler(node)
 
     def statd(self, node: Node, seconds: float) -> None:
         """The node's pvestatd tells the cluster about its guests, then and every ten seconds."""
@@ -312,7 +315,10 @@ class Power:
         def tell() -> None:
             if not node.syncing and self._world.quorate(node) and node.units["pvestatd"].active:
                 self._world.guest_acts.report(node)
-            self.statd(node, 10.0)
+            waited = self._world.storages.hangs(node)
+            if waited:  # it asks each storage in turn, and each silent server until it gives up
+                self._world.log(node, "pvestatd", f"status update time ({waited + 0.3:.3f} seconds)")
+            self.statd(node, 10.0 + waited)
 
         self._world.on(node, seconds, tell, f"{node.name}: pvestatd")
 

@@ -39,9 +39,12 @@ from pytest_pveha.sim.world.model import (
     UnitState,
 )
 from pytest_pveha.sim.world.network import Network
+from pytest_pveha.sim.world.pbs import Pbs
 from pytest_pveha.sim.world.pmxcfs import MANAGER_LOCK, Lock, Pmxcfs, agent_lock
 from pytest_pveha.sim.world.power import UNITS, Power
+from pytest_pveha.sim.world.replication import Replication
 from pytest_pveha.sim.world.requests import Requests
+from pytest_pveha.sim.world.restores import Restores
 from pytest_pveha.sim.world.rules import NODE, RESOURCE
 from pytest_pveha.sim.world.shutdown import Shutdowns
 from pytest_pveha.sim.world.storages import Storages
@@ -87,16 +90,20 @@ class World:
         self.corosync = Corosync(self)
         self.storages = Storages(self)
         self.canaries = Canaries(self)
+        self.replication = Replication(self)
         self.guest_acts = GuestActs(self)
         self.requests = Requests(self)
         self.shutdowns = Shutdowns(self)
         self.power = Power(self)
         self.ceph = Ceph(self, spec.ceph) if spec.ceph is not None else None
+        self.pbs = Pbs(self)
+        self.restores = Restores(self)
         self.mishaps = Mishaps(self)
         self._begin()
         if self.ceph is not None:
             self.ceph.begin()
         self.mishaps.begin()
+        self.pbs.begin()
 
     # what others ask
 
@@ -404,6 +411,7 @@ class World:
             self._begin_daemons(node, node.name == master, rng)
             self.guest_acts.report(node)
             self.power.statd(node, rng.uniform(0.1, 10.0))
+        self.replication.begin()
 
     def _begin_services(self, master: str) -> None:
         store = self.pmxcfs.store

@@ -13,7 +13,9 @@ from pytest_pveha.sim.servers.commands import (
     journal,
     packages,
     processes,
+    storage,
     system,
+    tasks,
     units,
 )
 from pytest_pveha.sim.servers.commands.registry import COMMANDS
@@ -32,6 +34,8 @@ __all__ = [
     "journal",
     "packages",
     "processes",
+    "storage",
     "system",
+    "tasks",
     "units",
 ]

@@ -12,8 +12,14 @@ from urllib.parse import urlsplit
 from pytest_pveha.sim.servers.commands.registry import command
 from pytest_pveha.sim.servers.shell import STDIN, Invocation, Result
 from pytest_pveha.sim.world.files import FileTrouble
+from pytest_pveha.sim.world.storages import PORTS
 
-_WITH_VALUE = frozenset({"--max-time", "--pinnedpubkey", "--config", "--header", "--data", "--request"})
+_WITH_VALUE = frozenset(
+    {
+        *("--max-time", "--connect-timeout", "--write-out", "--pinnedpubkey", "--config", "--header", "--data"),
+        "--request",
+    }
+)
 _USER = re.compile(r'^\s*user\s*=\s*"((?:[^"\\]|\\.)*)"\s*$', re.MULTILINE)
 _RESETS = {"On": "on", "ForceOff": "off", "ForceRestart": "reset", "PowerCycle": "cycle", "GracefulShutdown": "soft"}
 _ASKING_SECONDS = 0.2
@@ -26,6 +32,8 @@ def _curl(call: Invocation) -> Result:
     given, url = _parsed(call.args)
     parts = urlsplit(url)
     world = call.facts.world
+    if parts.scheme == "telnet":
+        return _knock(call, parts.hostname or "", parts.port or 23)
     if parts.hostname == PDU_HOST and world.pdu_login:
         return _outlets(call, given, parts.path)
     login = world.bmcs.get((parts.hostname or "", parts.port or 443))
@@ -53,6 +61,15 @@ def _curl(call: Invocation) -> Result:
         state = "On" if machine.chassis_on else "Off"
         return Result(out=json.dumps({"PowerState": state, "UUID": str(machine.spec.system_uuid)}), wait=wait)
     return Result(22, err="curl: (22) The requested URL returned error: 404\n", wait=_ASKING_SECONDS)
+
+
+def _knock(call: Invocation, host: str, port: int) -> Result:
+    """A TCP connection to a storage server, which says nothing by itself; status 28 either way (curl 7.88, seen)."""
+    facts = call.facts
+    served = [one for one in facts.world.storages if one.served and one.spec.server == host]
+    if any(facts.world.storages.reaches(facts.node, one) and PORTS[one.kind] == port for one in served):
+        return Result(28, out="0.000631", wait=2.0)
+    return Result(28, out="0.000000", wait=2.0)
 
 
 def _outlets(call: Invocation, given: dict[str, str], path: str) -> Result:

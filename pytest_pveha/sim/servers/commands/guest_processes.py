@@ -10,6 +10,7 @@ from pytest_pveha.sim.servers.commands.registry import command
 from pytest_pveha.sim.servers.facts import Facts
 from pytest_pveha.sim.servers.shell import Invocation, Result
 from pytest_pveha.sim.world.ceph.wires import CARDS
+from pytest_pveha.sim.world.configs import config_of
 from pytest_pveha.sim.world.model import Guest, GuestProcess
 
 _DEADLY = frozenset({"-9", "-KILL", "-SIGKILL"})
@@ -53,6 +54,8 @@ def _ip(call: Invocation) -> Result:
     ceph, kinds = call.facts.world.ceph, {name: kind for kind, name in CARDS.items()}
     words = [arg for arg in call.args if arg not in ("-o", "-oneline")]
     match words:
+        case ["neigh", "show", "to", address]:
+            return Result(out=_neighbour(call.facts, address))
         case ["link"] | ["link", "show"]:
             return Result(out="".join(_shown(at, name, one.link_up) for at, (name, one) in enumerate(cards.items(), 8)))
         case ["link", "set", "dev", name, ("up" | "down") as verb] | ["link", "set", name, ("up" | "down") as verb]:
@@ -65,6 +68,16 @@ def _ip(call: Invocation) -> Result:
             call.facts.world.truth("guest_link", {"card": name, "node": call.facts.node.name, "up": verb == "up"})
             return Result()
     return Result(255, err=f'Object "{" ".join(words)}" is unknown, try "ip help".\n')
+
+
+def _neighbour(facts: Facts, address: str) -> str:
+    """Whose hardware answers for that address: the backup server's own, or its guest's."""
+    pbs = facts.world.pbs
+    if pbs.spec is None or address != pbs.address:
+        return ""
+    guest = facts.world.guests.get(pbs.guest)
+    card = config_of(facts.world, guest).get("net0", "") if guest is not None else "virtio=BC:24:11:FF:00:07,"
+    return f"{address} dev vmbr0 lladdr {card.partition('=')[2].partition(',')[0].lower()} REACHABLE\n"
 
 
 def _shown(number: int, name: str, up: bool) -> str:

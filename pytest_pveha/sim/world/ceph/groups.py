@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _LOG = 3000
 """Objects written while an OSD was away up to which its copy is mended by the log alone (osd_min_pg_log_entries)."""
+_HANDED_OVER = (0.01, 0.05)
+"""Peering when a backfill is over: one group alone, whose data is where it is to be."""
 _DIRTIED = 0.02
 """Distinct objects of a placement group that clients write to in a second, where they write at all."""
 
@@ -174,7 +176,7 @@ class Groups:
     def complete(self, group: Group) -> None:
         """Whoever is up has everything: they act from now on, and copies elsewhere go."""
         if group.up != group.acting:
-            self.remap([group], self._ceph.rng.uniform(0.1, 0.4))
+            self.remap([group], self._ceph.rng.uniform(*_HANDED_OVER))
             return
         if not group.undersized:
             for number in group.held.keys() - {*group.acting}:

@@ -231,10 +231,10 @@ class Osds:
                 self._ceph.progress.begin(f"Rebalancing after osd.{osd.number} marked {word}")
 
     def reweight(self, osd: Osd, weight: float) -> None:
-        """Somebody has given it another weight. How much lies on it is played for 0 and all else alone."""
-        was, osd.weight, osd.auto_out = osd.is_in, weight, False
-        if osd.is_in is not was:
-            self._moved([osd], "osd_in" if osd.is_in else "osd_out")
+        """Somebody has given it another weight. Of how much lies on it only all or nothing is played."""
+        if osd.weight != weight:
+            osd.weight, osd.auto_out = weight, False
+            self._moved([osd], "osd_reweighted")
 
     def _moved(self, osds: list[Osd], what: str) -> None:
         ceph = self._ceph

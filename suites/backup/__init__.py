@@ -1,0 +1,1 @@
+"""Backups, and guests that are made of them again."""

@@ -1,0 +1,1 @@
+"""A second fault while the site still recovers from the first."""
