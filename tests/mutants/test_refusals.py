@@ -17,6 +17,7 @@ import whole_run
 from refusing import Meanwhile, Wish, cut, nothing, partition, refused, typed, without_ssh
 
 from pytest_pveha.faults.interlock import RULES
+from pytest_pveha.handles.ceph.daemon import OsdDaemon
 from pytest_pveha.handles.guest import Nodes
 from pytest_pveha.handles.site import Site
 from pytest_pveha.record.journal import Line
@@ -71,6 +72,11 @@ def restart(node: str, unit: str) -> Wish:
 def restored(sid: str) -> Wish:
     """That guest, beside itself."""
     return lambda faults, site: faults.guest_restored(next(one for one in site.guests if one.sid == sid))  # type: ignore[return-value]
+
+
+def lost_osd(osd: int, node: str) -> Wish:
+    """That OSD, for good."""
+    return lambda faults, site: faults.osd_lost(OsdDaemon(osd, node))
 
 
 def brief(node: str, seconds: float) -> Wish:
@@ -156,6 +162,8 @@ class Refused:
 
 
 UNFIT = {
+    # three hosts with three copies: what one OSD held must go onto its only neighbour
+    "full disks": Unfit({"ceph": {}}, {"ceph": {"fill": 0.55}}),
     # small machines, and guests that are not ours
     "crowded": Unfit(
         consent(never_touch={"guests": ["vm:102"]}),
@@ -207,6 +215,13 @@ UNFIT = {
 }
 
 REFUSED = {
+    "a rebuild that does not fit": Refused(
+        "full disks",
+        "_room",
+        lost_osd(0, "pve1"),
+        r"Ceph: rebuilding \S+ GiB of OSDs 0 would fill the fullest of the others to \d+%, and at 90% the rebuild stops",
+        "osd-lost",
+    ),
     # 90 % of 16 GiB less what is used leaves each survivor 11.2 GiB: enough together, and not for the one of 18 GiB
     "memory too small": Refused(
         "crowded",
