@@ -22,6 +22,7 @@ from pytest_pveha.handles.served import served as served_storage
 from pytest_pveha.handles.site import Site
 from pytest_pveha.inventory import parse_duration
 from pytest_pveha.readiness import organisation
+from pytest_pveha.readiness.ceph import failure_domain, networks
 from pytest_pveha.readiness.check import Check
 from pytest_pveha.scenario.campaign import Campaign
 from pytest_pveha.scenario.ceph import Outlook, osds_on, outlook
@@ -150,6 +151,18 @@ def resting(site: Site, victim: Node) -> Node:
     if not others:
         pytest.skip("not proven: there is no node beside the victim and the CRM master")
     return min(others, key=lambda node: here.count(node.name))
+
+
+@pytest.fixture
+def ceph_failure_domain(ceph: Ceph, pytestconfig: pytest.Config) -> Check:
+    """Whether Ceph survives the loss of what the inventory says that it does."""
+    return failure_domain(campaign_of(pytestconfig).declared)
+
+
+@pytest.fixture
+def ceph_networks(ceph: Ceph, pytestconfig: pytest.Config) -> Check:
+    """Whether Ceph's networks and the guests' are apart, down to the switches where those are declared."""
+    return networks(campaign_of(pytestconfig).declared)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from typing import ClassVar
 
+from pytest_pveha.clock import SECOND
 from pytest_pveha.errors import PreflightRefused, SiteError
 from pytest_pveha.faults import rules
 from pytest_pveha.faults.fault import Danger, DeadMan, Reach, Undo
@@ -23,6 +24,9 @@ from pytest_pveha.observe.observer import READ, Observer
 
 STOP = 100.0
 """Seconds an OSD may take to stop: systemd kills it after 90 (DefaultTimeoutStopSec)."""
+
+STEADY = 45.0
+"""Seconds that an OSD must have been up until it is called healed: a damaged one dies again while it recovers."""
 
 CLUSTER, PUBLIC = "cluster", "public"
 
@@ -337,6 +341,7 @@ def _take_in(observer: Observer, osd: int, weight: float) -> None:
 
 def _up_and_in(observer: Observer, name: str, weights: dict[int, float]) -> Answer:
     """Whether Ceph calls them up and in, as they weighed, and systemd has them running."""
+    observer.look()  # whoever watches goes on watching meanwhile
     node, known = observer.site.nodes[name], _map(observer).osds
     for osd, weight in weights.items():
         if not node.units.active(osd_unit(osd), observer.site.clock.deadline(READ)):
@@ -345,7 +350,13 @@ def _up_and_in(observer: Observer, name: str, weights: dict[int, float]) -> Answ
             return no(f"Ceph calls osd.{osd} down")
         if known[osd].weight != weight:
             return no(f"osd.{osd} weighs {known[osd].weight:g}, and was {weight:g}")
-    return yes(f"osd.{', osd.'.join(map(str, weights))} of {name} runs, and is up and in as before")
+    asked, names = observer.site.clock.now(), f"osd.{', osd.'.join(map(str, weights))} of {name}"
+    seen = f"osds_back/{name}"
+    observer.note(seen, " ".join(f"{osd} since {known[osd].up_from}" for osd in weights), asked, asked, "ceph")
+    began = observer.began(seen)
+    if began is None or asked.mono - began < STEADY * SECOND:
+        return no(f"{names}: up and in, and not for {STEADY:g} s yet")
+    return yes(f"{names} runs, and is up and in as before")
 
 
 def _undo(osd: int, weight: float) -> tuple[ShellLine, ...]:

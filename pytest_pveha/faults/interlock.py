@@ -595,6 +595,12 @@ def _list(names: frozenset[str] | Mapping[str, object]) -> str:
     return ", ".join(sorted(names)) or "nobody"
 
 
+def _target(reach: Reach) -> str:
+    """What would be hit, for people."""
+    osds = [f"osd.{osd}" for osd in sorted(reach.osds)]
+    return ", ".join([*sorted(reach.nodes), *osds, *sorted(reach.guests)]) or "nobody"
+
+
 def _gib(size: int) -> str:
     return f"{size / 2**30:.1f} GiB"
 
@@ -664,6 +670,6 @@ def interlock(look: Callable[[Reach], State], reach: Reach, standing: Sequence[R
         ) from error
     found = objections(state, reach, standing)
     if found:
-        what = f"restore to {reach.restoring.copy}" if reach.restoring else f"break {_list(reach.nodes)}"
+        what = f"restore to {reach.restoring.copy}" if reach.restoring else f"break {_target(reach)}"
         raise PreflightRefused(f"the interlock refuses to {what}: {'; '.join(found)}")
     return state

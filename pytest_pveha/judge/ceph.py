@@ -19,6 +19,7 @@ question that meets a dead node first takes as long again."""
 
 CAUSES: Final[Mapping[str, str]] = {
     "unserved": "placement groups served nothing for longer than they take to find themselves, so disks stood still",
+    "silent_health": "whoever watches its health alone does not learn of an outage",
     "unreadable_data": "data could not be read, or not be relied on",
     "full_ratios": "a ratio was passed at which Ceph takes no more writes, or stops its rebuild",
     "rebuilt": "copies are lacking still",
@@ -41,6 +42,27 @@ def unserved(test: TestFacts, subject: str, params: Mapping[str, Any]) -> Measur
     surely, possibly = worst.surely, worst.possibly
     least = max(0, surely[1] - max(begin, surely[0]))
     return between(least, max(least, possibly[1] - max(begin, possibly[0])))
+
+
+def silent_health(test: TestFacts, subject: str, params: Mapping[str, Any]) -> Measured:
+    """Seconds in which Ceph called itself HEALTH_OK while OSDs were down or placement groups served nothing.
+
+    Raises:
+        Inconclusive: Ceph was not asked often enough to tell.
+    """
+    del subject, params
+    begin, until = _watched(test)
+    well = {each.new for each in test.seen if each.what == "ceph/health" and each.new.split()[:1] == ["HEALTH_OK"]}
+    fine = [spell for value in sorted(well) for spell in spells_of(test, "ceph/health", value, until)]
+    hurt = spells_of(test, "ceph/hurt", "yes", until)
+    least = sum(overlap(one.surely, other.surely, begin) for one in fine for other in hurt)
+    most = sum(overlap(one.possibly, other.possibly, begin) for one in fine for other in hurt)
+    return between(least, max(least, most))
+
+
+def overlap(one: tuple[int, int], other: tuple[int, int], begin: int) -> int:
+    """How long both were so, from that moment on (ns)."""
+    return max(0, min(one[1], other[1]) - max(one[0], other[0], begin))
 
 
 def unreadable_data(test: TestFacts, subject: str, params: Mapping[str, Any]) -> Measured:
@@ -134,6 +156,7 @@ def _check_gaps(good: list[Run], begin: int, until: int) -> None:
 
 MEASURES: Final[Mapping[str, Callable[[TestFacts, str, Mapping[str, Any]], Measured]]] = {
     "unserved": unserved,
+    "silent_health": silent_health,
     "unreadable_data": unreadable_data,
     "full_ratios": full_ratios,
     "flaps": flaps,

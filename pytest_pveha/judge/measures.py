@@ -307,6 +307,11 @@ def unserved() -> Measure:
     return Measure("unserved", "s", subject="Ceph")
 
 
+def silent_health() -> Measure:
+    """How long Ceph called itself HEALTH_OK while OSDs were down, or placement groups served nothing, in seconds."""
+    return Measure("silent_health", "s", subject="Ceph")
+
+
 def unreadable_data() -> Measure:
     """How many placement groups of Ceph were in a state in which data is lost, or not to be relied on."""
     return Measure("unreadable_data", "count", subject="Ceph")

@@ -80,6 +80,7 @@ class CephWitness:
             ("ceph/serving", "no" if found.inactive else "yes"),
             ("ceph/lost", str(lost)),
             ("ceph/unclean", str(unclean)),
+            ("ceph/hurt", "yes" if found.inactive or found.osds_up < found.osds else "no"),
         ):
             self._observer.note(what, value, asked, answered, "ceph")
 

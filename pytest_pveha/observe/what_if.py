@@ -85,8 +85,9 @@ class Prediction:
     receivers: int
     """OSDs that can take in what is rebuilt."""
     fill: float
-    """How full the fullest failure domain is when all that can be rebuilt was; its fullest OSD, a little more."""
+    """How full the fullest failure domain is when all that can be rebuilt was."""
     fullest: float
+    """The same of the fullest OSD."""
 
     @property
     def serves(self) -> bool | None:
@@ -141,7 +142,8 @@ def without(ceph: CephMap, osds: Iterable[int], *, noout: bool = False) -> Predi
         if pool is None or not set(pg.state.split("+")) <= _KNOWN:
             unsure.append(pg.id)
             continue
-        hit[pool.id] = hit.get(pool.id, 0) + len(set(pg.acting) & (lost - stays_in))
+        if set(pg.acting) & lost:
+            hit[pool.id] = hit.get(pool.id, 0) + len(set(pg.acting) & (lost - stays_in))
         if len(left) < pool.needed:
             unreadable.append(pg.id)
         if len(left) < pool.min_size or not serves(pg.state):
@@ -150,8 +152,10 @@ def without(ceph: CephMap, osds: Iterable[int], *, noout: bool = False) -> Predi
             undersized.append(pg.id)
     usable = frozenset(osd for osd in live if ceph.osd_map.osds[osd].in_)
     no_place = {pool.id: why for pool in _hit(ceph, hit) if (why := _lacks(ceph, pool, usable))}
-    rebuilt = [pool for pool in _hit(ceph, hit) if pool.id not in no_place]
-    fill, fullest = _fill(ceph, usable if rebuilt else ceph.up | lost, lost if not rebuilt else frozenset())
+    rebuilt = [pool for pool in _hit(ceph, hit) if hit[pool.id] and pool.id not in no_place]
+    rebuild_bytes = sum(hit[pool.id] * _piece(ceph, pool) for pool in rebuilt)
+    receivers = _receivers(ceph, rebuilt, usable, lost)
+    fill = _fill(ceph, usable) if rebuilt else _as_now(ceph, lost)
     return Prediction(
         osds=lost,
         undersized=tuple(undersized),
@@ -160,15 +164,15 @@ def without(ceph: CephMap, osds: Iterable[int], *, noout: bool = False) -> Predi
         unsure=tuple(unsure),
         no_place=tuple(no_place.values()),
         stays_in=stays_in,
-        rebuild_bytes=sum(hit[pool.id] * _piece(ceph, pool) for pool in rebuilt),
-        receivers=len(_receivers(ceph, rebuilt, usable, lost)),
+        rebuild_bytes=rebuild_bytes,
+        receivers=len(receivers),
         fill=fill,
-        fullest=fullest,
+        fullest=max(fill, _fullest(ceph, lost, receivers, rebuild_bytes)),
     )
 
 
 def _hit(ceph: CephMap, hit: Mapping[int, int]) -> list[Pool]:
-    return [pool for pool in ceph.osd_map.pools.values() if hit.get(pool.id)]
+    return [pool for pool in ceph.osd_map.pools.values() if pool.id in hit]
 
 
 def _piece(ceph: CephMap, pool: Pool) -> int:
@@ -263,17 +267,29 @@ def _receivers(ceph: CephMap, pools: Iterable[Pool], usable: frozenset[int], los
 # --- bytes ------------------------------------------------------------------------------------------------------------
 
 
-def _fill(ceph: CephMap, usable: frozenset[int], aside: frozenset[int]) -> tuple[float, float]:
-    """How full the fullest failure domain becomes on these OSDs, and its fullest OSD at today's spread.
+def _as_now(ceph: CephMap, lost: frozenset[int]) -> float:
+    """How full those are on the average that are left, where nothing is rebuilt on them."""
+    left = [room.used / room.total for osd, room in ceph.rooms.items() if room.total and osd not in lost]
+    return sum(left) / len(left) if left else 0.0
 
-    ``aside`` are OSDs whose data is not rebuilt elsewhere: the others stay as full as they are.
-    """
+
+def _fullest(ceph: CephMap, lost: frozenset[int], receivers: frozenset[int], added: int) -> float:
+    """How full the fullest OSD becomes when those take in so many bytes by their weight."""
+    weights = {osd: ceph.places[osd].weight for osd in receivers}
+    whole = sum(weights.values()) or 1.0
+    return max(
+        (
+            (room.used + added * weights.get(osd, 0.0) / whole) / room.total
+            for osd, room in ceph.rooms.items()
+            if room.total and osd not in lost
+        ),
+        default=0.0,
+    )
+
+
+def _fill(ceph: CephMap, usable: frozenset[int]) -> float:
+    """How full the fullest failure domain becomes when all copies lie on these OSDs, by the rules and weights."""
     rooms = {osd: room for osd, room in ceph.rooms.items() if room.total}
-    now = {osd: room.used / room.total for osd, room in rooms.items()}
-    if aside:
-        left = [now[osd] for osd in now if osd not in aside]
-        fill = sum(left) / len(left) if left else 0.0
-        return fill, max([fill, *left])
     load: dict[tuple[str, str], float] = {}
     raw = 0.0
     members: dict[tuple[str, str], set[int]] = {}
@@ -294,14 +310,12 @@ def _fill(ceph: CephMap, usable: frozenset[int], aside: frozenset[int]) -> tuple
             members.setdefault((domain, name), set()).update(groups[name])
     used = sum(room.used for room in rooms.values())
     overhead = max(1.0, used / raw) if raw else 1.0
-    spread = max(now.values(), default=0.0) / (sum(now.values()) / len(now)) if used else 1.0
     fills = [
         load[key] * overhead / total
         for key, osds in members.items()
         if (total := sum(rooms[osd].total for osd in osds if osd in rooms))
     ]
-    fill = max(fills, default=0.0)
-    return fill, fill * max(1.0, spread)
+    return max(fills, default=0.0)
 
 
 def _shares(weights: Mapping[str, float], size: int) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""What a readiness check is."""
+"""What a readiness check is, and what it found."""
 
 from __future__ import annotations
 
@@ -17,3 +17,20 @@ class Check:
     title: str
     advice: str
     ask: Callable[[Observer], Answer]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A check and its answer."""
+
+    check: Check
+    answer: Answer
+
+    def to_json(self) -> dict[str, str]:
+        return {
+            "id": self.check.name,
+            "title": self.check.title,
+            "answer": self.answer.verdict,
+            "saw": self.answer.saw,
+            "advice": self.check.advice,
+        }

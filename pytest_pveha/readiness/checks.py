@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from pytest_pveha.observe.answer import Answer, Condition, ask, cant_tell, no, yes
 from pytest_pveha.observe.ha import quorum_whole
 from pytest_pveha.observe.observer import READ, Observer
-from pytest_pveha.readiness.check import Check
+from pytest_pveha.readiness import ceph
+from pytest_pveha.readiness.check import Check, Finding
 from pytest_pveha.readiness.storage import DISKS, REPLICAS
 
 CLOCK = 1.0
@@ -15,23 +14,6 @@ CLOCK = 1.0
 
 _HEALTHY = {"started", "stopped", "ignored", "disabled"}
 """HA service states that are somebody's wish, not trouble."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """A check and its answer."""
-
-    check: Check
-    answer: Answer
-
-    def to_json(self) -> dict[str, str]:
-        return {
-            "id": self.check.name,
-            "title": self.check.title,
-            "answer": self.answer.verdict,
-            "saw": self.answer.saw,
-            "advice": self.check.advice,
-        }
 
 
 def _cluster_is_named(observer: Observer) -> Answer:
@@ -145,6 +127,8 @@ def _clocks(observer: Observer) -> Answer:
     return yes(f"within {CLOCK:g} s of ours")
 
 
+__all__ = ["CHECKS", "Check", "Finding", "run_checks"]
+
 CHECKS = (
     Check("nodes-named", "The inventory names exactly this cluster's nodes", "complete `nodes:`", _cluster_is_named),
     Check(
@@ -170,5 +154,6 @@ CHECKS = (
 
 
 def run_checks(observer: Observer) -> list[Finding]:
-    """Every check asked once, in order."""
-    return [Finding(check, ask(Condition(check.title, check.ask), observer)) for check in CHECKS]
+    """Every check asked once, in order; those of Ceph where it is in scope."""
+    checks = (*CHECKS, *(ceph.BLOCKERS if observer.site.has_ceph else ()))
+    return [Finding(check, ask(Condition(check.title, check.ask), observer)) for check in checks]

@@ -8,6 +8,7 @@ from pytest_pveha.judge import (
     flaps,
     full_ratios,
     lost_writes,
+    silent_health,
     unreadable_data,
     unserved,
     violations,
@@ -39,6 +40,7 @@ def test_network_of_one_host(victim, network, osds, spared, guests, faults, run,
     run.claim(write_stall(spared), at_most=objectives.write_stall)
     run.claim(lost_writes(guests), at_most=0)
     run.claim(unserved(), at_most=PEERING)
+    run.claim(silent_health(), at_most=PEERING)
     run.claim(unreadable_data(), none=True)
     run.claim(full_ratios(), none=True)
     run.claim(flaps(osds), none=True)

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 import pytest
 
 from pytest_pveha.handles.guest import Nodes
+from pytest_pveha.scenario.ceph import osds_on
 
 LIMIT = "2 min"
 """The dead-men act a minute later."""
@@ -181,6 +182,40 @@ def test_room_cut(room, faults, in_force):
 def test_switch_loss(faults, in_force):
     """A switch carries nothing."""
     in_force(faults.switch_loss("sw-ring", at_most=LIMIT))
+
+
+@pytest.fixture
+def osd(victim, run):
+    """An OSD of the victim."""
+    return osds_on(run.observer, victim)[0]
+
+
+@breaks("osd-killed", blast="one OSD")
+@pytest.mark.roles("other")
+def test_osd_killed(osd, faults, in_force):
+    """An OSD is killed."""
+    in_force(faults.osd_killed(osd, at_most=LIMIT))
+
+
+@breaks("osd-lost", blast="one OSD")
+@pytest.mark.roles("other")
+def test_osd_lost(osd, faults, in_force):
+    """An OSD stays away."""
+    in_force(faults.osd_lost(osd, at_most=LIMIT))
+
+
+@breaks("ceph-network-cut", blast="one node's OSDs")
+@pytest.mark.roles("other")
+def test_ceph_network_cut(victim, faults, in_force):
+    """A node is cut off Ceph's cluster network."""
+    in_force(faults.ceph_network_cut(victim, "cluster", at_most=LIMIT))
+
+
+@breaks("noout", blast="nothing")
+@pytest.mark.roles("other")
+def test_noout(victim, faults, in_force):
+    """Ceph marks nothing out."""
+    in_force(faults.noout(victim, at_most=LIMIT))
 
 
 @breaks("guest-restored", blast="nothing")

@@ -46,10 +46,12 @@ HERE = Path(__file__).parent
 SUITE = HERE / "struck_suite.py"
 LINES = ("fault.plan", "fault.arm", "fault.inject", "fault.effect", "fault.heal", "fault.healed", "fault.close")
 WAYS = ("kill", "kill-both", "abandoned", "sigterm", "ctrl-c", "exception", "disk-full", "unplugged")
+OF_CEPH = ("osd-killed", "osd-lost", "ceph-network-cut", "noout")
 PLAYED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "link-loss": ({}, {"links": 2}),
     "cord-pulled": ({}, {"operator": {}}),
     "mains-cut": ({}, {"pdus": True}),
+    **dict.fromkeys(OF_CEPH, ({"ceph": {}}, {"ceph": {"down_out": "20 s"}})),
     "guest-restored": ({"backup": {"storage": "pbs1", "restore": {"ids": [9000, 9009], "storage": "local-lvm"}}}, {}),
     "qdevice-loss": ({"quorum_device": {"host": "10.99.9.9", "algorithm": "lms"}}, {}),
     **dict.fromkeys(("room-power-cut", "feed-cut", "room-cut", "switch-loss"), (BLOCKS, STRETCHED)),
@@ -290,6 +292,7 @@ def trouble(truth: list[dict[str, Any]], found: Snapshot, *, placed: bool = True
         elif kind == "membership":
             members = event["members"]
     return [
+        *(f"{osd} is {what}" for osd, what in _osds(truth).items() if what),
         *(f"{node} has no power" for node, on in power.items() if not on),
         *(f"{node} is dead" for node, up in alive.items() if not up),
         *([f"only {members} are members"] if members and len(members) < len(power) else []),
@@ -301,6 +304,22 @@ def trouble(truth: list[dict[str, Any]], found: Snapshot, *, placed: bool = True
         *(f"{vmid} does not answer" for vmid in sorted(silent)),
         *(f"the copy {vmid} is there" for vmid in sorted(copies)),
     ]
+
+
+def _osds(truth: list[dict[str, Any]]) -> dict[str, str]:
+    """What is not as it was of Ceph: OSDs that are down or out, flags that are set, networks that are cut."""
+    found: dict[str, str] = {}
+    for event in truth:
+        kind = event["kind"]
+        if kind in ("osd_down", "osd_up"):
+            found[f"osd.{event['osd']}"] = "down" if kind == "osd_down" else ""
+        elif kind in ("osd_out", "osd_in"):
+            found[f"the place of osd.{event['osd']}"] = "out" if kind == "osd_out" else ""
+        elif kind == "ceph_flag":
+            found[event["flag"]] = "set" if event["set"] else ""
+        elif kind == "ceph_link":
+            found[f"{event['node']}'s {event['network']} network"] = "" if event["up"] else "down"
+    return found
 
 
 def undone_after(truth: list[dict[str, Any]], run: Struck) -> float:

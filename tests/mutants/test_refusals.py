@@ -17,6 +17,7 @@ import whole_run
 from refusing import Meanwhile, Wish, cut, nothing, partition, refused, typed, without_ssh
 
 from pytest_pveha.faults.interlock import RULES
+from pytest_pveha.handles.ceph.daemon import OsdDaemon
 from pytest_pveha.handles.guest import Nodes
 from pytest_pveha.handles.served import served
 from pytest_pveha.handles.site import Site
@@ -77,6 +78,11 @@ def restored(sid: str) -> Wish:
 def silence(storage: str) -> Wish:
     """The server of that storage."""
     return lambda faults, site: faults.storage_cut(served(site, storage, lambda: site.clock.deadline(10)))
+
+
+def lost_osd(osd: int, node: str) -> Wish:
+    """That OSD, for good."""
+    return lambda faults, site: faults.osd_lost(OsdDaemon(osd, node))
 
 
 def brief(node: str, seconds: float) -> Wish:
@@ -162,6 +168,8 @@ class Refused:
 
 
 UNFIT = {
+    # three hosts with three copies: what one OSD held must go onto its only neighbour
+    "full disks": Unfit({"ceph": {}}, {"ceph": {"fill": 0.55}}),
     # small machines, and guests that are not ours
     "crowded": Unfit(
         consent(never_touch={"guests": ["vm:102"]}),
@@ -213,6 +221,13 @@ UNFIT = {
 }
 
 REFUSED = {
+    "a rebuild that does not fit": Refused(
+        "full disks",
+        "_room",
+        lost_osd(0, "pve1"),
+        r"Ceph: rebuilding \S+ GiB of OSDs 0 would fill the fullest of the others to \d+%, and at 90% the rebuild stops",
+        "osd-lost",
+    ),
     # 90 % of 16 GiB less what is used leaves each survivor 11.2 GiB: enough together, and not for the one of 18 GiB
     "memory too small": Refused(
         "crowded",

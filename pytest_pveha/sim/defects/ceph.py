@@ -5,20 +5,21 @@ from __future__ import annotations
 from pytest_pveha.sim.defects.defect import Defect
 
 _WORLD = "tests/sim/test_world_ceph_defects.py"
+_OSD, _HOST, _NETWORK = (f"suites/storage/test_{name}.py" for name in ("osd_failure", "ceph_host_loss", "ceph_network"))
 
 CEPH = (
     Defect(
         "pool-min-size-one",
         "every pool serves with a single copy left: what is acknowledged then is lost with it (with a `ceph` block)",
         "somebody set min_size to 1 to get through an outage, and left it",
-        _WORLD,
+        _HOST,
         "not proven",
     ),
     Defect(
         "copies-share-a-host",
         "copies of the same data lie on OSDs of one host: its loss stops them (with a `ceph` block)",
         "the CRUSH rule was made when there was one host, and keeps OSDs apart, not hosts",
-        _WORLD,
+        _HOST,
         "not proven",
     ),
     Defect(
@@ -32,42 +33,42 @@ CEPH = (
         "recovery-never-ends",
         "what was on a lost OSD is never rebuilt elsewhere: backfills wait for ever (with a `ceph` block)",
         "osd_max_backfills was set to 0 during a migration, or the mClock scheduler gives recovery nothing",
-        _WORLD,
+        _OSD,
         "rejected",
     ),
     Defect(
         "rebuild-too-slow",
         "a lost OSD is rebuilt at a fiftieth of the speed (with a `ceph` block)",
         "recovery was throttled for the clients' sake, or the cluster network fell back to 100 Mbit/s",
-        _WORLD,
+        _OSD,
         "rejected",
     ),
     Defect(
         "survivor-nearly-full",
         "the last OSD of each host is so full that it cannot take what its neighbour has (with a `ceph` block)",
         "a replacement disk that is smaller than the others, and no warning before 85 %",
-        _WORLD,
-        "rejected",
+        _OSD,
+        "not proven",
     ),
     Defect(
         "osd-flaps",
         "an OSD that was started again dies 20 s later, five times (with a `ceph` block)",
         "a damaged disk that is read only after a while, or too little memory for its recovery",
-        _WORLD,
+        _OSD,
         "rejected",
     ),
     Defect(
         "two-mons-only",
         "there are two mons: the loss of either stops all changes of Ceph (with a `ceph` block)",
         "the third was removed with its node, and never made anew",
-        _WORLD,
+        _HOST,
         "not proven",
     ),
     Defect(
         "health-muted",
         "Ceph calls itself HEALTH_OK while placement groups are not served (with a `ceph` block)",
         "somebody muted the checks during an outage, with --sticky",
-        _WORLD,
+        _NETWORK,
         "rejected",
     ),
 )

@@ -6,6 +6,7 @@ Exit statuses and messages: ceph(8), and the tool as it is known from Pacific on
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -259,15 +260,11 @@ def _in_or_out(is_in: bool) -> Act:
 
 
 def _reweight(ceph: Ceph, rest: list[str], as_json: bool) -> Result:
-    osd = _osd_of(ceph, rest[0]) if len(rest) == 2 else None
-    try:
-        weight = float(rest[1]) if osd else -1.0
-    except ValueError:
-        weight = -1.0
-    if osd is None or not 0 <= weight <= 1:
+    osd = _osd_of(ceph, rest[0]) if rest else None
+    if osd is None or len(rest) != 2 or not re.fullmatch(r"0|1|[01]?\.\d+", rest[1]) or float(rest[1]) > 1:
         return _invalid(["osd", "reweight", *rest])
-    ceph.osd_map.reweight(osd, weight)
-    return Result(err=f"reweighted osd.{osd.number} to {weight:g} ({round(weight * 0x10000):x})\n")
+    ceph.osd_map.reweight(osd, float(rest[1]))
+    return Result(err=f"reweighted osd.{osd.number} to {float(rest[1]):g} ({round(float(rest[1]) * 65536):x})\n")
 
 
 def _one_flag(on: bool, flag: str) -> Act:
@@ -302,8 +299,8 @@ _ACTS: dict[str, Act] = {
     "osd set": _set(True),
     "osd unset": _set(False),
     "osd in": _in_or_out(True),
-    "osd reweight": _reweight,
     "osd out": _in_or_out(False),
+    "osd reweight": _reweight,
     "osd add-noout": _one_flag(True, "noout"),
     "osd rm-noout": _one_flag(False, "noout"),
     "pg dump pgs_brief": _shows(groups.dump_brief),

@@ -8,6 +8,7 @@ from pytest_pveha.clock import SECOND
 from pytest_pveha.sim.servers.commands.registry import command, options
 from pytest_pveha.sim.servers.facts import Facts
 from pytest_pveha.sim.servers.shell import Invocation, Result
+from pytest_pveha.sim.world.ceph.units import kind_of
 from pytest_pveha.sim.world.model import Guest, GuestProcess
 
 _DAEMONS = {
@@ -37,12 +38,11 @@ def _processes(facts: Facts) -> list[tuple[int, int, str]]:
         unit = facts.unit(name)
         if unit.pid:
             found.append((unit.pid, int(facts.now - unit.since), line))
-    if (ceph := facts.world.ceph) is not None:
-        for name in ceph.units.names(facts.node.name):
-            unit, (kind, _, instance) = facts.unit(name), name.partition("@")
-            if unit.pid:
-                line = f"/usr/bin/{kind} -f --cluster ceph --id {instance} --setuser ceph --setgroup ceph"
-                found.append((unit.pid, int(facts.now - unit.since), line))
+    for name, state in facts.node.units.items():
+        if (kind := kind_of(name)) and state.pid:
+            age = (facts.world.timeline.now - state.since) // SECOND
+            line = f"/usr/bin/{kind} -f --cluster ceph --id {name.partition('@')[2]} --setuser ceph --setgroup ceph"
+            found.append((state.pid, age, line))
     for guest in facts.world.guests.values():
         process = guest.processes.get(facts.node.name)
         if process is not None:
