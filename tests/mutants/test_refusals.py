@@ -225,7 +225,7 @@ REFUSED = {
         "full disks",
         "_room",
         lost_osd(0, "pve1"),
-        r"Ceph: rebuilding \S+ GiB of OSDs 0 would fill the fullest of the others to \d+%, and at 90% the rebuild stops",
+        r"Ceph: rebuilding \S+ GiB of OSDs 0 would fill the fullest of the others to \d+%, and at 90%",
         "osd-lost",
     ),
     # 90 % of 16 GiB less what is used leaves each survivor 11.2 GiB: enough together, and not for the one of 18 GiB
