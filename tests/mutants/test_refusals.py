@@ -271,7 +271,7 @@ REFUSED = {
         "many hands",
         "_stoppable",
         cut("pve1"),
-        r"Ceph: `ceph osd ok-to-stop 0 1` \(all of pve1\) says no: .*unsafe to stop osd\(s\) \(129 PGs\)",
+        r"Ceph: `ceph osd ok-to-stop 0 1` \(all of pve1\) says no: .*unsafe to stop osd\(s\) at this time \(129 PGs",
     ),
     "one mon of two": Refused(
         "many hands",

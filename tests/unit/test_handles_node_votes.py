@@ -84,5 +84,5 @@ def test_osds_may_stop_may_not_or_it_is_not_known() -> None:
     assert node(0, '{"ok_to_stop":true}').ceph_ok_to_stop((0, 1), soon()) == (True, '{"ok_to_stop":true}')
     said = node(16, "", "Error EBUSY: unsafe to stop osd(s) at this time (3 PGs)\n").ceph_ok_to_stop((0,), soon())
     assert said == (False, "Error EBUSY: unsafe to stop osd(s) at this time (3 PGs)")
-    with pytest.raises(ProtocolError, match="`ceph osd ok-to-stop 0` ended with 1: timed out"):
+    with pytest.raises(ProtocolError, match="osd ok-to-stop 0` ended with 1: timed out"):
         node(1, "", "timed out").ceph_ok_to_stop((0,), soon())
