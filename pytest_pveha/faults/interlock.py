@@ -598,7 +598,7 @@ def _list(names: frozenset[str] | Mapping[str, object]) -> str:
 def _target(reach: Reach) -> str:
     """What would be hit, for people."""
     osds = [f"osd.{osd}" for osd in sorted(reach.osds)]
-    return ", ".join([*sorted(reach.nodes), *osds, *sorted(reach.guests)]) or "nobody"
+    return ", ".join([*sorted(reach.nodes), *osds]) or "nobody"
 
 
 def _gib(size: int) -> str:

@@ -290,10 +290,10 @@ class Node:
         REST has this for one daemon at a time (…/ceph/cmd-safety), and each alone may stop where all together may not.
         Status 0, or 16 (EBUSY) with its reasons (ceph(8), osd ok-to-stop).
         """
-        words = ("ceph", "osd", "ok-to-stop", *(str(osd) for osd in osds))
+        words = ("timeout", "10", "ceph", "--connect-timeout", "8", "osd", "ok-to-stop", *(str(osd) for osd in osds))
         result = self.ssh.run(quote(*words), deadline=deadline)
-        # the sentence first: the list of placement groups is as long as there are some
-        said = (result.stderr + result.stdout).decode(errors="replace").strip()
+        # the reason in words first: the list of placement groups before it may be long (seen on 16.2.15)
+        said = (result.stderr + b" " + result.stdout).decode(errors="replace").strip()
         if result.exit_status not in (0, 16):
             raise ProtocolError(f"node {self.name}: `{quote(*words)}` ended with {result.exit_status}: {said[:200]}")
         return result.exit_status == 0, " ".join(said.split())[:200]

@@ -225,7 +225,7 @@ REFUSED = {
         "full disks",
         "_room",
         lost_osd(0, "pve1"),
-        r"Ceph: rebuilding \S+ GiB of OSDs 0 would fill the fullest of the others to \d+%, and at 90%",
+        r"Ceph: rebuilding \S+ GiB of OSDs 0 would fill the fullest of the others to \d+%, and at 90% the rebuild",
         "osd-lost",
     ),
     # 90 % of 16 GiB less what is used leaves each survivor 11.2 GiB: enough together, and not for the one of 18 GiB
@@ -407,7 +407,7 @@ def test_a_site_that_would_not_survive_is_not_broken(site: str) -> None:
             if each.site != site:
                 continue
             answer = refused(run, name, each.wish, (each.breaks,), each.meanwhile)
-            what = r"(break (pve\d+|nobody)|restore to vm:\d+): "
+            what = r"(break (pve\d+|osd\.\d+|nobody)|restore to vm:\d+): "
             assert re.match(f"the interlock refuses to {what}", answer.reason), answer.reason
             assert re.search(each.words, answer.reason), answer.reason
             assert re.search(each.words, answer.said.get(each.rule, "")), answer.said

@@ -86,5 +86,5 @@ def test_osds_may_stop_may_not_or_it_is_not_known() -> None:
     said = node(16, names, "Error EBUSY: unsafe to stop osd(s) at this time (3 PGs)\n").ceph_ok_to_stop((0,), soon())
     assert said[0] is False
     assert said[1].startswith("Error EBUSY: unsafe to stop osd(s) at this time (3 PGs)")
-    with pytest.raises(ProtocolError, match="`ceph osd ok-to-stop 0` ended with 1: timed out"):
+    with pytest.raises(ProtocolError, match="osd ok-to-stop 0` ended with 1: timed out"):
         node(1, "", "timed out").ceph_ok_to_stop((0,), soon())
