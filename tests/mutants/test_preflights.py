@@ -27,6 +27,7 @@ from pytest_pveha.faults.peer import PowerCutByPeer
 from pytest_pveha.faults.process import ServiceStopped
 from pytest_pveha.faults.rooms import FeedCut, RoomCut, SwitchLoss
 from pytest_pveha.faults.shutdown import CleanReboot
+from pytest_pveha.faults.storage import StorageCut
 from pytest_pveha.handles.guest import Guest, Nodes
 from pytest_pveha.handles.site import Site
 from pytest_pveha.inventory import load
@@ -341,6 +342,12 @@ def split(*addresses: str, tag: str = "pveha-00000000-cut-1") -> Partition:
     return Partition(tag, ("pve1",), ("pve2",), (("pve1", addresses), ("pve2", ("10.99.0.12",))))
 
 
+def silent(server: str, gives_up: float | None = None) -> StorageCut:
+    """The server of a storage, for half a minute."""
+    servers = ((server, 2049),)
+    return StorageCut("pveha-0", ("pve1",), "shared", servers, ("vm:101",), 30.0, 45.0, gives_up, "pve1 fails requests")
+
+
 TWO = (("pve1", ("10.99.0.11", "10.99.1.11")), ("pve2", ("10.99.0.12", "10.99.1.12")))
 """Addresses on two links, of which the site has one."""
 
@@ -372,6 +379,15 @@ DIRECT = (
     ),
     Direct("network.py", QdeviceLoss("pveha-0", ("pve1",), "qnetd.lan", 5403),
            "corosync calls the quorum device's machine 'qnetd.lan', which is no IP address"),
+    Direct("storage.py", silent("192.0.2.77"),
+           "pve1 does not reach 192.0.2.77, port 2049, the server of storage shared, before anything is broken"),
+    Direct("storage.py", silent("192.0.2.77", gives_up=48.0),
+           "storage shared: a cut that the nodes undo by themselves after 45 s + 5 s of margin = 50 s is not below "
+           "48 s, after which pve1 fails requests: guests would get errors and go read-only; cut it for less long, or "
+           "have the nodes wait longer"),
+    Direct("storage.py", silent("10.99.0.12"),
+           "the server of storage shared is at 10.99.0.12, which is also pve2 on a corosync link*: cutting it would "
+           "take more than the storage"),
     Direct("rooms.py", FeedCut("feed-x", ()),
            "no node hangs on feed feed-x alone: nothing of it can be switched off"),
     Direct("rooms.py", RoomCut("pveha-0", ("pve1",), ("pve2",), TWO, "qnetd.lan", 5403, blind=True),
@@ -432,6 +448,8 @@ ELSEWHERE = {
     "approval.py:approved": f"{ARMING}::test_without_a_second_signature",
     "campaign.py:_consented": f"{ARMING}::test_each_refusal_of_the_consent",
     "campaign.py:_said_something": f"{ARMING}::test_each_refusal_of_the_consent",
+    "campaign.py: consent.storage_cut: is ": "tests/unit/test_campaign_interlock.py"
+    "::test_a_storage_is_cut_no_longer_than_was_agreed",
     "campaign.py: the test only looks, by its mark readiness": f"{ARMING}::test_each_refusal_of_the_consent",
     "campaign.py: this fault takes the quorum away": f"{ARMING}::test_a_fault_about_quorum_needs_a_word_of_its_own",
     "campaign.py: this fault takes more than one node away": "tests/unit/test_campaign_interlock.py"

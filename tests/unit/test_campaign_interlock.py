@@ -8,8 +8,9 @@ from typing import Any, cast
 
 import pytest
 
-from pytest_pveha.errors import PreflightRefused
+from pytest_pveha.errors import PreflightRefused, UnsafeTarget
 from pytest_pveha.faults.fault import Reach
+from pytest_pveha.faults.storage import StorageCut
 from pytest_pveha.scenario import campaign
 from pytest_pveha.scenario.campaign import Campaign
 from pytest_pveha.scenario.declared import Declared
@@ -52,3 +53,18 @@ def test_a_fault_of_a_whole_room_needs_a_word_of_its_own(monkeypatch: pytest.Mon
     with pytest.raises(PreflightRefused, match="takes more than one node away, or could, and the test does not say so"):
         asked(room, site_reset=False, monkeypatch=monkeypatch)
     assert asked(room, site_reset=True, monkeypatch=monkeypatch) == []
+
+
+def test_a_storage_is_cut_no_longer_than_was_agreed() -> None:
+    """Half a minute was agreed to: not a second more, and without a consent to go by nothing is asked here."""
+
+    def cut(lasting: float, consent: object) -> None:
+        fault = StorageCut("t", ("n1",), "nfs", (("192.0.2.5", 2049),), (), lasting, lasting + 15, None)
+        declared = SimpleNamespace(path="prod.yml", model=SimpleNamespace(consent=consent))
+        Campaign._not_too_long(cast("Campaign", SimpleNamespace(declared=declared)), fault)
+
+    agreed = SimpleNamespace(storage_cut=30.0)
+    cut(30.0, agreed)
+    cut(90.0, None)
+    with pytest.raises(UnsafeTarget, match=r"consent\.storage_cut: is 30 s, and the test cuts nfs off for 31 s"):
+        cut(31.0, agreed)
