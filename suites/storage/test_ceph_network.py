@@ -30,6 +30,7 @@ def test_network_of_one_host(victim, network, osds, spared, guests, faults, run,
     """With a host cut off Ceph's network, guests of the others write on after a stall that is promised."""
     run.watch(guests)
     run.watch_ceph()
+    run.hold("20 s")
     with faults.ceph_network_cut(victim, network):
         run.hold("2 min")
     run.expect(ceph.all_up(osds), within="10 min")
