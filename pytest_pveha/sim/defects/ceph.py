@@ -5,7 +5,7 @@ from __future__ import annotations
 from pytest_pveha.sim.defects.defect import Defect
 
 _WORLD = "tests/sim/test_world_ceph_defects.py"
-_OSD, _HOST, _NETWORK = (f"suites/storage/test_{name}.py" for name in ("osd_failure", "ceph_host_loss", "ceph_network"))
+_OSD, _HOST = "suites/storage/test_osd_failure.py", "suites/storage/test_ceph_host_loss.py"
 
 CEPH = (
     Defect(
@@ -68,7 +68,7 @@ CEPH = (
         "health-muted",
         "Ceph calls itself HEALTH_OK while placement groups are not served (with a `ceph` block)",
         "somebody muted the checks during an outage, with --sticky",
-        _NETWORK,
+        _WORLD,
         "rejected",
     ),
 )
