@@ -15,12 +15,16 @@ Params = Mapping[str, Any]
 
 
 def not_moved(test: TestFacts, subject: str, params: Params) -> Measured:
-    """1 unless the guest surely ran elsewhere before its node surely was still a member; up to 1 where that is open."""
+    """1 unless the guest surely was elsewhere before its node surely was still a member; up to 1 where that is open.
+
+    A VM ran there by then. A container, which cannot move live, was handed over by then, and was started there since.
+    """
     victim = _node(params)
     left = _left(test, victim)
     if not _seen_of(test, f"service/{subject}"):
         raise Inconclusive(f"where {subject} was nobody asked")
-    came = _came(test, subject, _begin(test), lambda node: node != victim)
+    reached = _handed_over if subject.startswith("ct:") else _came
+    came = reached(test, subject, _begin(test), lambda node: node != victim)
     if came is None or came[0] >= left.high:
         return counted(1, 1)
     return counted(0, 0) if came[1] <= left.low else counted(0, 1)
@@ -130,6 +134,17 @@ def _came(test: TestFacts, subject: str, begin: int, fits: Callable[[str], bool]
         if there:
             first = there[0]
             return max(row.low, first.low), max(row.high, first.high)
+    return None
+
+
+def _handed_over(test: TestFacts, subject: str, begin: int, fits: Callable[[str], bool]) -> tuple[int, int] | None:
+    """Between which moments HA first called the guest started on such a node, if its process was seen there then."""
+    for row in _seen_of(test, f"service/{subject}"):
+        state, _, node = row.new.partition("@")
+        if row.old is None or row.high < begin or state != "started" or not fits(node):
+            continue
+        if any(each.high >= row.low for each in _seen_of(test, f"process_start/{subject}@{node}")):
+            return row.low, row.high
     return None
 
 

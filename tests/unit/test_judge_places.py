@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import pytest
@@ -60,6 +60,19 @@ def test_a_process_alone_is_no_move() -> None:
     moving = saw("service/vm:101", "started@n1", "migrate@n1", 110, 111)
     assert places.not_moved(facts(moving, process, LEFT), "vm:101", VICTIM) == counted(1, 1)
     assert places.not_moved(facts(service, LEFT), "vm:101", VICTIM) == counted(1, 1)
+
+
+def test_a_container_is_handed_over_and_starts_after_that() -> None:
+    """It is stopped, and HA's word that it is elsewhere must come before its node leaves; its process may follow."""
+    word = saw("service/ct:101", "relocate@n1", "started@n2", 134, 135)
+    process = saw("process_start/ct:101@n2", None, "started", 142, 143)
+    assert places.not_moved(facts(word, process, LEFT), "ct:101", VICTIM) == counted(0, 0)
+    assert places.not_moved(facts(word, LEFT), "ct:101", VICTIM) == counted(1, 1)  # it was never seen to run there
+    late = saw("service/ct:101", "relocate@n1", "started@n2", 150, 151)
+    then = saw("process_start/ct:101@n2", None, "started", 155, 156)
+    assert places.not_moved(facts(late, then, LEFT), "ct:101", VICTIM) == counted(1, 1)
+    vm = [replace(each, what=each.what.replace("ct:", "vm:")) for each in (word, process)]
+    assert places.not_moved(facts(*vm, LEFT), "vm:101", VICTIM) == counted(1, 1)  # a VM was to move while it ran
 
 
 def test_what_was_not_seen_is_not_measured() -> None:
