@@ -26,6 +26,7 @@ from pytest_pveha.handles import cluster as cluster_handle
 from pytest_pveha.handles import corosync
 from pytest_pveha.handles.ceph import Ceph
 from pytest_pveha.handles.corosync import Quorum, Ring
+from pytest_pveha.handles.copies import Copies
 from pytest_pveha.handles.guest import Guests, Nodes
 from pytest_pveha.handles.node import Node, Votes
 from pytest_pveha.handles.replication import Replication
@@ -212,7 +213,7 @@ class Simulated(Bench):
         )
         cluster = cluster_handle.Cluster(api)
         data = (Ceph(api), Storages(api), Replication(api))
-        site = Site("lab", True, clock, cluster, *data, nodes, Guests(()), _no_agent)
+        site = Site("lab", True, clock, cluster, *data, nodes, Guests(()), _no_agent, Copies(api))
         address = self._world.network.address
         super().__init__(site, tuple((n.name, (address(n, 0), address(n, 1))) for n in self._world.nodes.values()))
         self._gate.play(30)
