@@ -25,8 +25,8 @@ from pytest_pveha.faults.network import LinkLoss, Partition, QdeviceLoss
 from pytest_pveha.handles import cluster as cluster_handle
 from pytest_pveha.handles import corosync
 from pytest_pveha.handles.ceph import Ceph
-from pytest_pveha.handles.corosync import Quorum, Ring
 from pytest_pveha.handles.copies import Copies
+from pytest_pveha.handles.corosync import Quorum, Ring
 from pytest_pveha.handles.guest import Guests, Nodes
 from pytest_pveha.handles.node import Node, Votes
 from pytest_pveha.handles.replication import Replication
