@@ -59,6 +59,20 @@ def typed(site: Site, node: str, *words: str) -> None:
     site.nodes[node].act(site.clock.deadline(60), *words)
 
 
+def by_hand(node: str, there: tuple[str, ...], back: tuple[str, ...], wait: float = 0) -> Meanwhile:
+    """Somebody types the one on that node, and the other when it was noticed."""
+
+    @contextmanager
+    def typing(site: Site) -> Iterator[None]:
+        typed(site, node, *there)
+        site.clock.sleep(wait)
+        yield
+        typed(site, node, *back)
+        site.clock.sleep(wait)
+
+    return typing
+
+
 def without_ssh(*nodes: str) -> Meanwhile:
     """These nodes keep us off for a while, as PVE 9's sshd does with whoever failed to log in several times."""
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import refusing
 import whole_run
-from refusing import Meanwhile, Wish, cut, nothing, partition, raised_in, refused, typed, without_ssh
+from refusing import Meanwhile, Wish, by_hand, cut, nothing, partition, raised_in, refused, typed, without_ssh
 
 from pytest_pveha.embedded import start
 from pytest_pveha.errors import PreflightRefused, SiteDirty, UnsafeTarget
@@ -42,20 +42,6 @@ def guest(site: Site, sid: str) -> Guest:
 
 
 # --- what somebody does meanwhile -------------------------------------------------------------------------------------
-
-
-def by_hand(node: str, there: tuple[str, ...], back: tuple[str, ...], wait: float = 0) -> Meanwhile:
-    """Somebody types the one on that node, and the other when it was noticed."""
-
-    @contextmanager
-    def typing(site: Site) -> Iterator[None]:
-        typed(site, node, *there)
-        site.clock.sleep(wait)
-        yield
-        typed(site, node, *back)
-        site.clock.sleep(wait)
-
-    return typing
 
 
 def stopped_unit(unit: str, *nodes: str) -> Meanwhile:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import refusing
 import whole_run
-from refusing import Meanwhile, Wish, cut, nothing, partition, refused, typed, without_ssh
+from refusing import Meanwhile, Wish, by_hand, cut, nothing, partition, refused, typed, without_ssh
 
 from pytest_pveha.faults.interlock import RULES
 from pytest_pveha.handles.ceph.daemon import OsdDaemon
@@ -221,6 +221,20 @@ UNFIT = {
 }
 
 REFUSED = {
+    "a flag that somebody has set since": Refused(
+        "full disks",
+        "_flags",
+        cut("pve2"),
+        r"Ceph: noout is set, so it would not heal itself; `ceph osd unset noout`",
+        meanwhile=by_hand("pve1", ("ceph", "osd", "set", "noout"), ("ceph", "osd", "unset", "noout")),
+    ),
+    "copies that are lacking since": Refused(
+        "full disks",
+        "_data",
+        cut("pve2"),
+        r"Ceph: not all placement groups are active\+clean \(\d+ active\+undersized(\+degraded)?",
+        meanwhile=by_hand("pve1", ("systemctl", "stop", "ceph-osd@0"), ("systemctl", "start", "ceph-osd@0"), wait=60),
+    ),
     "a rebuild that does not fit": Refused(
         "full disks",
         "_room",

@@ -68,6 +68,8 @@ class Mishaps:
             self.paused = frozenset(guest.vmid for guest in guests if not guest.spec.ha)
         if world.planted("ha-disarmed"):
             world.pmxcfs.store.manager["disarm"] = {"mode": "freeze", "state": "disarmed"}
+            for service in world.pmxcfs.store.manager["service_status"].values():
+                service["state"] = "freeze" if service["state"] == "started" else service["state"]
         if world.planted("watchdog-device-taken"):
             last.units["watchdog-mux"].active, last.units["watchdog-mux"].failed = False, True
             last.units["watchdog-mux"].pid = 0

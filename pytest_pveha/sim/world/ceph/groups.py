@@ -55,7 +55,8 @@ class Groups:
 
     def remap(self, groups: Iterable[Group], seconds: float) -> None:
         """These groups look who is up for them now; those for whom it changed peer for so long."""
-        peering = [group for group in list(groups) if self._follow(group)]
+        ordered = sorted(set(groups), key=lambda group: (group.pool.number, group.number))
+        peering = [group for group in ordered if self._follow(group)]
         if peering:
             peered = self._ceph.world.timeline.now + round(seconds * SECOND)
             marks = [(group, (group.up, group.acting)) for group in peering]
@@ -89,15 +90,17 @@ class Groups:
     def _acting(self, group: Group, up: tuple[int, ...]) -> tuple[int, ...]:
         """Those up that have a copy which the log can mend, and others with a whole one, until there are enough."""
         usable = [osd for osd in up if osd in group.held.keys() - group.partial and self._mendable(group, osd)]
-        if len(usable) == len(up):
+        whole = any(group.held[osd] == 0 and osd in group.fresh for osd in usable)
+        if len(usable) == len(up) and (whole or not usable):
             return up
         others = [
             osd
             for osd in (*group.acting, *sorted(group.held))
             if osd not in up and self._ceph.osds[osd].up and group.held.get(osd) == 0 and osd in group.fresh
         ]
-        acting = [*usable, *dict.fromkeys(others)][: group.pool.size]
-        return tuple(acting) or up
+        found = list(dict.fromkeys(others))
+        acting = [*usable, *found] if whole else [*found[:1], *usable, *found[1:]]  # one has it all, if anybody does
+        return tuple(acting[: group.pool.size]) or up
 
     def _mendable(self, group: Group, osd: int) -> bool:
         return group.held[osd] + self._dirtied(group, osd) <= _LOG

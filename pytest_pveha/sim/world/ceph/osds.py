@@ -128,7 +128,7 @@ class Osds:
             osd.rejoins = ceph.runs(osd) and not osd.starting
             ceph.world.truth("osd_down", {"osd": osd.number, "host": osd.host})
             timeline.after(ceph.spec.down_out_seconds, self.take_out, f"{osd.name} is taken out")
-        ceph.groups.remap({group for osd in gone for group in osd.groups}, ceph.rng.uniform(*_GONE))
+        ceph.groups.remap([group for osd in gone for group in osd.groups], ceph.rng.uniform(*_GONE))
         self.take_out()
         self.follow()
         ceph.changed_map()
@@ -241,5 +241,5 @@ class Osds:
         ceph.new_epoch()
         for osd in osds:
             ceph.world.truth(what, {"osd": osd.number, "host": osd.host})
-        ceph.groups.remap({group for osd in osds for group in ceph.concerned(osd)}, ceph.rng.uniform(*_GONE))
+        ceph.groups.remap([group for osd in osds for group in ceph.concerned(osd)], ceph.rng.uniform(*_GONE))
         ceph.changed_map()
