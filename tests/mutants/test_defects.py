@@ -131,7 +131,7 @@ CAUGHT = {
     "backup-running": Caught(
         (OTHER,),
         "not proven",
-        REFUSED + r"under way: vm:105 is locked \(backup\), vzdump on pve3; wait until that has",
+        REFUSED + r"under way: (?:.*, )?vm:105 is locked \(backup\), (?:.*, )?vzdump on pve3; wait until that has",
         rule="_busy",
     ),
     "ha-disarmed": Caught(
