@@ -13,8 +13,8 @@ CLOCK = 1.0
 """Seconds a node's clock may differ from ours: lock and status ages are judged by node clocks."""
 
 _HEALTHY = {"started", "stopped", "ignored", "disabled", "freeze"}
-"""HA service states that are somebody's wish, not trouble. Who froze it (HA is disarmed, a node goes down) the interlock
-names, with what to type."""
+"""HA service states that are somebody's wish, not trouble. Who froze it (HA is disarmed, a node goes down) the
+interlock names, with what to type."""
 
 
 def _cluster_is_named(observer: Observer) -> Answer:
