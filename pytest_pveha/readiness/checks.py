@@ -12,9 +12,8 @@ from pytest_pveha.readiness.storage import DISKS, REPLICAS
 CLOCK = 1.0
 """Seconds a node's clock may differ from ours: lock and status ages are judged by node clocks."""
 
-_HEALTHY = {"started", "stopped", "ignored", "disabled", "freeze"}
-"""HA service states that are somebody's wish, not trouble. Who froze it (HA is disarmed, a node goes down) the
-interlock names, with what to type."""
+_HEALTHY = {"started", "stopped", "ignored", "disabled"}
+"""HA service states that are somebody's wish, not trouble."""
 
 
 def _cluster_is_named(observer: Observer) -> Answer:
@@ -79,6 +78,13 @@ def _lrms(observer: Observer) -> Answer:
     return no(", ".join(bad)) if bad else yes("every LRM is active or idle, with a fresh stamp")
 
 
+def _armed(observer: Observer) -> Answer:
+    armed = observer.site.cluster.armed(observer.site.clock.deadline(READ))
+    if armed is None:
+        return cant_tell("HA does not say whether it is armed")
+    return yes("HA fences and recovers") if armed else no("it is disarmed, so nothing is fenced or recovered")
+
+
 def _services(observer: Observer) -> Answer:
     view = observer.look()
     if view.manager is None:
@@ -141,6 +147,7 @@ CHECKS = (
     Check("quorate", "Every node calls the cluster quorate and whole", "repair membership: `pvecm status`", _quorate),
     Check("master", "There is a live CRM master", "`ha-manager status`; restart pve-ha-crm where it hangs", _master),
     Check("lrms", "Every LRM is alive", "`ha-manager status`; leave maintenance, restart pve-ha-lrm", _lrms),
+    Check("armed", "HA is armed", "`ha-manager crm-command arm-ha`", _armed),
     Check(
         "services", "No HA service is in trouble", "`ha-manager status`; repair, then set it started again", _services
     ),

@@ -221,6 +221,18 @@ UNFIT = {
 }
 
 REFUSED = {
+    "HA that somebody has disarmed since": Refused(
+        "full disks",
+        "_armed",
+        cut("pve2"),
+        r"HA is disarmed: nothing would be fenced or recovered; type `ha-manager crm-command arm-ha`",
+        meanwhile=by_hand(
+            "pve1",
+            ("ha-manager", "crm-command", "disarm-ha", "freeze"),
+            ("ha-manager", "crm-command", "arm-ha"),
+            wait=60,
+        ),
+    ),
     "a flag that somebody has set since": Refused(
         "full disks",
         "_flags",
