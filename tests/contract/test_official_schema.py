@@ -110,6 +110,9 @@ def reply(version: str, path: str) -> Any:
     route, found = find("GET", path.format(**parts), version)
     volume = f"pbs1:backup/{world.pbs.snapshots[0].name}"
     params = {"volume": volume} if path.endswith("extractconfig") else ASKED.get(path, {})
+    if path.endswith("exec-status"):
+        asked = world.guests[101]
+        params = {"pid": str(world.canaries.start(asked, asked.processes["pve1"], ["sha256sum", "/etc/hosts"], ""))}
     data = route.function(Call(facts, "root@pam!t", params, dict.fromkeys(world.nodes, "AA:BB")), **found)
     return data.data if isinstance(data, Listing) else data
 
