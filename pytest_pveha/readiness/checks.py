@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pytest_pveha.clock import SECOND
+from pytest_pveha.handles.cluster import FRESH
 from pytest_pveha.observe.answer import Answer, Condition, ask, cant_tell, no, yes
 from pytest_pveha.observe.ha import quorum_whole
 from pytest_pveha.observe.observer import READ, Observer
@@ -57,6 +59,9 @@ def _master(observer: Observer) -> Answer:
         return cant_tell(view.trouble)
     if view.manager.nodes.get(view.manager.master) != "online":
         return no(f"the CRM master {view.manager.master or '(none)'} is not online")
+    silent = view.manager.asked.answered.utc / SECOND - view.manager.timestamp
+    if silent > FRESH:  # a master that died with its cluster goes on being named, and its node online
+        return no(f"the CRM master {view.manager.master} has written nothing for {silent:.0f} s by our clock")
     return yes(f"master {view.manager.master}")
 
 
