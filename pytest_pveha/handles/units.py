@@ -12,6 +12,10 @@ from pytest_pveha.handles.shell import ShellLine, all_of, each_of, quote, whatev
 _STATES = {"active", "inactive", "failed", "activating", "deactivating", "reloading", "refreshing", "maintenance"}
 """What ``systemctl is-active`` may print (systemctl(1)); anything else is no answer, be it "unknown" or an error."""
 
+_AT_BOOT = {"enabled", "static", "alias", "indirect", "generated"}
+_NOT_AT_BOOT = {"disabled", "masked", "enabled-runtime", "linked", "linked-runtime", "masked-runtime", "not-found"}
+"""What ``systemctl is-enabled`` may print of a unit, systemctl(1): a static one is started by those that want it."""
+
 _NAME = re.compile(r"[A-Za-z0-9:_.\\@-]{1,255}")
 """What a unit may be called (systemd.unit(5))."""
 _MAIN_PID = re.compile(r"MainPID=([0-9]{1,10})")
@@ -49,6 +53,15 @@ class Units:
             said = word or result.stderr.decode(errors="replace").strip()
             raise ProtocolError(f"node {self._name}: `systemctl is-active {unit}` said {said[:100]!r}")
         return word == "active"
+
+    def starts_at_boot(self, unit: str, deadline: Deadline) -> bool:
+        """Whether the unit comes back when the node boots. ProtocolError where systemd says nothing usable."""
+        result = self._ask(deadline, quote("systemctl", "is-enabled", unit))
+        word = result.stdout.decode(errors="replace").strip()
+        if word not in _AT_BOOT | _NOT_AT_BOOT:
+            said = word or result.stderr.decode(errors="replace").strip()
+            raise ProtocolError(f"node {self._name}: `systemctl is-enabled {unit}` said {said[:100]!r}")
+        return word in _AT_BOOT
 
     def main_pid(self, unit: str, deadline: Deadline) -> int:
         """The unit's main process; 0 where it has none."""

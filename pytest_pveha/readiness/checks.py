@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pytest_pveha.clock import SECOND
+from pytest_pveha.handles import corosync
 from pytest_pveha.handles.cluster import FRESH
 from pytest_pveha.observe.answer import Answer, Condition, ask, cant_tell, no, yes
 from pytest_pveha.observe.ha import quorum_whole
@@ -13,6 +14,8 @@ from pytest_pveha.readiness.storage import DISKS, REPLICAS
 
 CLOCK = 1.0
 """Seconds a node's clock may differ from ours: lock and status ages are judged by node clocks."""
+
+_LOST_AT_BOOT = "running, and not enabled, so that it is missing after a reset"
 
 _HEALTHY = {"started", "stopped", "ignored", "disabled"}
 """HA service states that are somebody's wish, not trouble."""
@@ -116,13 +119,33 @@ def _processes(observer: Observer) -> Answer:
     return yes(f"{len(where)} guests, each on one node")
 
 
-def _watchdog(observer: Observer) -> Answer:
-    off = []
+def _daemons(observer: Observer) -> Answer:
+    """They run, and come back with their node: one that is not enabled is missed after the first reset only."""
+    off, not_enabled = [], []
     for node in observer.site.nodes:
         for unit in ("watchdog-mux", "pve-ha-lrm", "pve-ha-crm", "corosync"):
             if not node.units.active(unit, observer.site.clock.deadline(READ)):
                 off.append(f"{unit} on {node.name}")
-    return no(f"not active: {', '.join(off)}") if off else yes("watchdog-mux, LRM, CRM and corosync run on every node")
+            elif not node.units.starts_at_boot(unit, observer.site.clock.deadline(READ)):
+                not_enabled.append(f"{unit} on {node.name}")
+    found = (("not active", off), (_LOST_AT_BOOT, not_enabled))
+    said = [f"{what}: {', '.join(units)}" for what, units in found if units]
+    if said:
+        return no("; ".join(said))
+    return yes("watchdog-mux, LRM, CRM and corosync run on every node, and will after a boot")
+
+
+def _links(observer: Observer) -> Answer:
+    """A link that is down is not noticed, until the other one is lost too."""
+    site, deadline = observer.site, observer.site.clock.deadline
+    named = {number: name for name, number in site.cluster.node_ids(deadline(READ)).items()}
+    down = []
+    for node in site.nodes:
+        for link, peers in corosync.links(node, deadline(READ)).items():
+            lost = [named.get(peer, f"node {peer}") for peer, up in sorted(peers.items()) if not up]
+            if lost:
+                down.append(f"link {link} of {node.name} to {', '.join(lost)}")
+    return no(f"down: {'; '.join(down)}") if down else yes("every link of every node is up")
 
 
 def _clocks(observer: Observer) -> Answer:
@@ -159,7 +182,13 @@ CHECKS = (
     Check(
         "one-process", "Each guest runs on exactly one node", "find the wrong process with `ps`, stop it", _processes
     ),
-    Check("daemons", "The HA daemons and the watchdog run", "`systemctl status watchdog-mux pve-ha-lrm`", _watchdog),
+    Check(
+        "daemons",
+        "The HA daemons and the watchdog run",
+        "`systemctl status watchdog-mux pve-ha-lrm`; `systemctl enable` what is not",
+        _daemons,
+    ),
+    Check("links", "Every corosync link is up", "`corosync-cfgtool -s`; its card, cable and switch", _links),
     Check("clocks", "The nodes' clocks agree with ours", "`chronyc tracking` on the nodes and here", _clocks),
     DISKS,
     REPLICAS,

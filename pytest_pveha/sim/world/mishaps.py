@@ -77,6 +77,8 @@ class Mishaps:
             if last.lrm is not None:
                 last.lrm.state = "wait_for_agent_lock"
                 last.lrm.write_status()
+        if world.planted("lrm-not-enabled"):
+            world.systemd.disable(last, "pve-ha-lrm.service")
         if world.planted("maintenance-forgotten"):
             world.pmxcfs.store.manager["node_request"] = {last.name: {"maintenance": 1}}
 
