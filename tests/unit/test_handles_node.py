@@ -53,7 +53,7 @@ class Shell:
         self._stdout = stdout
         self._exit_status = exit_status
 
-    def run(self, command: str, *, deadline: Deadline) -> CommandResult:
+    def run(self, command: str, *, deadline: Deadline, **_: object) -> CommandResult:
         now = LiveClock().now()
         return CommandResult(self._exit_status, self._stdout.encode(), b"", now, now)
 
@@ -77,6 +77,21 @@ def test_a_boot_between_two_lines_of_the_journal_is_no_line() -> None:
         ),
         JournalLine(1795808588.926276, "pve-ha-crm", "status change startup => wait_for_quorum"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("said", "status", "comes_back"),
+    [("enabled\n", 0, True), ("static\n", 0, True), ("disabled\n", 1, False), ("masked\n", 1, False)],
+)
+def test_whether_a_unit_comes_back_with_a_boot(said: str, status: int, comes_back: bool) -> None:
+    """By systemd's word, whatever its status: watchdog-mux is static there, and the LRM's unit wants it."""
+    assert node(said, status).units.starts_at_boot("pve-ha-lrm", LiveClock().deadline(1)) is comes_back
+
+
+def test_a_unit_of_which_nothing_usable_is_said_is_no_answer() -> None:
+    """Neither is an error of systemd's a "no"."""
+    with pytest.raises(ProtocolError, match=r"is-enabled pve-ha-lrm` said 'Failed to connect to bus'"):
+        node("Failed to connect to bus\n", 1).units.starts_at_boot("pve-ha-lrm", LiveClock().deadline(1))
 
 
 @pytest.mark.parametrize(
