@@ -47,21 +47,26 @@ class Units:
 
     def active(self, unit: str, deadline: Deadline) -> bool:
         """Whether systemd calls the unit active. ProtocolError where it says nothing usable."""
-        result = self._ask(deadline, quote("systemctl", "is-active", unit))
-        word = result.stdout.decode(errors="replace").strip()
-        if word not in _STATES:
-            said = word or result.stderr.decode(errors="replace").strip()
-            raise ProtocolError(f"node {self._name}: `systemctl is-active {unit}` said {said[:100]!r}")
-        return word == "active"
+        return not self.inactive((unit,), deadline)
 
-    def starts_at_boot(self, unit: str, deadline: Deadline) -> bool:
-        """Whether the unit comes back when the node boots. ProtocolError where systemd says nothing usable."""
-        result = self._ask(deadline, quote("systemctl", "is-enabled", unit))
-        word = result.stdout.decode(errors="replace").strip()
-        if word not in _AT_BOOT | _NOT_AT_BOOT:
-            said = word or result.stderr.decode(errors="replace").strip()
-            raise ProtocolError(f"node {self._name}: `systemctl is-enabled {unit}` said {said[:100]!r}")
-        return word in _AT_BOOT
+    def inactive(self, units: tuple[str, ...], deadline: Deadline) -> list[str]:
+        """Those that systemd does not call active. ProtocolError where it says nothing usable."""
+        words = self._words("is-active", units, _STATES, deadline)
+        return [unit for unit, word in words if word != "active"]
+
+    def lost_at_boot(self, units: tuple[str, ...], deadline: Deadline) -> list[str]:
+        """Those that do not come back when the node boots. ProtocolError where systemd says nothing usable."""
+        words = self._words("is-enabled", units, _AT_BOOT | _NOT_AT_BOOT, deadline)
+        return [unit for unit, word in words if word not in _AT_BOOT]
+
+    def _words(self, verb: str, units: tuple[str, ...], known: set[str], deadline: Deadline) -> list[tuple[str, str]]:
+        """What systemd calls each of the units, a word a line, in the order they were named."""
+        result = self._ask(deadline, quote("systemctl", verb, *units))
+        words = result.stdout.decode(errors="replace").split("\n")[:-1]
+        if len(words) != len(units) or not set(words) <= known:
+            said = " ".join(words) or result.stderr.decode(errors="replace").strip()
+            raise ProtocolError(f"node {self._name}: `systemctl {verb} {' '.join(units)}` said {said[:100]!r}")
+        return list(zip(units, words, strict=True))
 
     def main_pid(self, unit: str, deadline: Deadline) -> int:
         """The unit's main process; 0 where it has none."""

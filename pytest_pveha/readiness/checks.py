@@ -8,12 +8,19 @@ from pytest_pveha.handles.cluster import FRESH
 from pytest_pveha.observe.answer import Answer, Condition, ask, cant_tell, no, yes
 from pytest_pveha.observe.ha import quorum_whole
 from pytest_pveha.observe.observer import READ, Observer
+from pytest_pveha.observe.sampler import Probe, asked_once
 from pytest_pveha.readiness import ceph
 from pytest_pveha.readiness.check import Check, Finding
 from pytest_pveha.readiness.storage import DISKS, REPLICAS
 
 CLOCK = 1.0
 """Seconds a node's clock may differ from ours: lock and status ages are judged by node clocks."""
+
+ANSWERS = 3.0
+"""Seconds a guest is given to take a connection: one lost packet is sent again after one (RFC 6298)."""
+
+_DAEMONS = ("watchdog-mux", "pve-ha-lrm", "pve-ha-crm", "corosync", "pvestatd")
+"""What HA hangs on; and without pvestatd the API goes on telling what the node's guests and memory once were."""
 
 _LOST_AT_BOOT = "running, and not enabled, so that it is missing after a reset"
 
@@ -121,18 +128,31 @@ def _processes(observer: Observer) -> Answer:
 
 def _daemons(observer: Observer) -> Answer:
     """They run, and come back with their node: one that is not enabled is missed after the first reset only."""
-    off, not_enabled = [], []
-    for node in observer.site.nodes:
-        for unit in ("watchdog-mux", "pve-ha-lrm", "pve-ha-crm", "corosync"):
-            if not node.units.active(unit, observer.site.clock.deadline(READ)):
-                off.append(f"{unit} on {node.name}")
-            elif not node.units.starts_at_boot(unit, observer.site.clock.deadline(READ)):
-                not_enabled.append(f"{unit} on {node.name}")
-    found = (("not active", off), (_LOST_AT_BOOT, not_enabled))
+    site, deadline = observer.site, observer.site.clock.deadline
+    off = [f"{unit} on {node.name}" for node in site.nodes for unit in node.units.inactive(_DAEMONS, deadline(READ))]
+    lost = [
+        f"{unit} on {node.name}" for node in site.nodes for unit in node.units.lost_at_boot(_DAEMONS, deadline(READ))
+    ]
+    found = (("not active", off), (_LOST_AT_BOOT, [one for one in lost if one not in off]))
     said = [f"{what}: {', '.join(units)}" for what, units in found if units]
-    if said:
-        return no("; ".join(said))
-    return yes("watchdog-mux, LRM, CRM and corosync run on every node, and will after a boot")
+    return no("; ".join(said)) if said else yes(f"{', '.join(_DAEMONS)} run on every node, and will after a boot")
+
+
+def _answering(observer: Observer) -> Answer:
+    """Of a guest that does not answer before a fault nothing could be measured: it would go down for nothing."""
+    view = observer.look()
+    if view.manager is None:
+        return cant_tell(view.trouble)
+    services = view.manager.services
+    due = [guest for guest in observer.site.guests if guest.sid in services and services[guest.sid].state == "started"]
+    probes = [Probe(f"{guest.sid} at {one.host} port {one.port}", guest.sid, one.host, one.port)
+              for guest in due for one in guest.probes]  # fmt: skip
+    answers = asked_once(observer.site.clock, probes, ANSWERS)
+    bad = [f"{name}: {saw}" for name, (answer, saw) in sorted(answers.items()) if answer == "bad"]
+    untold = [f"{name}: {saw}" for name, (answer, saw) in sorted(answers.items()) if answer == "unknown"]
+    if bad:
+        return no("; ".join(bad))
+    return cant_tell("; ".join(untold)) if untold else yes(f"{len({probe.subject for probe in probes})} guests answer")
 
 
 def _links(observer: Observer) -> Answer:
@@ -187,6 +207,12 @@ CHECKS = (
         "The HA daemons and the watchdog run",
         "`systemctl status watchdog-mux pve-ha-lrm`; `systemctl enable` what is not",
         _daemons,
+    ),
+    Check(
+        "answering",
+        "Every HA guest that should run answers",
+        "`qm status VMID --verbose` (paused?); its network, the service in it, and `probes:`",
+        _answering,
     ),
     Check("links", "Every corosync link is up", "`corosync-cfgtool -s`; its card, cable and switch", _links),
     Check("clocks", "The nodes' clocks agree with ours", "`chronyc tracking` on the nodes and here", _clocks),

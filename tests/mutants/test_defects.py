@@ -127,6 +127,12 @@ CAUGHT = {
         "not proven",
         r"power is not touched: the BMC reached is not (pve\d)'s own: MAC address: the BMC says [\d:]+, \1 has [\d:]+",
     ),
+    "ha-guest-paused": Caught(
+        (OTHER,),
+        "not proven",
+        r"Every HA guest that should run answers: vm:101 at [\d.]+ port \d+: no answer",
+        of_the_run="rejected",
+    ),
     "lrm-not-enabled": Caught(
         (OTHER,),
         "not proven",

@@ -80,18 +80,24 @@ def test_a_boot_between_two_lines_of_the_journal_is_no_line() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "status", "comes_back"),
-    [("enabled\n", 0, True), ("static\n", 0, True), ("disabled\n", 1, False), ("masked\n", 1, False)],
+    ("said", "status", "lost"),
+    [
+        ("static\nenabled\n", 0, []),
+        ("static\ndisabled\n", 0, ["pve-ha-lrm"]),
+        ("masked\ndisabled\n", 1, ["watchdog-mux", "pve-ha-lrm"]),
+    ],
 )
-def test_whether_a_unit_comes_back_with_a_boot(said: str, status: int, comes_back: bool) -> None:
+def test_which_units_do_not_come_back_with_a_boot(said: str, status: int, lost: list[str]) -> None:
     """By systemd's word, whatever its status: watchdog-mux is static there, and the LRM's unit wants it."""
-    assert node(said, status).units.starts_at_boot("pve-ha-lrm", LiveClock().deadline(1)) is comes_back
+    units = ("watchdog-mux", "pve-ha-lrm")
+    assert node(said, status).units.lost_at_boot(units, LiveClock().deadline(1)) == lost
 
 
-def test_a_unit_of_which_nothing_usable_is_said_is_no_answer() -> None:
-    """Neither is an error of systemd's a "no"."""
-    with pytest.raises(ProtocolError, match=r"is-enabled pve-ha-lrm` said 'Failed to connect to bus'"):
-        node("Failed to connect to bus\n", 1).units.starts_at_boot("pve-ha-lrm", LiveClock().deadline(1))
+@pytest.mark.parametrize("said", ["", "active\n", "active\nsomething\n", "active\nactive\nactive\n"])
+def test_units_of_which_nothing_usable_is_said_are_no_answer(said: str) -> None:
+    """One word too few, too many or unknown: whose word each is cannot be told."""
+    with pytest.raises(ProtocolError, match=r"is-active watchdog-mux pve-ha-lrm` said "):
+        node(said, 3).units.inactive(("watchdog-mux", "pve-ha-lrm"), LiveClock().deadline(1))
 
 
 @pytest.mark.parametrize(

@@ -174,6 +174,13 @@ _ALL = (
         "dirty",
     ),
     Defect(
+        "ha-guest-paused",
+        "the first HA guest is paused: HA calls it started, its process is there, and nobody gets an answer",
+        "its storage ran full, or somebody paused it for a snapshot and forgot",
+        _POWER_LOSS,
+        "not proven",
+    ),
+    Defect(
         "lrm-not-enabled",
         "the last node's LRM runs, and is not enabled: after a reset the node guards and starts nothing",
         "it was disabled and stopped for work, and only started again",
