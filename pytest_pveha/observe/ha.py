@@ -18,7 +18,7 @@ REREAD = 30 * SECOND
 ASTRAY = 5.0
 """Seconds a node's clock may differ before its journal, read by our time, proves nothing by what it lacks."""
 
-_TASK_ENDED = re.compile(r"end task UPID:[^ ]*:(?:qm|vz)(?:start|migrate):(\d+):[^ ]*: (.*)$")
+_TASK_ENDED = re.compile(r"end task UPID:[^ ]*:(?:qmstart|vzstart|qmigrate|vzmigrate):(\d+):[^ ]*: (.*)$")
 """The end of a start or a move, as the LRM's journal has it (wording: pve-common RESTEnvironment.pm, recorded on PVE
 9.1.9; on 9.2 a move that failed ends with ``migration aborted``)."""
 
