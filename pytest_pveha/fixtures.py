@@ -9,7 +9,7 @@ import pytest
 
 from pytest_pveha.errors import SiteError, UsageError
 from pytest_pveha.handles.bmc import Bmc
-from pytest_pveha.handles.ceph import Ceph
+from pytest_pveha.handles.ceph import Ceph, shell
 from pytest_pveha.handles.ceph.daemon import OsdDaemon
 from pytest_pveha.handles.cluster import Cluster, Manager
 from pytest_pveha.handles.corosync import Ring
@@ -391,6 +391,16 @@ def halves(nodes: Nodes) -> tuple[Nodes, Nodes]:
     members = list(nodes)
     one = next(iter(rooms.values())) if len(rooms) == 2 and len(set(sizes)) == 1 else members[: len(members) // 2]
     return Nodes(one), nodes - one
+
+
+@pytest.fixture
+def mons(site: Site, nodes: Nodes) -> Nodes:
+    """The nodes that have a Ceph mon; none where the inventory has no Ceph."""
+    if not site.has_ceph:
+        return Nodes(())
+    first = next(iter(nodes))
+    known = shell.mons(first, site.clock.deadline(15)).names
+    return Nodes(node for node in nodes if node.name in known)
 
 
 @pytest.fixture

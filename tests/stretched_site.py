@@ -16,6 +16,12 @@ PLAYED: dict[str, Any] = {**_CONTENT["simulator"], "guests": []}
 """The keys of its simulator block."""
 
 
+WITH_CEPH: dict[str, Any] = {**BLOCKS, "ceph": {"stretch_tiebreaker": "tie", "tiebreaker_room": "tie"}}
+"""The same with guests on a Ceph in stretch mode, whose tiebreaker mon stands beside the quorum device."""
+
+PLAYED_WITH_CEPH: dict[str, Any] = {**PLAYED, "ceph": {"size": 4, "min_size": 2, "pgs": 32}}
+
+
 def rooms_of(each: int) -> dict[str, Any]:
     """The blocks of so many nodes in each of the two rooms, with a guest on every node."""
     placed = [(f"pve{number}", "east" if number <= each else "west") for number in range(1, 2 * each + 1)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import TypeVar
 
@@ -74,6 +74,10 @@ def look(observer: Observer, terms: Terms, reach: Reach) -> State:
         unsettled={sid: row.state for sid, row in manager.services.items() if row.state not in SETTLED},
         clocks=_asked(here, lambda node: node.clock_offset(deadline(READ))),
         ceph=_ceph(observer, online, reach) if site.has_ceph else None,
+        ceph_without={
+            side: _ceph(observer, online, replace(reach, nodes=side, sides=()))
+            for side in (reach.sides if site.has_ceph else ())
+        },
         controller_guest=next((sid for mark, sid in sorted(identities.items()) if mark in own_marks()), None),
         api_answered=frozenset({membership.local}).union(
             *(_api_answered(observer, side) for side in reach.sides or (reach.nodes,))

@@ -44,6 +44,8 @@ class Measure:
     params: dict[str, Any] = field(default_factory=dict)
     subject: str = "cluster"
     """What it is of, where it is of no guest."""
+    applies: bool = True
+    """Whether what it is about is in the inventory's scope; else nothing is claimed."""
 
 
 def recovery_time(guests: Iterable[HasSid]) -> Measure:
@@ -134,6 +136,15 @@ def overlaps(guests: Iterable[HasSid], nodes: Iterable[HasName]) -> Measure:
 def both_quorate(one: Iterable[HasName], other: Iterable[HasName]) -> Measure:
     """Seconds in which nodes of both sides of a cut called themselves quorate."""
     return Measure("both_quorate", "s", params=_sides(one, other))
+
+
+def arbiters_apart(one: Iterable[HasName], other: Iterable[HasName], mons: Iterable[HasName]) -> Measure:
+    """Seconds in which the side of a cut that goes on by corosync had none of these mons in quorum.
+
+    Without a mon Ceph is out of scope, and nothing is claimed.
+    """
+    found = sorted(node.name for node in mons)
+    return Measure("arbiters_apart", "s", params={**_sides(one, other), "mons": found}, applies=bool(found))
 
 
 def sides_reset(one: Iterable[HasName], other: Iterable[HasName]) -> Measure:

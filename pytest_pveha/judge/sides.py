@@ -447,6 +447,35 @@ def rejoins(test: TestFacts, subject: str, params: Mapping[str, Any]) -> Measure
     return counted(most, most)
 
 
+def arbiters_apart(test: TestFacts, subject: str, params: Mapping[str, Any]) -> Measured:
+    """Seconds of the cut in which the side that corosync let go on until its heal had no Ceph mon in quorum.
+
+    Each mon is asked itself, on its node: a tiebreaker mon that both sides reach would answer for either.
+
+    Raises:
+        Inconclusive: neither side, or both, went on; or a mon of it was not asked often enough.
+    """
+    del subject
+    fault, begin, end = _window(test)
+    sides = [strings(params.get("one")), strings(params.get("other"))]
+    on = [
+        side
+        for side in sides
+        if any(end in spell.possibly for node in side for spell in _quorate(test, node, fault, end))
+    ]
+    if len(on) != 1:
+        raise Inconclusive(f"{'both sides were' if on else 'neither side was'} seen to go on until the heal")
+    mons = [node for node in strings(params.get("mons")) if node in on[0]]
+    if not mons:
+        raise Inconclusive(f"no mon stands on the side that went on ({', '.join(on[0])})")
+    _looked(test, *(f"mon:{node}" for node in mons))
+    spells = [spell for node in mons for spell in spells_of(test, f"mon@{node}", "in quorum", end)]
+    whole = [Spell((begin, begin), (end, end))]
+    surely, possibly = _shared([spells, whole], surely=True), _shared([spells, whole], surely=False)
+    measured = between(max(0, end - begin - possibly), end - begin - surely)
+    return replace(measured, about=f"{', '.join(on[0])} went on; its mons: {', '.join(mons)}")
+
+
 def sides_reset(test: TestFacts, subject: str, params: Mapping[str, Any]) -> Measured:
     """On how many sides of the cut a node was reset."""
     del subject

@@ -49,6 +49,7 @@ from pytest_pveha.handles.watchdog import SOFTWARE, identity, restarts_after_pan
 from pytest_pveha.inventory import parse_duration
 from pytest_pveha.judge import Measure, violations
 from pytest_pveha.observe.answer import Condition, Met, ask, wait_until
+from pytest_pveha.observe.arbiters import MonWitness
 from pytest_pveha.observe.audits import Audit, Scene, asked, audit
 from pytest_pveha.observe.bmc_log import BmcLogs
 from pytest_pveha.observe.ceph_witness import CephWitness
@@ -159,7 +160,7 @@ class Run:
         self._faults = 0
         self._open = 0
         self._victims: set[str] = set()
-        self._witnesses: list[Witness | CephWitness] = []
+        self._witnesses: list[Witness | CephWitness | MonWitness] = []
         self._since = present(observer)
         self._declared_news: list[Expected] = []
         observer.sampler = self._sampler
@@ -203,7 +204,12 @@ class Run:
         """From now on, until the test is over, Ceph itself is asked what its placement groups, mons and OSDs do."""
         self._testify(CephWitness(self._observer))
 
-    def _testify(self, witness: Witness | CephWitness) -> None:
+    def witness_mons(self, nodes: Nodes) -> None:
+        """From now on, until the test is over, the mon on each of these nodes is asked itself; none: nobody is."""
+        if nodes:
+            self._testify(MonWitness(self._observer, nodes))
+
+    def _testify(self, witness: Witness | CephWitness | MonWitness) -> None:
         self._witnesses.append(witness)
         self._observer.witness = self._ask_witnesses
         self._observer.look()
@@ -307,6 +313,9 @@ class Run:
         objective, op = (0.0, "none") if none else (at_most, "at_most") if at_least is None else (at_least, "at_least")
         if objective is None:
             raise UsageError("a claim needs at_most, at_least or none=True")
+        if not measure.applies:
+            self._observer.write("note", {"text": f"{measure.measure} is not claimed: out of the inventory's scope"})
+            return
         for guest in measure.guests or (None,):
             value: Objective | float | None = objective
             if isinstance(objective, Objective) and guest:

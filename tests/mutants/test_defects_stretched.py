@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import whole_run
-from stretched_site import BLOCKS, BY_HAND, PLAYED, PLAYED_BY_HAND, rooms_of
+from stretched_site import BLOCKS, BY_HAND, PLAYED, PLAYED_BY_HAND, PLAYED_WITH_CEPH, WITH_CEPH, rooms_of
 from whole_run import ROOT
 
 from pytest_pveha.sim.defects import DEFECTS
@@ -73,6 +73,14 @@ CAUGHT = {
         "rejected",
         r"one side of pve1, pve2 and pve3, pve4 goes on: not within 45 s; last seen: quorate: pve1, pve2 of pve1, "
         r"pve2; pve3, pve4 of pve3, pve4",
+    ),
+    "arbiters-disagree": Caught(
+        "test_intersite_cut",
+        "rejected",
+        r"corosync and Ceph go on in one and the same room: not within 30 s; last seen: corosync: pve1, pve2 quorate; "
+        r"Ceph: the mons of pve3, pve4 in quorum",
+        WITH_CEPH,
+        PLAYED_WITH_CEPH,
     ),
     "operator-skips-a-step": Caught(
         "test_dr_procedure[other-room]",

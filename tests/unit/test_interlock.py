@@ -94,6 +94,19 @@ TWO = replace(
 )
 
 
+def test_of_two_halves_ceph_may_lose_either_and_not_both() -> None:
+    """Where the cluster decides which side is lost, Ceph is asked about each by itself; a side that it cannot spare is
+    named."""
+    east, west = frozenset({"n1"}), frozenset({"n2"})
+    halves = Reach(east | west, sides=(east, west), splits=True)
+    both = replace(CEPH, ok_to_stop=False, said="would become offline")
+    spared = replace(TWO, device_votes=1, ceph=both, ceph_without={east: CEPH, west: CEPH})
+    assert not [text for text in objections(spared, halves) if "ok-to-stop" in text]
+    lost = replace(spared, ceph_without={east: CEPH, west: both})
+    told = [text for text in objections(lost, halves) if "ok-to-stop" in text]
+    assert told == ["Ceph: `ceph osd ok-to-stop 0 1` (all of n2) says no: would become offline"]
+
+
 def test_a_healthy_site_may_lose_one_node() -> None:
     """With votes, memory and time to spare nothing speaks against it, with Ceph or without."""
     assert objections(HEALTHY, ONE) == []

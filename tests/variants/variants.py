@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import whole_run
-from stretched_site import BLOCKS, PLAYED, rooms_of
+from stretched_site import BLOCKS, PLAYED, PLAYED_WITH_CEPH, WITH_CEPH, rooms_of
 from whole_run import ROOT, Outcome
 
 from tests.storage_sites import ISCSI, NFS, PLAIN_ZFS, REPLICATED, STORAGES
@@ -230,6 +230,12 @@ VARIANTS: Sequence[Variant] = (
     ),
     Variant("two-links", simulator={"links": 2}),
     Variant("stretched-2-2-1", BLOCKS, PLAYED, quick="stretched/test_intersite_cut.py::test_intersite_cut"),
+    Variant(
+        "stretched-2-2-1-on-ceph",
+        WITH_CEPH,
+        PLAYED_WITH_CEPH,
+        quick="stretched/test_intersite_cut.py::test_intersite_cut",
+    ),
     Variant("stretched-3-3-1", rooms_of(3), PLAYED, quick="stretched/test_site_loss.py::test_site_loss[other-room]"),
     Variant("backed-up", backed_up(), quick=RESTORE),
     Variant(

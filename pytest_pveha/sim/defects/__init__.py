@@ -657,6 +657,13 @@ _ALL = (
         "rejected",
     ),
     Defect(
+        "arbiters-disagree",
+        "when the rooms are cut from each other, corosync goes on in one and Ceph in the other",
+        "each has an arbiter of its own, and the mons of the other room score better, or are of lower ranks",
+        _ROOM_CUT,
+        "rejected",
+    ),
+    Defect(
         "operator-skips-a-step",
         "people say done to each step of a runbook, and have done none",
         "the runbook's command was typed into the wrong window, and its error was not read",

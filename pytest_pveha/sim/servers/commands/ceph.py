@@ -16,6 +16,7 @@ from pytest_pveha.sim.servers.ceph.text import status_text, tree_text
 from pytest_pveha.sim.servers.commands.registry import command
 from pytest_pveha.sim.servers.shell import Invocation, Result
 from pytest_pveha.sim.world.ceph import FLAGS, Ceph, Osd
+from pytest_pveha.sim.world.model import Node
 
 _ENOENT, _EBUSY, _EINVAL = 2, 16, 22
 _PATIENCE = 300.0
@@ -35,6 +36,8 @@ def _ceph(call: Invocation) -> Result:
     options, words = _split(call.args)
     if words in (["--version"], ["-v"]):
         return Result(out=f"{version_text(ceph)}\n")
+    if words[:1] == ["daemon"]:
+        return _daemon(ceph, call.facts.node, words[1:])
     as_json = options.get("--format", options.get("-f", "plain")).startswith("json")
     given = options.get("--connect-timeout", "")
     patience = float(given) if given.isdigit() and int(given) else _PATIENCE
@@ -56,6 +59,18 @@ def _ceph(call: Invocation) -> Result:
         return Result(1, err=_INTERRUPTED if given else _TIMED_OUT)
 
     return Result(until=over, then=then)
+
+
+def _daemon(ceph: Ceph, node: Node, words: list[str]) -> Result:
+    """What a mon on this very node says through its socket, which needs no quorum."""
+    kind, _, name = words[0].partition(".") if words else ("", "", "")
+    mon = ceph.mons.all.get(name)
+    if kind != "mon" or mon is None or mon.node != node.name or not ceph.mons.alive(mon):
+        text = "admin_socket: exception getting command descriptions: [Errno 2] No such file or directory\n"
+        return Result(_EINVAL, err=text)
+    if words[1:] != ["mon_status"]:
+        return _invalid(words)
+    return Result(out=json.dumps(status.mon_status(ceph, mon), indent=4) + "\n")
 
 
 def _split(args: list[str]) -> tuple[dict[str, str], list[str]]:

@@ -190,7 +190,7 @@ class Ceph:
 
     def reaches_mons(self, host: str) -> bool:
         """Whether the OSDs on that host reach a mon that is in quorum."""
-        return self.mons.reached_from(host)
+        return self.mons.reached_from(host, in_its_room=self.spec.stretch)
 
     def answers(self, node: Node) -> bool:
         """Whether somebody who asks on that node gets an answer."""
