@@ -30,7 +30,7 @@ from pytest_pveha.scenario.homes import Homes, homes_of
 from pytest_pveha.scenario.objectives import Objectives
 from pytest_pveha.scenario.operator import Operator, Procedure, Step
 from pytest_pveha.scenario.policies import Policy, policy_of
-from pytest_pveha.scenario.replicated import replicas_of
+from pytest_pveha.scenario.replicated import replicas_of, replicas_on
 from pytest_pveha.scenario.roles import cast_side
 from pytest_pveha.scenario.run import TRIED, Faults, Run
 from pytest_pveha.selection import title
@@ -321,6 +321,12 @@ def stranded(site: Site, guests: Guests, minority: Nodes) -> Stranded:
 def roomers(site: Site, guests: Guests, room: Nodes) -> Stranded:
     """The HA guests that run in ``room`` now, with their nodes. Skipped where there are none."""
     return _stranded(site, guests, room)
+
+
+@pytest.fixture
+def copies(site: Site, roomers: Stranded, room: Nodes) -> Replicas:
+    """Those of ``roomers`` that are replicated, as their jobs tell; maybe none."""
+    return replicas_on(site, roomers, roomers.nodes(room))
 
 
 @pytest.fixture
