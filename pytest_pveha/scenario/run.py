@@ -585,9 +585,11 @@ class Faults(CephFaults):
         """That room and the other nodes do not hear each other by any protocol while open.
 
         Args:
-            blind: it does not reach the quorum device either, so that it is the one that loses.
+            blind: it does not reach the quorum device either, so that it is the one that loses; where a node is the
+                tiebreaker it reaches that as little as any other.
         """
         deadline, every = self._site.clock.deadline, self._site.nodes
+        blind = blind and bool(self._site.layout.device)
         rest = every - room
         lesser, larger = (room, rest) if blind or len(room) <= len(rest) else (rest, room)
         halves = not blind and len(lesser) == len(larger)

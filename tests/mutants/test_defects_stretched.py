@@ -9,7 +9,17 @@ from typing import Any
 
 import pytest
 import whole_run
-from stretched_site import BLOCKS, BY_HAND, PLAYED, PLAYED_BY_HAND, PLAYED_WITH_CEPH, WITH_CEPH, rooms_of
+from stretched_site import (
+    BLOCKS,
+    BY_HAND,
+    PLAYED,
+    PLAYED_BY_HAND,
+    PLAYED_WITH_A_NODE,
+    PLAYED_WITH_CEPH,
+    WITH_A_NODE,
+    WITH_CEPH,
+    rooms_of,
+)
 from whole_run import ROOT
 
 from pytest_pveha.sim.defects import DEFECTS
@@ -168,6 +178,13 @@ ALSO = {
         r"lost_span of vm:101 is 2\d{4}(\.\d)? s .*, objective at most 1200 s",
         BY_HAND,
         PLAYED_BY_HAND,
+    ),
+    "other-node-reboots-too": Caught(
+        "test_tiebreaker_node_loss",
+        "rejected",
+        r"XXCAUSE",
+        WITH_A_NODE,
+        PLAYED_WITH_A_NODE,
     ),
 }
 """What another suite promises to catch, and these do too."""
