@@ -14,9 +14,7 @@ from stretched_site import (
     BY_HAND,
     PLAYED,
     PLAYED_BY_HAND,
-    PLAYED_WITH_A_NODE,
     PLAYED_WITH_CEPH,
-    WITH_A_NODE,
     WITH_CEPH,
     rooms_of,
 )
@@ -178,13 +176,6 @@ ALSO = {
         r"lost_span of vm:101 is 2\d{4}(\.\d)? s .*, objective at most 1200 s",
         BY_HAND,
         PLAYED_BY_HAND,
-    ),
-    "other-node-reboots-too": Caught(
-        "test_tiebreaker_node_loss",
-        "rejected",
-        r"XXCAUSE",
-        WITH_A_NODE,
-        PLAYED_WITH_A_NODE,
     ),
 }
 """What another suite promises to catch, and these do too."""
