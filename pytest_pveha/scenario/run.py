@@ -159,6 +159,7 @@ class Run:
         self._faults = 0
         self._open = 0
         self._victims: set[str] = set()
+        self._whole_ceph = False
         self._witnesses: list[Witness | CephWitness] = []
         self._since = present(observer)
         self._declared_news: list[Expected] = []
@@ -200,7 +201,11 @@ class Run:
         self._testify(Witness(self._observer, nodes))
 
     def watch_ceph(self) -> None:
-        """From now on, until the test is over, Ceph itself is asked what its placement groups, mons and OSDs do."""
+        """From now on, until the test is over, Ceph itself is asked what its placement groups, mons and OSDs do.
+
+        Every canary is read closely around a fault: the disks of all guests lie on all of Ceph.
+        """
+        self._whole_ceph = True
         self._testify(CephWitness(self._observer))
 
     def _testify(self, witness: Witness | CephWitness) -> None:
@@ -361,7 +366,7 @@ class Run:
         whole = fault.reach.beside(self._session.standing)
         outermost = self._open == 0
         self._sampler.fast()
-        self._ledger.closely(victims)
+        self._ledger.closely(() if self._whole_ceph else victims)
         self._victims.update(victims if dies else ())
         majority = 2 * len(whole.nodes) < len(self._site.nodes)
         self._declared_news += made_by(kind, victims, majority=majority)
