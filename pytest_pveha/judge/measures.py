@@ -268,6 +268,11 @@ def write_slowdown(guests: Iterable[HasCanary]) -> Measure:
     return _of_canaries("write_slowdown", "times", guests)
 
 
+def answer_slowdown(guests: Iterable[HasSid]) -> Measure:
+    """How many times as long each guest takes to answer after the recovery as before; 10 ms are quick enough."""
+    return Measure("answer_slowdown", "times", tuple(guests))
+
+
 def _of_canaries(measure: str, unit: str, guests: Iterable[HasCanary], params: dict[str, Any] | None = None) -> Measure:
     guests = tuple(guests)
     chosen = tuple(guest for guest in guests if guest.canary)
@@ -308,7 +313,7 @@ def unserved() -> Measure:
 
 
 def silent_health() -> Measure:
-    """How long Ceph called itself HEALTH_OK while OSDs were down, or placement groups served nothing, in seconds."""
+    """The longest time in which Ceph said HEALTH_OK while OSDs were down or groups served nothing, in seconds."""
     return Measure("silent_health", "s", subject="Ceph")
 
 
