@@ -120,11 +120,10 @@ def warnings(site: Site) -> Iterator[str]:
     if site.model.backup is not None and site.model.backup.pbs is None and not site.simulated:
         yield "backup.pbs: not there, so the backup server itself is not asked; add it, with a token that may only look"
     for index, guest in enumerate(site.model.guests):
-        lacking = [probe.kind for probe in guest.probes if probe.kind != "tcp"]
+        lacking = [probe.kind for probe in guest.probes if probe.kind not in ("tcp", "agent")]
         if lacking and not site.simulated:
             enough = (
                 "" if len(lacking) < len(guest.probes) else "; it has no other, so nothing can be told of its outage"
             )
-            yield (
-                f"guests[{index}].probes: {guest.id}: this version cannot ask {', '.join(lacking)}, only tcp{enough}"
-            )
+            what = f"this version cannot ask {', '.join(lacking)}, only tcp and agent{enough}"
+            yield f"guests[{index}].probes: {guest.id}: {what}"

@@ -41,9 +41,9 @@ def answer_slowdown(test: TestFacts, subject: str, params: Mapping[str, Any]) ->
     begin = fault.before
     healed = max((each.healed_at or begin for each in test.faults), default=begin)
     end = test.claimed_at
-    probes = sorted({probe for probe, (of, _, _) in test.watched.items() if of == subject})
+    probes = sorted({probe for probe, (of, what, _) in test.watched.items() if of == subject and what == "tcp"})
     if not probes:
-        raise Inconclusive(f"{subject} was not watched")
+        raise Inconclusive(f"no probe of {subject} that tells how long its answers take was asked")
     found = []
     for probe in probes:
         mine = [each for each in test.took if each.probe == probe]

@@ -48,6 +48,7 @@ from pytest_pveha.handles.site import Site
 from pytest_pveha.handles.watchdog import SOFTWARE, identity, restarts_after_panic
 from pytest_pveha.inventory import parse_duration
 from pytest_pveha.judge import Measure, violations
+from pytest_pveha.observe.agents import AgentProbes
 from pytest_pveha.observe.answer import Condition, Met, ask, wait_until
 from pytest_pveha.observe.audits import Audit, Scene, asked, audit
 from pytest_pveha.observe.bmc_log import BmcLogs
@@ -156,6 +157,7 @@ class Run:
         self._settle = settle
         self._sampler = sampler(observer.site.clock, observer.write)
         self._ledger = Ledger(observer, keeping.run)
+        self._agents = AgentProbes(observer)
         self._faults = 0
         self._claims = False
         self._open = 0
@@ -164,7 +166,7 @@ class Run:
         self._witnesses: list[Witness | CephWitness] = []
         self._since = present(observer)
         self._declared_news: list[Expected] = []
-        observer.sampler = self._sampler
+        observer.sampler, observer.agents = self._sampler, self._agents
 
     @property
     def site(self) -> Site:
@@ -196,6 +198,7 @@ class Run:
                 probes += [probe for node in nodes for probe in _node_probes(node)]
         self._sampler.watch([*(probe for guest in watched for probe in _guest_probes(guest)), *probes])
         self._ledger.start(watched)
+        self._agents.watch(watched)
 
     def witness(self, nodes: Nodes) -> None:
         """From now on, until the test is over, each of these nodes is asked itself: its quorum, processes, boot id."""
@@ -491,10 +494,11 @@ class Run:
                         self._observer.write("audit", {"audit": one.name, "answer": answer.verdict, "saw": answer.saw})
         finally:
             with self._clock.shielded():
+                self._agents.stop()
                 self._sampler.stop()
                 for witness in self._witnesses:
                     witness.stop()
-            self._observer.sampler = None
+            self._observer.sampler = self._observer.agents = None
             self._observer.witness = _nobody_asks
 
     def _scene(self) -> Scene:
@@ -949,9 +953,13 @@ def _places(guest: Guest) -> tuple[tuple[str, int], ...]:
 
 
 def _guest_probes(guest: Guest) -> list[Probe]:
+    if not guest.probes and guest.agent:
+        return []
     if not guest.probes:
         kinds = f" (only {', '.join(guest.unprobed)}, which this version cannot ask)" if guest.unprobed else ""
-        raise UsageError(f"guest {guest.sid} has no tcp probe in the inventory{kinds}; add one under guests.probes")
+        raise UsageError(
+            f"guest {guest.sid} has no tcp or agent probe in the inventory{kinds}; add one under guests.probes"
+        )
     if len(guest.probes) == 1:
         return [Probe(f"tcp:{guest.sid}", guest.sid, guest.probes[0].host, guest.probes[0].port)]
     return [
