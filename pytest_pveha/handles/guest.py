@@ -27,12 +27,12 @@ class Guest:
     probes: tuple[TcpProbe, ...]
     unprobed: tuple[str, ...] = ()
     """Kinds of probe the inventory names that this version cannot ask; they are reported, never assumed good."""
-    agent: bool = False
-    """Whether what answers inside of it is asked, too."""
     canary: bool = False
     """Whether the run may write in it."""
     canary_folder: str = "/var/tmp"
     """Where in it."""
+    agent: bool = False
+    """Whether what answers inside of it is asked, too."""
 
 
 class Guests(tuple[Guest, ...]):
