@@ -102,7 +102,7 @@ def _pbs(inventory: Inventory, clock: Clock) -> Pbs | None:
     )
     secret = block.token_secret
     api = pbs_api(block.server, block.port, block.token_id, lambda: secret.resolve(inventory.base), trust, clock)
-    return Pbs(api, block.server, block.datastore, block.namespace or "")
+    return Pbs(api, block.server, block.datastore, block.namespace or "", block.fingerprint or "")
 
 
 def _endpoints(inventory: Inventory) -> list[Endpoint]:
@@ -256,9 +256,19 @@ def _guests(inventory: Inventory) -> list[Guest]:
         probes = tuple(
             TcpProbe(probe.tcp.host, probe.tcp.port) for probe in guest.probes if probe.tcp and probe.tcp.host
         )
-        others = tuple(probe.kind for probe in guest.probes if probe.kind != "tcp")
+        kinds = [probe.kind for probe in guest.probes]
+        others = tuple(kind for kind in kinds if kind not in ("tcp", "agent"))
         found.append(
-            Guest(guest.id, guest.tier, guest.preferred_node, probes, others, guest.canary, guest.canary_folder)
+            Guest(
+                guest.id,
+                guest.tier,
+                guest.preferred_node,
+                probes,
+                others,
+                agent="agent" in kinds,
+                canary=guest.canary,
+                canary_folder=guest.canary_folder,
+            )
         )
     return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pytest_pveha.judge.measures import (
     Measure,
+    answer_slowdown,
     arbiters_apart,
     backup_age,
     both_quorate,
@@ -65,6 +66,7 @@ from pytest_pveha.judge.measures import (
 
 __all__ = [
     "Measure",
+    "answer_slowdown",
     "arbiters_apart",
     "backup_age",
     "both_quorate",

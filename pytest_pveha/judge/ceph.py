@@ -11,7 +11,7 @@ from typing import Any, Final
 from pytest_pveha.errors import Inconclusive
 from pytest_pveha.judge.facts import SECOND, Run, Seen, TestFacts, integer, strings
 from pytest_pveha.judge.measured import Measured, between, counted
-from pytest_pveha.judge.sides import inside, spells_of
+from pytest_pveha.judge.sides import inside, spells_among, spells_of
 
 BLIND: Final = 45 * SECOND
 """Longer than this (ns) without an answer of Ceph, and what it did meanwhile was not seen: mons elect in 15 s, and a
@@ -45,7 +45,10 @@ def unserved(test: TestFacts, subject: str, params: Mapping[str, Any]) -> Measur
 
 
 def silent_health(test: TestFacts, subject: str, params: Mapping[str, Any]) -> Measured:
-    """Seconds in which Ceph called itself HEALTH_OK while OSDs were down or placement groups served nothing.
+    """The longest time in which Ceph called itself HEALTH_OK while OSDs were down or placement groups served nothing.
+
+    One after the other: between two answers of a Ceph that elects its mons both may have changed, and two such
+    moments, at the cut and at its end, are not one long silence.
 
     Raises:
         Inconclusive: Ceph was not asked often enough to tell.
@@ -53,10 +56,10 @@ def silent_health(test: TestFacts, subject: str, params: Mapping[str, Any]) -> M
     del subject, params
     begin, until = _watched(test)
     well = {each.new for each in test.seen if each.what == "ceph/health" and each.new.split()[:1] == ["HEALTH_OK"]}
-    fine = [spell for value in sorted(well) for spell in spells_of(test, "ceph/health", value, until)]
+    fine = spells_among(test, "ceph/health", well, until)
     hurt = spells_of(test, "ceph/hurt", "yes", until)
-    least = sum(overlap(one.surely, other.surely, begin) for one in fine for other in hurt)
-    most = sum(overlap(one.possibly, other.possibly, begin) for one in fine for other in hurt)
+    least = max((overlap(one.surely, other.surely, begin) for one in fine for other in hurt), default=0)
+    most = max((overlap(one.possibly, other.possibly, begin) for one in fine for other in hurt), default=0)
     return between(least, max(least, most))
 
 

@@ -279,6 +279,21 @@ def write_slowdown(guests: Iterable[HasCanary]) -> Measure:
     return _of_canaries("write_slowdown", "times", guests)
 
 
+class HasProbes(HasSid, Protocol):
+    """A guest that may be asked from outside."""
+
+    @property
+    def probes(self) -> Sequence[object]: ...
+
+
+def answer_slowdown(guests: Iterable[HasProbes]) -> Measure:
+    """How many times as long each guest takes to answer after the recovery as before; 10 ms are quick enough."""
+    chosen = tuple(guest for guest in guests if guest.probes)
+    if chosen:
+        return Measure("answer_slowdown", "times", chosen)
+    return Measure("answer_slowdown", "times", params={"unwatched": "none of the guests it is about has a tcp probe"})
+
+
 def _of_canaries(measure: str, unit: str, guests: Iterable[HasCanary], params: dict[str, Any] | None = None) -> Measure:
     guests = tuple(guests)
     chosen = tuple(guest for guest in guests if guest.canary)
@@ -319,7 +334,7 @@ def unserved() -> Measure:
 
 
 def silent_health() -> Measure:
-    """How long Ceph called itself HEALTH_OK while OSDs were down, or placement groups served nothing, in seconds."""
+    """The longest time in which Ceph said HEALTH_OK while OSDs were down or groups served nothing, in seconds."""
     return Measure("silent_health", "s", subject="Ceph")
 
 

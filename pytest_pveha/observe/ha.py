@@ -270,16 +270,18 @@ def answering(guests: Guests) -> Condition:
     """Every guest's application has answered every probe for ten seconds."""
 
     def ask(observer: Observer) -> Answer:
-        if observer.sampler is None or not observer.sampler.alive:
+        sampler, agents = observer.sampler, observer.agents
+        if not any(one is not None and one.alive for one in (sampler, agents)):
             return cant_tell("nothing is being sampled; call run.watch(guests) first")
         now = observer.site.clock.now().mono
         bad, young = [], []
-        for sid in guests.sids:
-            since = observer.sampler.good_since(sid)
-            if since is None:
-                bad.append(sid)
-            elif now - since < LASTING * SECOND:
-                young.append(sid)
+        for guest in guests:
+            asked = [sampler] if guest.probes else []
+            since = [one.good_since(guest.sid) if one else None for one in [*asked, *([agents] if guest.agent else [])]]
+            if not since or None in since:
+                bad.append(guest.sid)
+            elif any(now - each < LASTING * SECOND for each in since if each is not None):
+                young.append(guest.sid)
         if bad:
             return no(f"no answer from {', '.join(bad)}{_places(observer, bad)}")
         if young:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from pytest_pveha.clock import SECOND, Instant
 from pytest_pveha.errors import EvidenceError, SiteError
@@ -30,6 +30,14 @@ class View:
     trouble: str
 
 
+class Agents(Protocol):
+    """Who asks guests by what answers inside of them."""
+
+    @property
+    def alive(self) -> bool: ...
+    def good_since(self, sid: str) -> int | None: ...
+
+
 class Observer:
     """Looks at the site, and writes a ``seen`` line whenever something is not what it last was."""
 
@@ -48,6 +56,8 @@ class Observer:
         """When the present incident began (epoch seconds): journals are read from here on."""
         self.broken_at = 0
         """When the present fault was injected (mono ns)."""
+        self.agents: Agents | None = None
+        """Who asks guests by their agents, in a run."""
         self.sampler: Sampling | None = None
         self.sentinel: Callable[[View], None] = lambda view: None
         """Sees every view while a fault is in force, and raises when it must end at once."""

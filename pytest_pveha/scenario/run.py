@@ -48,6 +48,7 @@ from pytest_pveha.handles.site import Site
 from pytest_pveha.handles.watchdog import SOFTWARE, identity, restarts_after_panic
 from pytest_pveha.inventory import parse_duration
 from pytest_pveha.judge import Measure, violations
+from pytest_pveha.observe.agents import AgentProbes
 from pytest_pveha.observe.answer import Condition, Met, ask, wait_until
 from pytest_pveha.observe.arbiters import MonWitness
 from pytest_pveha.observe.audits import Audit, Scene, asked, audit
@@ -157,13 +158,16 @@ class Run:
         self._settle = settle
         self._sampler = sampler(observer.site.clock, observer.write)
         self._ledger = Ledger(observer, keeping.run)
+        self._agents = AgentProbes(observer)
         self._faults = 0
+        self._claims = False
         self._open = 0
         self._victims: set[str] = set()
+        self._whole_ceph = False
         self._witnesses: list[Witness | CephWitness | MonWitness] = []
         self._since = present(observer)
         self._declared_news: list[Expected] = []
-        observer.sampler = self._sampler
+        observer.sampler, observer.agents = self._sampler, self._agents
 
     @property
     def site(self) -> Site:
@@ -195,13 +199,18 @@ class Run:
                 probes += [probe for node in nodes for probe in _node_probes(node)]
         self._sampler.watch([*(probe for guest in watched for probe in _guest_probes(guest)), *probes])
         self._ledger.start(watched)
+        self._agents.watch(watched)
 
     def witness(self, nodes: Nodes) -> None:
         """From now on, until the test is over, each of these nodes is asked itself: its quorum, processes, boot id."""
         self._testify(Witness(self._observer, nodes))
 
     def watch_ceph(self) -> None:
-        """From now on, until the test is over, Ceph itself is asked what its placement groups, mons and OSDs do."""
+        """From now on, until the test is over, Ceph itself is asked what its placement groups, mons and OSDs do.
+
+        Every canary is read closely around a fault: the disks of all guests lie on all of Ceph.
+        """
+        self._whole_ceph = True
         self._testify(CephWitness(self._observer))
 
     def witness_mons(self, nodes: Nodes) -> None:
@@ -311,6 +320,9 @@ class Run:
     ) -> None:
         """The measure, of each of its subjects, meets the objective; judged from the journal when the test ends."""
         objective, op = (0.0, "none") if none else (at_most, "at_most") if at_least is None else (at_least, "at_least")
+        if not self._claims:
+            self._sampler.mark()  # what the site does from here on is asked of it by us
+        self._claims = True
         if objective is None:
             raise UsageError("a claim needs at_most, at_least or none=True")
         if not measure.applies:
@@ -370,7 +382,7 @@ class Run:
         whole = fault.reach.beside(self._session.standing)
         outermost = self._open == 0
         self._sampler.fast()
-        self._ledger.closely(victims)
+        self._ledger.closely(() if self._whole_ceph else victims)
         self._victims.update(victims if dies else ())
         majority = 2 * len(whole.nodes) < len(self._site.nodes)
         self._declared_news += made_by(kind, victims, majority=majority)
@@ -378,6 +390,7 @@ class Run:
         try:
             if outermost:  # else everything has been sampled fast for long
                 self._clock.sleep(BEFORE_FAULT)
+                self._sampler.mark()
             if fault.family in CUTS and (len(fault.reach.nodes) > 1 or fault.reach.site_wide):
                 self._try_first(trial or make, f"{name}-trial", unattended=fault.reach.about_quorum)
             with self._session.injected(fault, name, at_most=at_most, grace=grace):
@@ -394,6 +407,7 @@ class Run:
             self._ledger.calmly()
             if outermost:
                 self._sampler.slow()
+                self._sampler.mark()
 
     def _try_first(self, make: Callable[[str], Fault], name: str, *, unattended: bool) -> None:
         """The same cut for a moment: quorum and storage do what was predicted, and all is whole again after it.
@@ -489,10 +503,11 @@ class Run:
                         self._observer.write("audit", {"audit": one.name, "answer": answer.verdict, "saw": answer.saw})
         finally:
             with self._clock.shielded():
+                self._agents.stop()
                 self._sampler.stop()
                 for witness in self._witnesses:
                     witness.stop()
-            self._observer.sampler = None
+            self._observer.sampler = self._observer.agents = None
             self._observer.witness = _nobody_asks
 
     def _scene(self) -> Scene:
@@ -949,9 +964,13 @@ def _places(guest: Guest) -> tuple[tuple[str, int], ...]:
 
 
 def _guest_probes(guest: Guest) -> list[Probe]:
+    if not guest.probes and guest.agent:
+        return []
     if not guest.probes:
         kinds = f" (only {', '.join(guest.unprobed)}, which this version cannot ask)" if guest.unprobed else ""
-        raise UsageError(f"guest {guest.sid} has no tcp probe in the inventory{kinds}; add one under guests.probes")
+        raise UsageError(
+            f"guest {guest.sid} has no tcp or agent probe in the inventory{kinds}; add one under guests.probes"
+        )
     if len(guest.probes) == 1:
         return [Probe(f"tcp:{guest.sid}", guest.sid, guest.probes[0].host, guest.probes[0].port)]
     return [

@@ -13,12 +13,16 @@ SEEDS = range(1, 6)
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_killed_osd_stalls_writes_for_two_seconds(seed: int) -> None:
-    """Its peers are refused at once: down within 1.3 s, a stall of 2.1 to 2.5 s at worst, and systemd has it back."""
+    """Its peers are refused at once: down within 1.3 s, a stall of 2.1 to 2.5 s at worst, and systemd has it back.
+
+    Not before its unit's RestartSec is over: 10 s.
+    """
     site = CephSite(seed=seed)
     site.systemctl(1, "kill", "KILL")
     site.play(1.5)
     assert site.when("osd_down", osd=1) <= 1.3
     site.until(lambda: site.ceph.osds[1].up and site.clean(), 60)
+    assert 10 < site.when("osd_up", osd=1) <= 20
     assert 1.0 <= site.stalled()[0] <= 2.6
     assert all(stall <= 2.6 for stall in site.stalled())
 
