@@ -212,6 +212,7 @@ class CephNetworkCut:
 
     def took_effect(self, observer: Observer) -> Answer:
         """Ceph itself calls an OSD of that node down, as another node says."""
+        observer.look()  # whoever watches goes on watching meanwhile
         down = [osd for osd, _ in self.osds if not _map(observer, self.node).osds[osd].up]
         if not down:
             return no(f"Ceph calls every OSD of {self.node} up")

@@ -45,19 +45,30 @@ def unserved(test: TestFacts, subject: str, params: Mapping[str, Any]) -> Measur
 
 
 def silent_health(test: TestFacts, subject: str, params: Mapping[str, Any]) -> Measured:
-    """Seconds in which Ceph called itself HEALTH_OK while OSDs were down or placement groups served nothing.
+    """Seconds in which health said no more than before, while OSDs were down or placement groups served nothing.
+
+    What is muted (in brackets) says nothing, and a warning that stood there before tells nobody of an outage.
 
     Raises:
         Inconclusive: Ceph was not asked often enough to tell.
     """
     del subject, params
     begin, until = _watched(test)
-    well = {each.new for each in test.seen if each.what == "ceph/health" and each.new.split()[:1] == ["HEALTH_OK"]}
-    fine = [spell for value in sorted(well) for spell in spells_of(test, "ceph/health", value, until)]
+    told = _since(test, "ceph/health", begin)
+    if not told or told[0].high > begin:
+        raise Inconclusive("what Ceph's health said before the fault was not seen")
+    usual = _complaints(told[0].new)
+    silent = {each.new for each in told if _complaints(each.new) <= usual}
+    fine = [spell for value in sorted(silent) for spell in spells_of(test, "ceph/health", value, until)]
     hurt = spells_of(test, "ceph/hurt", "yes", until)
     least = sum(overlap(one.surely, other.surely, begin) for one in fine for other in hurt)
     most = sum(overlap(one.possibly, other.possibly, begin) for one in fine for other in hurt)
     return between(least, max(least, most))
+
+
+def _complaints(health: str) -> set[str]:
+    """Of ``HEALTH_WARN OSD_DOWN (PG_DEGRADED)`` the checks that are not muted, and HEALTH_ERR."""
+    return {word for word in health.split() if not word.startswith("(") and word not in ("HEALTH_OK", "HEALTH_WARN")}
 
 
 def overlap(one: tuple[int, int], other: tuple[int, int], begin: int) -> int:

@@ -308,7 +308,7 @@ def unserved() -> Measure:
 
 
 def silent_health() -> Measure:
-    """How long Ceph called itself HEALTH_OK while OSDs were down, or placement groups served nothing, in seconds."""
+    """How long Ceph's health said nothing new while OSDs were down, or placement groups served nothing, in seconds."""
     return Measure("silent_health", "s", subject="Ceph")
 
 

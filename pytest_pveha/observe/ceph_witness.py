@@ -27,6 +27,11 @@ FULL = ("OSD_FULL", "POOL_FULL", "OSD_BACKFILLFULL", "POOL_BACKFILLFULL")
 """Health checks at which a ratio is passed that stops writes, or the rebuild (Ceph's documentation, Health Checks)."""
 
 
+def _complaint(found: CephStatus, check: str) -> str:
+    """Its name; in brackets where it is muted, and nobody who watches health hears of it."""
+    return f"({check})" if check in found.muted else check
+
+
 class CephWitness:
     """Sees Ceph whenever the run looks at the site."""
 
@@ -66,7 +71,7 @@ class CephWitness:
         lost = sum(count for state, count in found.pgs.items() if LOST & set(state.split("+")))
         full = [check for check in FULL if check in found.checks]
         for what, value in (
-            ("ceph/health", " ".join((found.health, *found.checks))),
+            ("ceph/health", " ".join((found.health, *(_complaint(found, check) for check in found.checks)))),
             ("ceph/mons", " ".join(sorted(found.quorum)) or "none"),
             ("ceph/osds", f"{found.osds_up} up {found.osds_in} in of {found.osds}"),
             ("ceph/full", " ".join(full) or "no"),

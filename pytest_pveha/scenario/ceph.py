@@ -24,9 +24,12 @@ from pytest_pveha.observe.observer import READ, Observer
 from pytest_pveha.observe.what_if import ASSUMED_RATE, CephMap, Prediction, without
 
 WINDOW = 1800.0
-"""Seconds a rebuild is waited for; of one that is foretold to take longer, the first ten minutes are watched."""
+"""A rebuild is waited for that is foretold to take at most so many seconds; of another one ten minutes are watched."""
 
 WATCHED = 600.0
+
+LATE = 2.0
+"""How many times as long as foretold it may take: the rate is believed, and copies wait for each other's OSDs."""
 
 SLACK = 120.0
 """Seconds that mons may take beyond their interval to mark an OSD out: they look every few seconds."""
@@ -185,7 +188,11 @@ class Outlook:
     @property
     def mended_within(self) -> str:
         """By then it is as far as can be waited for."""
-        return f"{(WATCHED if self._too_long else WINDOW) + SLACK:.0f} s"
+        return f"{(WATCHED if self._too_long else max(WINDOW, LATE * self.told.seconds())) + SLACK:.0f} s"
+
+    def given_up(self, osd: OsdDaemon) -> Condition:
+        """The mons have marked it out by themselves; where they leave in what is lost, all is as foretold still."""
+        return ceph.as_predicted(self.told) if osd.id in self.told.stays_in else ceph.marked_out(osd)
 
     def begun(self) -> Condition:
         """The rebuild has begun by itself, where there is a place for what was lost; else all is as foretold still."""

@@ -52,7 +52,7 @@ def test_lost_osd_is_rebuilt(osd, osd_loss, guests, faults, run, objectives):
     run.watch_ceph()
     with faults.osd_lost(osd):
         run.expect(ceph.as_predicted(osd_loss.told), within="3 min")
-        run.expect(ceph.marked_out(osd), within=osd_loss.out_within)
+        run.expect(osd_loss.given_up(osd), within=osd_loss.out_within)
         run.expect(osd_loss.begun(), within="3 min")
         run.expect(osd_loss.mended(), within=osd_loss.mended_within)
     run.expect(ceph.all_up([osd]), within="10 min")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pytest_pveha.sim.world.ceph.health import Health
+from pytest_pveha.sim.world.ceph.wires import CLUSTER
 from tests.sim.ceph_kit import CephSite
 
 
@@ -40,9 +41,9 @@ def test_copies_may_share_a_host() -> None:
 
 
 def test_a_dead_cluster_network_takes_a_nodes_osds() -> None:
-    """The last node's OSDs are called down within half a minute, and stay so over a reboot."""
+    """The last node's OSDs are called down from the beginning, and stay so over a reboot."""
     site = planted("ceph-cluster-network-dead")
-    site.play(30)
+    site.play(2)
     assert [osd.number for osd in site.ceph.osds.values() if not osd.up] == [4, 5]
     site.power_off("pve3")
     site.world.chassis("pve3", "on")
@@ -92,6 +93,17 @@ def test_an_osd_flaps() -> None:
             site.systemctl(0, "start")
         site.play(60)
     assert site.ceph.osds[0].up
+
+
+def test_osds_that_are_cut_off_flap() -> None:
+    """Over the public network they say that they are there, and are missed again: down three times in two minutes."""
+    lost = []
+    for site in (planted("cut-osds-flap"), CephSite()):
+        site.ceph.network.set_link("pve3", CLUSTER, False)
+        site.play(120)
+        lost.append(sum(kind == "osd_down" and told["osd"] == 4 for _, kind, told in site.happened))
+    assert lost[0] >= 3
+    assert lost[1] == 1
 
 
 def test_there_are_two_mons_only() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pytest_pveha.sim.defects.defect import Defect
 
-_WORLD = "tests/sim/test_world_ceph_defects.py"
 _OSD, _HOST = "suites/storage/test_osd_failure.py", "suites/storage/test_ceph_host_loss.py"
+_NETWORK = "suites/storage/test_ceph_network.py"
 
 CEPH = (
     Defect(
@@ -26,7 +26,7 @@ CEPH = (
         "ceph-cluster-network-dead",
         "the last node's card on Ceph's cluster network is down (with a `ceph` block)",
         "a cable that was pulled with another one; nothing but Ceph's OSDs uses it",
-        _WORLD,
+        _NETWORK,
         "not proven",
     ),
     Defect(
@@ -58,6 +58,14 @@ CEPH = (
         "rejected",
     ),
     Defect(
+        "cut-osds-flap",
+        "OSDs that are cut off the cluster network say over the public one that they are there, again and again, and "
+        "each time writes stall until they are missed (with a `ceph` block)",
+        "osd_heartbeat_min_healthy_ratio was set to 0 to get OSDs up during an outage, and left so",
+        _NETWORK,
+        "rejected",
+    ),
+    Defect(
         "two-mons-only",
         "there are two mons: the loss of either stops all changes of Ceph (with a `ceph` block)",
         "the third was removed with its node, and never made anew",
@@ -68,7 +76,7 @@ CEPH = (
         "health-muted",
         "Ceph calls itself HEALTH_OK while placement groups are not served (with a `ceph` block)",
         "somebody muted the checks during an outage, with --sticky",
-        _WORLD,
+        _NETWORK,
         "rejected",
     ),
 )

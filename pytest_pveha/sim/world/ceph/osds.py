@@ -173,6 +173,8 @@ class Osds:
         """Whether it hears enough of those that are up, if there are any."""
         peers = [one for one in self._ceph.osds.values() if one is not osd and one.up and self._ceph.alive(one)]
         heard = sum(self._ceph.hears(osd.host, one.host) for one in peers)
+        if self._ceph.world.planted("cut-osds-flap"):
+            return True
         return not peers or heard > len(peers) * _HEALTHY_RATIO
 
     def boot(self, osd: Osd) -> None:

@@ -1,8 +1,8 @@
 """Ceph's units on the nodes: ceph-mon@NAME, ceph-mgr@NAME, ceph-osd@N, and the targets above them.
 
-systemd starts a daemon that was killed again (Restart=on-failure) after 10 s. Started more than three times (a mon five)
-within half an hour it stays failed until ``systemctl reset-failed``. Source: Ceph's unit files as Debian's 16.2.15 ships
-them (RestartSec=10, StartLimitBurst, StartLimitInterval=30min); systemd.unit(5).
+systemd starts a daemon that was killed again (Restart=on-failure) after 10 s. Started more than three times (a mon
+five) within half an hour it stays failed until ``systemctl reset-failed``. Source: Ceph's unit files as Debian's
+16.2.15 ships them (RestartSec=10, StartLimitBurst, StartLimitInterval=30min); systemd.unit(5).
 """
 
 from __future__ import annotations
