@@ -268,6 +268,17 @@ def write_slowdown(guests: Iterable[HasCanary]) -> Measure:
     return _of_canaries("write_slowdown", "times", guests)
 
 
+def rebuild_slowdown(guests: Iterable[HasCanary], why_not: str = "") -> Measure:
+    """How many times as long a write of each canary takes while Ceph makes copies as before the fault.
+
+    Args:
+        why_not: why none are to be made; then it is listed as not proven.
+    """
+    if why_not:
+        return Measure("rebuild_slowdown", "times", params={"unwatched": why_not})
+    return _of_canaries("rebuild_slowdown", "times", guests)
+
+
 def _of_canaries(measure: str, unit: str, guests: Iterable[HasCanary], params: dict[str, Any] | None = None) -> Measure:
     guests = tuple(guests)
     chosen = tuple(guest for guest in guests if guest.canary)

@@ -20,6 +20,9 @@ from pytest_pveha.observe.what_if import Prediction
 REBUILDS = frozenset({"recovering", "recovery_wait", "backfilling", "backfill_wait", "forced_recovery"})
 """Words of a state in which copies are made, or wait for their turn (Ceph's documentation, Placement Group States)."""
 
+COPIES = frozenset({"recovering", "backfilling"})
+"""Words of a state in which copies are being made now."""
+
 LOST = frozenset({"incomplete", "down", "recovery_unfound", "backfill_unfound", "inconsistent", "snaptrim_error"})
 """Words of a state in which data cannot be read, or not be relied on."""
 

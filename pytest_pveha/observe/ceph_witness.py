@@ -11,9 +11,10 @@ from pytest_pveha.errors import SiteError
 from pytest_pveha.handles.ceph import shell
 from pytest_pveha.handles.ceph.status import CephStatus, whole
 from pytest_pveha.observe import ceph_map
-from pytest_pveha.observe.ceph import LOST
+from pytest_pveha.observe.ceph import COPIES, LOST
 from pytest_pveha.observe.ceph_map import ASK, told_by
 from pytest_pveha.observe.heard import Heard
+from pytest_pveha.observe.ledger import REBUILDING
 from pytest_pveha.observe.observer import Observer, View
 
 EVERY = 2 * SECOND
@@ -80,9 +81,11 @@ class CephWitness:
             self._observer.note(what, value, asked, answered, "ceph")
         if not found.told_all:
             return
+        copying = any(COPIES & set(state.split("+")) for state in found.pgs)
         unclean = sum(count for state, count in found.pgs.items() if not whole(state))
         for what, value in (
             ("ceph/serving", "no" if found.inactive else "yes"),
+            (REBUILDING, "yes" if copying else "no"),
             ("ceph/lost", str(lost)),
             ("ceph/unclean", str(unclean)),
             ("ceph/hurt", "yes" if found.inactive or found.osds_up < found.osds else "no"),

@@ -182,6 +182,11 @@ class Outlook:
         return ""
 
     @property
+    def nothing_to_copy(self) -> str:
+        """Why no copies are made while the OSD is away; empty where they are."""
+        return "" if self.told.clean_again and self.told.rebuild_bytes else self.unproven or self.told.in_words
+
+    @property
     def _too_long(self) -> bool:
         return self.told.seconds() > WINDOW
 

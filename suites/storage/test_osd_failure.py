@@ -7,6 +7,7 @@ from pytest_pveha.judge import (
     flaps,
     full_ratios,
     lost_writes,
+    rebuild_slowdown,
     rebuilt,
     unreadable_data,
     unserved,
@@ -61,6 +62,7 @@ def test_lost_osd_is_rebuilt(osd, osd_loss, guests, faults, run, objectives):
     run.expect(ha.answering(guests), within="2 min")
 
     run.claim(write_stall(guests), at_most=objectives.write_stall)
+    run.claim(rebuild_slowdown(guests, osd_loss.nothing_to_copy), at_most=objectives.rebuild_slowdown)
     run.claim(write_slowdown(guests), at_most=objectives.slowdown)
     run.claim(lost_writes(guests), at_most=0)
     run.claim(rebuilt(osd_loss.unproven), none=True)

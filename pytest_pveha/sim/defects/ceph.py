@@ -44,6 +44,13 @@ CEPH = (
         "rejected",
     ),
     Defect(
+        "rebuild-starves-clients",
+        "while copies are made again each write of a client takes a quarter of a second longer (with a `ceph` block)",
+        "osd_max_backfills was raised, or the mClock profile set to high_recovery_ops, to get through a migration",
+        _OSD,
+        "rejected",
+    ),
+    Defect(
         "survivor-nearly-full",
         "the last OSD of each host is so full that it cannot take what its neighbour has (with a `ceph` block)",
         "a replacement disk that is smaller than the others, and no warning before 85 %",
