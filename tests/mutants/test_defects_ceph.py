@@ -13,7 +13,10 @@ import whole_run
 from pytest_pveha.sim.defects import DEFECTS
 from tests.mutants.test_defects import EXIT, assert_left_whole, assert_said_everywhere
 
-SUITES = tuple(f"suites/storage/test_{name}.py" for name in ("osd_failure", "ceph_host_loss", "ceph_network"))
+SUITES = tuple(
+    f"suites/storage/test_{name}.py"
+    for name in ("osd_failure", "ceph_host_loss", "ceph_network", "maintenance_plus_loss")
+)
 GUESTS = [
     {"id": f"vm:{100 + number}", "tier": "gold", "preferred_node": f"pve{number}", "canary": True}
     for number in (1, 2, 3)
@@ -23,6 +26,15 @@ PATIENT = {
     **SITE,
     "objectives": {"tiers": {"gold": {"rto": "5 min"}}, "settle": "6 h"},
 }
+
+
+FIVE: dict[str, Any] = {
+    "ceph": {},
+    "nodes": {f"pve{number}": {"room": f"room-{number}"} for number in range(1, 6)},
+    "guests": GUESTS,
+}
+FOUR_COPIES = {"ceph": {"size": 4}, "guests": []}
+"""Of which two are enough: two hosts may be lost."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +104,18 @@ CAUGHT = {
         "rejected",
         r"silent_health of Ceph is 1\d\d s .*, objective at most 30 s: whoever watches its health alone does not learn",
         role="other-1-public",
+    ),
+    "rebuild-starves-clients": Caught(
+        "lost_osd",
+        "rejected",
+        r"rebuild_slowdown of vm:\d+ is 10\.\d times .*, objective at most 3 times: its writes wait for the rebuild",
+    ),
+    "second-loss-hangs": Caught(
+        "loss_while_a_node_is_off",
+        "rejected",
+        r"\d+ of 129 placement groups have served no data for 30 s: healed at once",
+        FOUR_COPIES,
+        FIVE,
     ),
     "two-mons-only": Caught(
         "loss_of_a_host",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from pytest_pveha.sim.world.ceph.health import Health
 from pytest_pveha.sim.world.ceph.wires import CLUSTER
 from tests.sim.ceph_kit import CephSite
@@ -104,6 +106,34 @@ def test_osds_that_are_cut_off_flap() -> None:
         lost.append(sum(kind == "osd_down" and told["osd"] == 4 for _, kind, told in site.happened))
     assert lost[0] >= 3
     assert lost[1] == 1
+
+
+@pytest.mark.parametrize("defect", ["second-loss-hangs", ""])
+def test_a_second_loss_hangs(defect: str) -> None:
+    """With one of four copies gone all are served; with two, which are enough, only where nothing is planted."""
+    site = CephSite(5, defects=[defect] if defect else [], ceph={"size": 4})
+    site.ceph.set_flag("noout", True)
+    for host, served in (("pve1", True), ("pve2", not defect)):
+        site.power_off(host)
+        site.play(60)
+        assert any("peering" in state for state in site.ceph.groups.states) is not served
+        assert (site.ceph.io.blocked == {}) is served
+    site.world.chassis("pve1", "on")
+    site.until(lambda: not site.ceph.io.blocked, 200)
+
+
+def test_a_rebuild_starves_clients() -> None:
+    """Writes take a quarter of a second longer while copies are made, and 12 ms where nothing is planted."""
+    added = []
+    for site in (planted("rebuild-starves-clients", ceph={"fill": 0.003}), CephSite(ceph={"fill": 0.003})):
+        site.systemctl(0, "stop")
+        site.play(610)
+        site.until(site.clean, 600)
+        drags = site.world.storages[site.world.spec.default_storage].drags
+        assert drags
+        assert drags[-1][1] is not None  # over
+        added.append({round(seconds, 3) for _, _, seconds in drags})
+    assert added == [{0.24}, {0.012}]
 
 
 def test_there_are_two_mons_only() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pytest_pveha.sim.defects.defect import Defect
 
 _OSD, _HOST = "suites/storage/test_osd_failure.py", "suites/storage/test_ceph_host_loss.py"
-_NETWORK = "suites/storage/test_ceph_network.py"
+_NETWORK, _WORK = "suites/storage/test_ceph_network.py", "suites/storage/test_maintenance_plus_loss.py"
 
 CEPH = (
     Defect(
@@ -70,6 +70,14 @@ CEPH = (
         "each time writes stall until they are missed (with a `ceph` block)",
         "osd_heartbeat_min_healthy_ratio was set to 0 to get OSDs up during an outage, and left so",
         _NETWORK,
+        "rejected",
+    ),
+    Defect(
+        "second-loss-hangs",
+        "placement groups of which two copies are gone do not find themselves until one is back, though enough are "
+        "left (with a `ceph` block)",
+        "an OSD with a damaged log, which is asked only once the others are gone; one loss at a time is survived",
+        _WORK,
         "rejected",
     ),
     Defect(
