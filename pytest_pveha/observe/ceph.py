@@ -37,16 +37,18 @@ def _osd_map(observer: Observer) -> OsdMap:
     return told_by(observer, lambda node: shell.osd_map(node, observer.site.clock.deadline(ASK)))
 
 
-def down(osd: OsdDaemon) -> Condition:
-    """Ceph calls the OSD down."""
+def all_down(osds: Iterable[OsdDaemon]) -> Condition:
+    """Ceph calls each of these OSDs down: from then on the others serve without them."""
+    wanted = tuple(osds)
 
     def ask(observer: Observer) -> Answer:
-        one = _osd_map(observer).osds.get(osd.id)
-        if one is None:
-            return cant_tell(f"Ceph knows no {osd.name}")
-        return no(f"Ceph calls {osd.name} up") if one.up else yes(f"Ceph calls {osd.name} down")
+        known = _osd_map(observer).osds
+        if unknown := [one.name for one in wanted if one.id not in known]:
+            return cant_tell(f"Ceph knows no {', '.join(unknown)}")
+        up = [one.name for one in wanted if known[one.id].up]
+        return no(f"Ceph calls {', '.join(up)} up") if up else yes("Ceph calls them down")
 
-    return Condition(f"Ceph calls {osd.name} down", ask)
+    return Condition(f"Ceph calls {', '.join(one.name for one in wanted)} down", ask)
 
 
 def marked_out(osd: OsdDaemon) -> Condition:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
 from pytest_pveha.clock import SECOND
 from pytest_pveha.errors import PreflightRefused, SiteError
-from pytest_pveha.faults.ceph import CLUSTER, CephNetworkCut, NooutSet, OsdKilled, OsdLost
+from pytest_pveha.faults.ceph import CLUSTER, ECHO_EVERY, ECHOES, CephNetworkCut, NooutSet, OsdKilled, OsdLost
 from pytest_pveha.faults.fault import Fault
 from pytest_pveha.handles.ceph import shell
 from pytest_pveha.handles.ceph.daemon import OsdDaemon
 from pytest_pveha.handles.ceph.maps import OsdMap
+from pytest_pveha.handles.echo import echoes
 from pytest_pveha.handles.node import Node
 from pytest_pveha.handles.site import Site
 from pytest_pveha.inventory import parse_duration
@@ -116,6 +117,7 @@ class CephFaults:
                 mon=victim.name in mons.names,
                 cidr=run.site.ceph_networks.get(network, ""),
                 guests=tuple(sorted(sid for sid, row in services.items() if row.node == victim.name)),
+                echoed=_echoed(run.site, victim, found[victim.name] - {""}),
             ),
             CephNetworkCut.kind,
             (victim.name,),
@@ -131,6 +133,18 @@ class CephFaults:
             lambda tag: NooutSet(sake.name), NooutSet.kind, (sake.name,), parse_duration(at_most), dies=False
         ):
             yield
+
+
+def _echoed(site: Site, victim: Node, addresses: Collection[str]) -> bool:
+    """Whether another node has an answer to its echoes from each of these addresses."""
+    for node in site.nodes - {victim}:
+        try:
+            return bool(addresses) and all(
+                [echoes(node, one, ECHOES, ECHO_EVERY, site.clock.deadline(READ)).times for one in sorted(addresses)]
+            )
+        except SiteError:
+            continue
+    return False
 
 
 def _osd_map(observer: Observer) -> OsdMap:

@@ -31,6 +31,7 @@ def test_network_of_one_host(victim, network, osds, spared, guests, faults, run,
     run.watch(guests)
     run.watch_ceph()
     with faults.ceph_network_cut(victim, network):
+        run.expect(ceph.all_down(osds), within="1 min")
         run.hold("2 min")
     run.expect(ceph.all_up(osds), within="10 min")
     run.expect(ceph.clean(), within="30 min")

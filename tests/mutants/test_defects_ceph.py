@@ -99,6 +99,12 @@ CAUGHT = {
         r"flaps of Ceph is [2-9]\d*, objective none: an OSD was lost again and again",
         role="other-1-cluster",
     ),
+    "osd-grace-too-long": Caught(
+        "network_of_one_host",
+        "rejected",
+        r"Ceph calls osd\.\d, osd\.\d down: not within 60 s; last seen: Ceph calls osd\.\d, osd\.\d up",
+        role="other-1-cluster",
+    ),
     "health-muted": Caught(
         "network_of_one_host",
         "rejected",

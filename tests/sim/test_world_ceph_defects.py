@@ -97,6 +97,21 @@ def test_an_osd_flaps() -> None:
     assert site.ceph.osds[0].up
 
 
+@pytest.mark.parametrize(("defect", "until"), [("osd-grace-too-long", 190), ("", 0)])
+def test_silent_osds_are_waited_for_too_long(defect: str, until: float) -> None:
+    """They are called down after minutes, and nothing is written meanwhile; those that are refused are not."""
+    site = CephSite(defects=[defect] if defect else [])
+    site.systemctl(0, "kill", "KILL")
+    site.play(20)
+    assert site.when("osd_down", osd=0) < 2
+    cut = site.now
+    site.ceph.network.set_link("pve3", CLUSTER, False)
+    site.play(300)
+    assert site.when("osd_down", osd=4) - cut > until
+    assert (site.when("osd_down", osd=4) - cut < 30) is not bool(defect)
+    assert (max(site.stalled()) > 190) is bool(defect)
+
+
 def test_osds_that_are_cut_off_flap() -> None:
     """Over the public network they say that they are there, and are missed again: down three times in two minutes."""
     lost = []

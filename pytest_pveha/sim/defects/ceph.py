@@ -81,6 +81,13 @@ CEPH = (
         "rejected",
     ),
     Defect(
+        "osd-grace-too-long",
+        "OSDs that are silent are waited for ten times as long, and nothing is written meanwhile (with a `ceph` block)",
+        "osd_heartbeat_grace was raised to quieten flapping OSDs",
+        _NETWORK,
+        "rejected",
+    ),
+    Defect(
         "two-mons-only",
         "there are two mons: the loss of either stops all changes of Ceph (with a `ceph` block)",
         "the third was removed with its node, and never made anew",
