@@ -14,6 +14,7 @@ from pytest_pveha.handles.ceph.daemon import OsdDaemon
 from pytest_pveha.handles.cluster import Cluster, Manager
 from pytest_pveha.handles.corosync import Ring
 from pytest_pveha.handles.guest import Guest, Guests, Nodes, Stranded
+from pytest_pveha.handles.ha_homes import stays
 from pytest_pveha.handles.layout import Ways
 from pytest_pveha.handles.node import Node
 from pytest_pveha.handles.replicas import Replicas
@@ -121,11 +122,16 @@ def home(site: Site, guest: Guest) -> Node:
 
 @pytest.fixture
 def elsewhere(site: Site, guest: Guest, home: Node) -> Node:
-    """A node on which ``guest`` may run, by HA's rules, and does not. Skipped where there is none."""
-    allowed = site.cluster.ha_rules(site.clock.deadline(10)).candidates().get(guest.sid, frozenset(site.nodes.names))
-    found = [node for node in site.nodes - {home} if node.name in allowed]
-    if not found:
+    """A node on which ``guest`` may run, and stay, by HA's rules, and does not. Skipped where there is none."""
+    rules = site.cluster.ha_rules(site.clock.deadline(10))
+    allowed = rules.candidates().get(guest.sid, frozenset(site.nodes.names)) - {home.name}
+    if not allowed:
         pytest.skip(f"not proven: by its rules {guest.sid} may run on no other node than {home.name}")
+    left_alone = stays(rules, site.nodes.names, guest.sid)
+    found = [node for node in site.nodes if node.name in allowed & left_alone]
+    if not found:
+        best = ", ".join(sorted(left_alone))
+        pytest.skip(f"not applicable: by its rules {guest.sid} belongs on {best}, and HA takes it back there at once")
     return min(found, key=lambda node: node.room == home.room)
 
 

@@ -102,7 +102,7 @@ def _pbs(inventory: Inventory, clock: Clock) -> Pbs | None:
     )
     secret = block.token_secret
     api = pbs_api(block.server, block.port, block.token_id, lambda: secret.resolve(inventory.base), trust, clock)
-    return Pbs(api, block.server, block.datastore, block.namespace or "")
+    return Pbs(api, block.server, block.datastore, block.namespace or "", block.fingerprint or "")
 
 
 def _endpoints(inventory: Inventory) -> list[Endpoint]:

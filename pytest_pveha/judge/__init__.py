@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pytest_pveha.judge.measures import (
     Measure,
+    answer_slowdown,
     backup_age,
     both_quorate,
     broken_paths,
@@ -65,6 +66,7 @@ from pytest_pveha.judge.measures import (
 
 __all__ = [
     "Measure",
+    "answer_slowdown",
     "backup_age",
     "both_quorate",
     "broken_paths",

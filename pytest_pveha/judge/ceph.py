@@ -6,13 +6,12 @@ By the states of placement groups, not by health. Method: docs/explanation/metho
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any, Final
 
 from pytest_pveha.errors import Inconclusive
 from pytest_pveha.judge.facts import SECOND, Run, Seen, TestFacts, integer, strings
 from pytest_pveha.judge.measured import Measured, between, counted
-from pytest_pveha.judge.sides import Spell, inside, spells_of
+from pytest_pveha.judge.sides import inside, spells_among, spells_of
 
 BLIND: Final = 45 * SECOND
 """Longer than this (ns) without an answer of Ceph, and what it did meanwhile was not seen: mons elect in 15 s, and a
@@ -46,9 +45,11 @@ def unserved(test: TestFacts, subject: str, params: Mapping[str, Any]) -> Measur
 
 
 def silent_health(test: TestFacts, subject: str, params: Mapping[str, Any]) -> Measured:
-    """Seconds in which health said no more than before, while OSDs were down or placement groups served nothing.
+    """The longest time in which health said no more than before while OSDs were down or groups served nothing.
 
-    What is muted (in brackets) says nothing, and a warning that stood there before tells nobody of an outage.
+    What is muted (in brackets) says nothing, and a warning that stood there before tells nobody of an outage. Between
+    two answers of a Ceph that elects its mons both may have changed, and two such moments, at the cut and at its end,
+    are not one long silence.
 
     Raises:
         Inconclusive: Ceph was not asked often enough to tell.
@@ -59,21 +60,12 @@ def silent_health(test: TestFacts, subject: str, params: Mapping[str, Any]) -> M
     if not told or told[0].high > begin:
         raise Inconclusive("what Ceph's health said before the fault was not seen")
     usual = _complaints(told[0].new)
-    fine = _silences(test, usual, until)
+    silent = {each.new for each in test.seen if each.what == "ceph/health" and _complaints(each.new) <= usual}
+    fine = spells_among(test, "ceph/health", silent, until)
     hurt = spells_of(test, "ceph/hurt", "yes", until)
-    least = sum(overlap(one.surely, other.surely, begin) for one in fine for other in hurt)
-    most = sum(overlap(one.possibly, other.possibly, begin) for one in fine for other in hurt)
+    least = max((overlap(one.surely, other.surely, begin) for one in fine for other in hurt), default=0)
+    most = max((overlap(one.possibly, other.possibly, begin) for one in fine for other in hurt), default=0)
     return between(least, max(least, most))
-
-
-def _silences(test: TestFacts, usual: set[str], until: int) -> list[Spell]:
-    """When health complained of no more than that."""
-    rows: list[Seen] = []
-    for each in sorted((each for each in test.seen if each.what == "ceph/health"), key=lambda each: each.high):
-        word = "silent" if _complaints(each.new) <= usual else "loud"
-        if not rows or rows[-1].new != word:
-            rows.append(replace(each, old=rows[-1].new if rows else None, new=word))
-    return spells_of(TestFacts(test.id, seen=rows), "ceph/health", "silent", until)
 
 
 def _complaints(health: str) -> set[str]:

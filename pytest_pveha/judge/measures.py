@@ -279,6 +279,11 @@ def rebuild_slowdown(guests: Iterable[HasCanary], why_not: str = "") -> Measure:
     return _of_canaries("rebuild_slowdown", "times", guests)
 
 
+def answer_slowdown(guests: Iterable[HasSid]) -> Measure:
+    """How many times as long each guest takes to answer after the recovery as before; 10 ms are quick enough."""
+    return Measure("answer_slowdown", "times", tuple(guests))
+
+
 def _of_canaries(measure: str, unit: str, guests: Iterable[HasCanary], params: dict[str, Any] | None = None) -> Measure:
     guests = tuple(guests)
     chosen = tuple(guest for guest in guests if guest.canary)

@@ -5,7 +5,7 @@ Method: docs/explanation/method.md, "The two sides of a cut".
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -117,13 +117,18 @@ def inside(test: TestFacts, node: str) -> list[Run]:
 
 def spells_of(test: TestFacts, what: str, value: str, until: int) -> list[Spell]:
     """When it had that value; an end that was not seen is ``until``."""
+    return spells_among(test, what, {value}, until)
+
+
+def spells_among(test: TestFacts, what: str, values: Collection[str], until: int) -> list[Spell]:
+    """When it had one of these values."""
     found = []
     begin: Span | None = None
     for each in _changes(test, what):
-        if each.new == value and begin is None:
+        if each.new in values and begin is None:
             # at the first look it was so already, since whenever
             begin = (0, each.high) if each.old is None else (each.low, each.high)
-        elif each.new != value and begin is not None:
+        elif each.new not in values and begin is not None:
             found.append(Spell(begin, (each.low, each.high)))
             begin = None
     if begin is not None:

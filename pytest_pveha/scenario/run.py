@@ -157,6 +157,7 @@ class Run:
         self._sampler = sampler(observer.site.clock, observer.write)
         self._ledger = Ledger(observer, keeping.run)
         self._faults = 0
+        self._claims = False
         self._open = 0
         self._victims: set[str] = set()
         self._whole_ceph = False
@@ -310,6 +311,9 @@ class Run:
     ) -> None:
         """The measure, of each of its subjects, meets the objective; judged from the journal when the test ends."""
         objective, op = (0.0, "none") if none else (at_most, "at_most") if at_least is None else (at_least, "at_least")
+        if not self._claims:
+            self._sampler.mark()  # what the site does from here on is asked of it by us
+        self._claims = True
         if objective is None:
             raise UsageError("a claim needs at_most, at_least or none=True")
         for guest in measure.guests or (None,):
@@ -374,6 +378,7 @@ class Run:
         try:
             if outermost:  # else everything has been sampled fast for long
                 self._clock.sleep(BEFORE_FAULT)
+                self._sampler.mark()
             if fault.family in CUTS and (len(fault.reach.nodes) > 1 or fault.reach.site_wide):
                 self._try_first(trial or make, f"{name}-trial", unattended=fault.reach.about_quorum)
             with self._session.injected(fault, name, at_most=at_most, grace=grace):
@@ -390,6 +395,7 @@ class Run:
             self._ledger.calmly()
             if outermost:
                 self._sampler.slow()
+                self._sampler.mark()
 
     def _try_first(self, make: Callable[[str], Fault], name: str, *, unattended: bool) -> None:
         """The same cut for a moment: quorum and storage do what was predicted, and all is whole again after it.

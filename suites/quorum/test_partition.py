@@ -3,6 +3,7 @@
 import pytest
 
 from pytest_pveha.judge import (
+    answer_slowdown,
     both_quorate,
     collateral_resets,
     double_runs,
@@ -41,6 +42,7 @@ def test_minority_stops_before_majority_starts(minority, stranded, nodes, guests
         run.expect(ha.answering(stranded), within="20 min")
     run.expect(ha.all_online(minority), within="15 min")
     run.expect(ha.quorum_whole(), within="2 min")
+    run.hold("1 min")
     run.expect(ha.answering(guests), within="2 min")
 
     run.claim(recovery_time(stranded), at_most=objectives.rto)
@@ -52,6 +54,7 @@ def test_minority_stops_before_majority_starts(minority, stranded, nodes, guests
     run.claim(double_runs(stranded), none=True)
     run.claim(write_stall(guests), at_most=objectives.write_stall)
     run.claim(write_slowdown(stranded), at_most=objectives.slowdown)
+    run.claim(answer_slowdown(stranded), at_most=objectives.slowdown)
     run.claim(collateral_resets(*stranded.resetting(nodes)), none=True)
     run.claim(violations(audits.CLUSTER), none=True)
 

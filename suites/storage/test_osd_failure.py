@@ -3,6 +3,7 @@
 import pytest
 
 from pytest_pveha.judge import (
+    answer_slowdown,
     collateral_resets,
     flaps,
     full_ratios,
@@ -64,6 +65,7 @@ def test_lost_osd_is_rebuilt(osd, osd_loss, guests, faults, run, objectives):
     run.claim(write_stall(guests), at_most=objectives.write_stall)
     run.claim(rebuild_slowdown(guests, osd_loss.nothing_to_copy), at_most=objectives.rebuild_slowdown)
     run.claim(write_slowdown(guests), at_most=objectives.slowdown)
+    run.claim(answer_slowdown(guests), at_most=objectives.slowdown)
     run.claim(lost_writes(guests), at_most=0)
     run.claim(rebuilt(osd_loss.unproven), none=True)
     run.claim(unserved(), at_most=PEERING)

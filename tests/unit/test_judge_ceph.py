@@ -116,7 +116,16 @@ def test_silent_is_what_says_nothing_new(health: tuple[tuple[float, str], ...], 
 def test_health_that_wakes_up_late() -> None:
     """The time from the outage to the first complaint."""
     rows = noted("ceph/health", (-10, "HEALTH_OK"), (70, "HEALTH_WARN PG_DEGRADED"), (150, "HEALTH_OK"))
-    assert of(ceph.silent_health, *HURT, *rows) == (38, 44)
+    assert of(ceph.silent_health, *HURT, *rows) == (38, 42)
+
+
+def test_two_moments_that_were_not_seen_are_not_one_silence() -> None:
+    """Both changed between the same two answers, 20 s apart, at the cut and at its end: silent for 20 s at the most."""
+    rows = [seen("ceph/hurt", None, "no", -10, -10), seen("ceph/health", None, "HEALTH_OK", -10, -10)]
+    rows += [seen("ceph/hurt", "no", "yes", 0, 20), seen("ceph/hurt", "yes", "no", 120, 140)]
+    rows.append(seen("ceph/health", "HEALTH_OK", "HEALTH_WARN OSD_DOWN", 0, 20))
+    rows.append(seen("ceph/health", "HEALTH_WARN OSD_DOWN", "HEALTH_OK", 120, 140))
+    assert of(ceph.silent_health, *rows) == (0, 20)
 
 
 def test_nothing_is_silent_while_nothing_is_hurt() -> None:

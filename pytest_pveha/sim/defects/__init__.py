@@ -97,6 +97,13 @@ _ALL = (
         "rejected",
     ),
     Defect(
+        "answers-slower-after-recovery",
+        "a recovered guest takes 60 ms for an answer that took less than one before, for good",
+        "it came back on a node that is full or an older one, and waits for its turn on a processor",
+        _POWER_LOSS,
+        "rejected",
+    ),
+    Defect(
         "agent-hangs-after-recovery",
         "the guest agent of a recovered guest does not answer any more",
         "the agent's service is not enabled at boot, or waits for a device that is gone",
