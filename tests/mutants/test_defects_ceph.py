@@ -108,7 +108,7 @@ CAUGHT = {
     "health-muted": Caught(
         "network_of_one_host",
         "rejected",
-        r"silent_health of Ceph is 1\d\d s .*, objective at most 30 s: whoever watches its health alone does not learn",
+        r"silent_health of Ceph is 1\d\d(\.\d)? s .*, objective at most 30 s: whoever watches its health alone",
         role="other-1-public",
     ),
     "rebuild-starves-clients": Caught(
