@@ -279,6 +279,17 @@ def write_slowdown(guests: Iterable[HasCanary]) -> Measure:
     return _of_canaries("write_slowdown", "times", guests)
 
 
+def rebuild_slowdown(guests: Iterable[HasCanary], why_not: str = "") -> Measure:
+    """How many times as long a write of each canary takes while Ceph makes copies as before the fault.
+
+    Args:
+        why_not: why none are to be made; then it is listed as not proven.
+    """
+    if why_not:
+        return Measure("rebuild_slowdown", "times", params={"unwatched": why_not})
+    return _of_canaries("rebuild_slowdown", "times", guests)
+
+
 class HasProbes(HasSid, Protocol):
     """A guest that may be asked from outside."""
 
@@ -334,7 +345,7 @@ def unserved() -> Measure:
 
 
 def silent_health() -> Measure:
-    """The longest time in which Ceph said HEALTH_OK while OSDs were down or groups served nothing, in seconds."""
+    """How long Ceph's health said nothing new while OSDs were down, or placement groups served nothing, in seconds."""
     return Measure("silent_health", "s", subject="Ceph")
 
 

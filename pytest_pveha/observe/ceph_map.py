@@ -21,15 +21,22 @@ T = TypeVar("T")
 def told_by(observer: Observer, ask: Callable[[Node], T], but: Iterable[str] = ()) -> T:
     """What the first node says that has an answer. SiteError where none has.
 
-    Those named, and those that were last seen not to be members, are asked last: a dead node takes its time.
+    Those named, those that were last seen not to be members, and those that had no answer when they were asked last
+    are asked last: a dead node, and one that is cut off, takes its time.
     """
-    avoided = frozenset(but)
+    avoided, mute = frozenset(but), observer.mute_of_ceph
     trouble = []
-    for node in sorted(observer.site.nodes, key=lambda node: (_lost(observer, node), node.name in avoided)):
+    for node in sorted(
+        observer.site.nodes, key=lambda node: (_lost(observer, node), node.name in mute, node.name in avoided)
+    ):
         try:
-            return ask(node)
+            found = ask(node)
         except SiteError as error:
+            mute.add(node.name)
             trouble.append(str(error))
+        else:
+            mute.discard(node.name)
+            return found
     raise SiteError(f"no node could say how Ceph is: {'; '.join(trouble)[:400]}")
 
 

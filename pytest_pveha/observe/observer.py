@@ -70,6 +70,8 @@ class Observer:
         self._last: dict[str, tuple[str, int]] = {}
         self._changes: dict[str, tuple[int, int]] = {}
         self._began: dict[str, int] = {}
+        self.mute_of_ceph: set[str] = set()
+        """Nodes that had no answer of Ceph's when they were asked last."""
 
     @contextmanager
     def undeterred(self) -> Iterator[None]:

@@ -230,6 +230,20 @@ def test_a_card_can_be_taken_down() -> None:
     assert ceph.network.up("pve3", CLUSTER)
 
 
+def test_echoes_on_cephs_networks() -> None:
+    """Each is answered while both cards are up, and one network says nothing of the other."""
+    site = CephSite()
+    gate = PlayingGate(site.world)
+    ping = "ping -n -c 3 -i 0.2 -W 1"
+    assert shell(gate, f"{ping} 10.98.0.13").status == shell(gate, f"{ping} 10.98.1.13").status == 0
+    site.ceph.network.set_link("pve3", CLUSTER, False)
+    assert shell(gate, f"{ping} 10.98.0.13").status == 0
+    done = shell(gate, f"{ping} 10.98.1.13")
+    assert done.status == 1
+    assert "3 packets transmitted, 0 received, 100% packet loss" in done.out
+    assert shell(gate, f"{ping} 10.98.2.13").status == 2
+
+
 def test_masked_until_the_next_boot_systemd_leaves_it() -> None:
     """A runtime mask keeps a killed OSD down, shows in its state, and is gone after a reboot."""
     gate = PlayingGate(small_site(ceph={}))

@@ -29,7 +29,10 @@ _OBJECT = 4 << 20
 _MGR_POOL = PoolSpec(".mgr", pgs=1)
 _RULE_NAMES = {"host": "replicated_rule", "osd": "replicated_osd", "room": "replicated_room"}
 _NEARLY_FULL = 0.82
-_MUTED = ("MON_DOWN", "OSD_DOWN", "OSD_HOST_DOWN", "PG_AVAILABILITY", "PG_DEGRADED", "SLOW_OPS")
+_MUTED = (
+    "MON_DOWN", "OSD_DOWN", "OSD_HOST_DOWN", "OSD_ROOM_DOWN", "OSD_DATACENTER_DOWN", "OSD_SLOW_PING_TIME_BACK",
+    "OSD_SLOW_PING_TIME_FRONT", "PG_AVAILABILITY", "PG_DEGRADED", "SLOW_OPS",
+)  # fmt: skip
 _ALWAYS = ("sortbitwise", "recovery_deletes", "purged_snapdirs", "pglog_hardlimit")
 
 
@@ -83,7 +86,9 @@ class Ceph:
             self.muted = dict.fromkeys(_MUTED, True)
         self.digest.begin()
         if self.world.planted("ceph-cluster-network-dead"):
-            self.network.set_link(max(self.crush.hosts()), CLUSTER, False)
+            host = max(self.crush.hosts())
+            self.network.set_link(host, CLUSTER, False)
+            self.osd_map.down([self.osds[osd] for osd in self.crush.hosts()[host]])  # long ago
 
     # what it consists of
 
