@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
     from pytest_pveha.cli.asking import ask_site
 
     say()
-    answers = {"yes": 0, "no": 0, "cant_tell": 0}
+    answers = dict.fromkeys(WORDS, 0)
     with closing(ask_site(site)) as asking:  # whatever ends us, the site that was started ends too
         for asked in asking:
             answers[asked.verdict] += 1
@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
     return _conclude(answers)
 
 
-WORDS = {"yes": "OK", "no": "NO", "cant_tell": "CAN'T TELL"}
+WORDS = {"yes": "OK", "no": "NO", "cant_tell": "CAN'T TELL", "not_there": "NOT PROVEN"}
 
 
 def _conclude(answers: dict[str, int]) -> int:
@@ -77,7 +77,8 @@ def _conclude(answers: dict[str, int]) -> int:
             f"CAN'T TELL: {answers['cant_tell']} of {count} questions have no answer; destructive tests will be refused"
         )
         return CANT_TELL
-    say(f"READY: all {count} answers are OK")
+    rest = f"; {answers['not_there']} questions are about Proxmox, which it does not have" * bool(answers["not_there"])
+    say(f"READY: all {answers['yes']} answers are OK{rest}")
     return READY
 
 
