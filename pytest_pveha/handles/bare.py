@@ -168,4 +168,3 @@ def _own_id(told: Said) -> str:
 
 def _joined(told: Said, number: str) -> bool:
     return told.word(f"runtime.members.{number}.status", "left") == "joined"
-

@@ -49,9 +49,7 @@ UNKNOWN = Holder("unknown", "unknown", 0, 0)
 class ClusterLease:
     """One run's hold on the cluster. Any node that answers serves."""
 
-    def __init__(
-        self, nodes: Nodes, clock: Clock, run: str, host: str, pid: int, folder: str = FOLDER
-    ) -> None:
+    def __init__(self, nodes: Nodes, clock: Clock, run: str, host: str, pid: int, folder: str = FOLDER) -> None:
         self._nodes = nodes
         self._clock = clock
         self._run, self._host, self._pid = run, host, pid

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from clusters import Cluster
-from lab import AMPLE, Machine
+from lab import Machine
 
 from pytest_pveha.inventory import node_digest
 
@@ -109,7 +109,8 @@ class SmallSite:
         if self.cluster.device is not None:
             told["quorum_device"] = {"host": self.cluster.device.addresses["mgmt"]}
         path = self.cluster.file.with_name(f"small-{names[0]}.yml")  # beside the secrets that it refers to
-        path.write_text(json.dumps({**told, **changes}, indent=1))
+        told = {key: value for key, value in {**told, **changes}.items() if value is not None}
+        path.write_text(json.dumps(told, indent=1))
         return path
 
     def type(self, *words: str) -> Typed:
@@ -141,6 +142,3 @@ def tidy(site: SmallSite) -> None:
         assert machine.run("find", "/var/lib/pveha", "-mindepth", "1") == ""
         assert machine.run("/usr/local/bin/systemctl", "list-units", "pveha-*") == ""
         assert "pveha" not in machine.run("ls", "/var/lib/corosync", "/etc/systemd/system")
-
-
-__all__ = ["AMPLE", "SmallSite", "Typed", "tidy"]
