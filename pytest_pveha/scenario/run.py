@@ -348,6 +348,8 @@ class Run:
 
     def _without_proxmox(self, measure: Measure) -> Measure:
         """The measure as a site without Proxmox has it: what is about HA is not proven, and said so."""
+        if UNWATCHED in measure.params:
+            return measure
         why = {UNWATCHED: str(NoProxmox())}
         if measure.measure not in WITHOUT_PROXMOX:
             return replace(measure, params={**measure.params, **why})

@@ -103,7 +103,9 @@ def journalctl(words: list[str]) -> int:
     for match in map(_LINE.fullmatch, LOG.read_text(errors="replace").split("\n")):
         if match is None:
             continue
-        at = datetime.strptime(f"{time.localtime().tm_year} {match[1]}", "%Y %b %d %H:%M:%S.%f").timestamp()
+        at = (
+            datetime.strptime(f"{time.localtime().tm_year} {match[1]}", "%Y %b %d %H:%M:%S.%f").astimezone().timestamp()
+        )
         if at >= since:
             found.append(f"{at:.6f} {match[3]} corosync[{match[2]}]:   {match[4]}")
     print("\n".join(found[-int(words[words.index("-n") + 1]) :] if "-n" in words else found))

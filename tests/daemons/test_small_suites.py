@@ -29,7 +29,7 @@ FENCE = "suites/fencing/test_fence_paths.py"
 LINKS = "suites/quorum/test_link_loss.py"
 PATHS = f"{FENCE}::test_every_node_reaches_every_bmc"
 CUT = f"{FENCE}::test_a_peer_cuts_the_power"
-ONE_LINK = f"{LINKS}::test_loss_of_a_link_of_one_node[1-pve1]"
+ONE_LINK = f"{LINKS}::test_loss_of_a_link_of_one_node[pve1-1]"
 QUORUM = ("membership_changes", "quorum_losses", "downtime", "collateral_resets", "violations")
 
 
@@ -70,10 +70,10 @@ def test_what_needs_proxmox_is_not_applicable(small: SmallSite) -> None:
 def test_loss_of_a_link(small: SmallSite) -> None:
     """A node loses a link and nothing else; what the HA manager did meanwhile is not proven, and said so."""
     said = small.play(small.inventory(), ONE_LINK, more=("-m", "destructive"))
-    claims = said.claims("of_one_node[1-pve1]")
+    claims = said.claims("of_one_node[pve1-1]")
     assert {name: claims[name] for name in QUORUM} == dict.fromkeys(QUORUM, "accepted"), said.out
     assert claims["fences"] == "not proven"
-    assert said.test("of_one_node[1-pve1]")["verdict"] == "accepted"
+    assert said.test("of_one_node[pve1-1]")["verdict"] == "accepted"
     lacking = {row["id"] for row in said.verdict["not_proven"]}
     assert {"fences", "HA is armed", "Every LRM is alive"} <= lacking
     tidy(small)
@@ -86,8 +86,8 @@ def test_the_only_link(small: SmallSite) -> None:
         said = small.play(small.inventory(), ONE_LINK, more=("-m", "destructive"))
     finally:
         small.cluster.lab.plug("pve1", "ring0", connected=True)
-    assert said.test("of_one_node[1-pve1]")["verdict"] == "not proven", said.out
-    assert "without it the node would be cut off" in said.test("of_one_node[1-pve1]")["reason"]
+    assert said.test("of_one_node[pve1-1]")["verdict"] == "not proven", said.out
+    assert "without it the node would be cut off" in said.test("of_one_node[pve1-1]")["reason"]
     tidy(small)
 
 
