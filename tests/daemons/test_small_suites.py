@@ -28,7 +28,7 @@ def small(trio: Cluster, tmp_path: Path) -> Iterator[SmallSite]:
 FENCE = "suites/fencing/test_fence_paths.py"
 LINKS = "suites/quorum/test_link_loss.py"
 PATHS = f"{FENCE}::test_every_node_reaches_every_bmc"
-CUT = f"{FENCE}::test_a_peer_cuts_the_power"
+CUT = f"{FENCE}::test_a_peer_cuts_the_power[other-1]"
 ONE_LINK = f"{LINKS}::test_loss_of_a_link_of_one_node[pve1-1]"
 QUORUM = ("membership_changes", "quorum_losses", "downtime", "collateral_resets", "violations")
 
