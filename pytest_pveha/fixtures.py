@@ -254,7 +254,7 @@ def dark(site: Site, feed: str) -> Nodes:
 def _cast(site: Site, config: pytest.Config, request: pytest.FixtureRequest) -> tuple[str, ...]:
     """The nodes that play the role of the test, put on record."""
     role: str = request.param
-    manager = site.cluster.manager(site.clock.deadline(10))
+    manager = site.cluster.leading(site.clock.deadline(10))
     busy = Counter(service.node for service in manager.services.values())
     found = cast_side(role, site.nodes.names, manager.master, busy, site.layout.rooms)
     if found is None and site.layout.room_of(manager.master) == third_room(site.layout.rooms) != "":

@@ -104,9 +104,9 @@ def _heal(
         tell(f"{path}: healed, the site is as it was found")
     if left or litter:
         _sweep(site, tell)
-    holder = lease_holder(site.nodes, site.clock)
+    holder = lease_holder(site.lease_on, site.clock, site.lease_folder)
     if holder is not None and holder.run in {_id_of(path) for path in left}:
-        break_lease(site.nodes, site.clock)
+        break_lease(site.lease_on, site.clock, site.lease_folder)
     return len(left) + litter
 
 
@@ -129,7 +129,7 @@ def _id_of(path: Path) -> str:
 
 def _refuse_living(site: Site, run: str, ours: set[str]) -> None:
     """Return unless the run that left this may still be alive, on another machine."""
-    holder = lease_holder(site.nodes, site.clock)
+    holder = lease_holder(site.lease_on, site.clock, site.lease_folder)
     if holder is None or holder.run != run or holder.run in ours:
         return
     left = holder.until - site.clock.now().utc // SECOND

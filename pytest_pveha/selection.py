@@ -46,7 +46,9 @@ def title(item: pytest.Item) -> str:
 
 
 def targets(inventory: Inventory, scope: str, roles: Sequence[str]) -> dict[str, list[str]]:
-    """For each fixture that names a target, the ids it takes in that scope."""
+    """For each fixture that names a target, the ids it takes in that scope. Without HA nobody is its master."""
+    if not inventory.model.cluster.proxmox:
+        roles = tuple(role for role in roles if role != "crm-master")
     nodes = list(inventory.model.nodes)
     guests = [guest.id for guest in inventory.model.guests]
     links = [str(link) for link in range(_links(inventory))]
@@ -133,6 +135,10 @@ def left_out(inventory: Inventory, scope: str) -> list[str]:
 
 def not_applicable(item: pytest.Item, inventory: Inventory) -> str | None:
     """Why the inventory puts this test out of scope; None where it applies."""
+    if not inventory.model.cluster.proxmox and not any(
+        mark.kwargs.get("proxmox") is False for mark in item.iter_markers("needs")
+    ):
+        return "it needs a Proxmox API, and the inventory says that there is none (cluster.proxmox)"
     for marker in item.iter_markers("needs"):
         needs: dict[str, Any] = dict(marker.kwargs)
         count = needs.get("nodes")

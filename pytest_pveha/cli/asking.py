@@ -48,8 +48,9 @@ def ask_site(inventory: Inventory) -> Generator[Asked, None, None]:
 
 def _ways_in(observer: Observer, views: list[Membership]) -> Iterator[Asked]:
     site = observer.site
+    who = "API at" if site.cluster.proxmox else "Corosync of"
     for endpoint in site.cluster.endpoints:
-        yield asked(f"API at {endpoint}", partial(_member, site, endpoint, views))
+        yield asked(f"{who} {endpoint}", partial(_member, site, endpoint, views))
     for node in site.nodes:
         yield asked(f"SSH to {node.name}", partial(_logged_in, node, site.clock))
     for node in site.nodes:

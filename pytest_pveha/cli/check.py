@@ -65,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
     return _conclude(answers)
 
 
-WORDS = {"yes": "OK", "no": "NO", "cant_tell": "CAN'T TELL"}
+WORDS = {"yes": "OK", "no": "NO", "cant_tell": "CAN'T TELL", "not_there": "NOT PROVEN"}
 
 
 def _conclude(answers: list[Asked]) -> int:
@@ -80,7 +80,9 @@ def _conclude(answers: list[Asked]) -> int:
     if unknown:
         say(f"CAN'T TELL: {len(unknown)} of {count} questions have no answer; {then}")
         return CANT_TELL
-    say(f"READY: all {count} answers are OK")
+    apart = sum(each.verdict == "not_there" for each in answers)
+    rest = f"; {apart} questions are about Proxmox, which it does not have" if apart else ""
+    say(f"READY: all {count - apart} answers are OK{rest}")
     return READY
 
 

@@ -161,6 +161,8 @@ class State:
     """Path of the API's access control → what our token may there, and whether also on all below it."""
     source: Source | None = None
     """What would be restored, where something is to be."""
+    proxmox: bool = True
+    """Whether there is an HA manager, and an API that asks for rights."""
     watchdog_clients: Mapping[str, bool] = field(default_factory=dict)
     """Whether somebody holds the node's watchdog open; only of nodes whose watchdog-mux is to be touched."""
 
@@ -292,6 +294,8 @@ def _brief(state: State, reach: Reach) -> str | None:
 
 
 def _armed(state: State, reach: Reach) -> str | None:
+    if not state.proxmox:
+        return None
     if state.armed is None:
         return "HA: whether it is armed cannot be told; is there a CRM master? `ha-manager status`"
     if not state.armed:
@@ -573,6 +577,8 @@ def needs(guests: Mapping[str, GuestRow], reach: Reach) -> frozenset[tuple[str, 
 
 
 def _privileges(state: State, reach: Reach) -> str | None:
+    if not state.proxmox:
+        return None
     lacking: dict[str, list[str]] = {}
     for path, privilege in sorted(needs(state.guests, reach)):
         below = state.privileges.get(path, {}).get(privilege)

@@ -356,7 +356,7 @@ def _take_seen(test: TestFacts, line: Line) -> bool:
 
 def _take_expect(test: TestFacts, line: Line) -> bool:
     test.expects.append(line.data)
-    return line.data.get("outcome") in ("met", "not_met", "cant_tell")
+    return line.data.get("outcome") in ("met", "not_met", "cant_tell", "not_there")
 
 
 def _take_claim(test: TestFacts, line: Line) -> bool:

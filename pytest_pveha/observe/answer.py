@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pytest_pveha.clock import SECOND
-from pytest_pveha.errors import CantTell, NotMet, SiteError
+from pytest_pveha.errors import CantTell, NoProxmox, NotMet, NotThere, SiteError
 
 if TYPE_CHECKING:
     from pytest_pveha.observe.observer import Observer
 
-Verdict = Literal["yes", "no", "cant_tell"]
+Verdict = Literal["yes", "no", "cant_tell", "not_there"]
 
 T = TypeVar("T")
 
@@ -22,7 +22,7 @@ Write = Callable[[str, dict[str, Any]], object]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Yes, no, or can't tell, with what was seen."""
+    """Yes, no, or can't tell, with what was seen; or that what was asked about is not there, and why."""
 
     verdict: Verdict
     saw: str
@@ -45,6 +45,11 @@ def cant_tell(why: str) -> Answer:
     return Answer("cant_tell", why)
 
 
+def not_there() -> Answer:
+    """It is about Proxmox, and the site has none."""
+    return Answer("not_there", str(NoProxmox()))
+
+
 @dataclass(frozen=True, slots=True)
 class Condition:
     """A question with a name that reads well in "waiting for …"."""
@@ -58,17 +63,19 @@ def each_of(members: Iterable[T], of: Callable[[T], Condition], name: str) -> Co
     conditions = [of(member) for member in members]
     met: dict[int, Answer] = {}
 
-    def ask(observer: Observer) -> Answer:
+    def ask_all(observer: Observer) -> Answer:
         for index, condition in enumerate(conditions):
             if index in met:
                 continue
-            answer = condition.ask(observer)
-            if answer.verdict != "yes":
+            answer = ask(condition, observer)
+            if answer.verdict not in ("yes", "not_there"):
                 return answer
             met[index] = answer
+        if absent := [answer for answer in met.values() if answer.verdict == "not_there"]:
+            return absent[0]
         return yes("; ".join(answer.saw for answer in met.values()) or "nobody is concerned")
 
-    return Condition(name, ask)
+    return Condition(name, ask_all)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +101,7 @@ def wait_until(
     Raises:
         NotMet: it was last seen not to hold, at or after the deadline.
         CantTell: at the deadline nothing usable was seen.
+        NotThere: at once, where it is about something that the site does not have.
     """
     begin = observer.site.clock.now().mono
     try:
@@ -114,6 +122,8 @@ def _wait_until(condition: Condition, within: float, observer: Observer, every: 
         observer.tell(condition.name, answer.saw)
         if answer.verdict == "yes":
             return Met(answer.saw, *(answer.bounds or (low, answered)))
+        if answer.verdict == "not_there":
+            raise NotThere(condition.name, within, answer.saw)
         if answer.verdict == "no":
             low = asked
         if answer.verdict == "no" or last is None or last.verdict != "no":
@@ -131,5 +141,7 @@ def ask(condition: Condition, observer: Observer) -> Answer:
     """The answer now; a site that does not answer is "can't tell", never a traceback."""
     try:
         return condition.ask(observer)
+    except NoProxmox:
+        return not_there()
     except SiteError as error:
         return cant_tell(str(error))

@@ -28,7 +28,7 @@ def membership_lost(victim: Node) -> Condition:
     def ask(observer: Observer) -> Answer:
         view = observer.look()
         if view.membership is None:
-            return cant_tell(view.trouble)
+            return view.unseen()
         if victim.name not in view.membership.online:  # a member that is lost stays listed, as offline
             return cant_tell(f"{view.membership.asked.endpoint} does not list {victim.name} at all")
         if view.membership.online[victim.name]:
@@ -51,7 +51,7 @@ def fenced(victim: Node) -> Condition:
     def ask(observer: Observer) -> Answer:
         view = observer.look()
         if view.manager is None:
-            return cant_tell(view.trouble)
+            return view.unseen()
         left = sorted(sid for sid, service in view.manager.services.items() if service.node == victim.name)
         if left:
             states = ", ".join(f"{sid} {view.manager.services[sid].state}" for sid in left)
@@ -74,9 +74,10 @@ def at_rest(nodes: Nodes) -> Condition:
     """The LRM of none of these nodes holds a lock or a watchdog: it lets go ten minutes after its last guest."""
 
     def ask(observer: Observer) -> Answer:
-        manager = observer.look().manager
+        view = observer.look()
+        manager = view.manager
         if manager is None:
-            return cant_tell("nobody tells what the LRMs do")
+            return view.unseen()
         missing = [name for name in nodes.names if name not in manager.lrms]
         if missing:
             return cant_tell(f"nobody tells what the LRM of {', '.join(missing)} does")
@@ -94,9 +95,10 @@ def led_by(nodes: Nodes) -> Condition:
 
     def ask(observer: Observer) -> Answer:
         first.append(observer.site.clock.now().utc / SECOND)
-        manager = observer.look().manager
+        view = observer.look()
+        manager = view.manager
         if manager is None:
-            return cant_tell("nobody tells who is CRM master")
+            return view.unseen()
         if manager.master not in nodes.names:
             return no(f"the CRM master is {manager.master or 'nobody'}")
         if manager.timestamp <= first[0]:
@@ -120,7 +122,7 @@ def guarding(nodes: Collection[str], since: float) -> Condition:
     def ask(observer: Observer) -> Answer:
         view = observer.look()
         if view.manager is None:
-            return cant_tell(view.trouble)
+            return view.unseen()
         lrms = view.manager.lrms
         late = [
             name
@@ -190,7 +192,7 @@ def started(guests: Guests, on: Nodes) -> Condition:
     def ask(observer: Observer) -> Answer:
         view = observer.look()
         if view.manager is None:
-            return cant_tell(view.trouble)
+            return view.unseen()
         places = {}
         for sid in guests.sids:
             service = view.manager.services.get(sid)
@@ -214,10 +216,12 @@ def online(node: Node) -> Condition:
 
     def ask(observer: Observer) -> Answer:
         view = observer.look()
-        if view.membership is None or view.manager is None:
-            return cant_tell(view.trouble)
+        if view.membership is None:
+            return view.unseen()
         if not view.membership.online.get(node.name):
             return no(f"{node.name} is no member yet")
+        if view.manager is None:
+            return view.unseen()
         state = view.manager.nodes.get(node.name)
         if state != "online":
             return no(f"HA calls {node.name} {state}")

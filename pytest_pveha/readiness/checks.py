@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pytest_pveha.observe.answer import Answer, Condition, ask, cant_tell, no, yes
+from pytest_pveha.observe.answer import Answer, Condition, ask, cant_tell, no, not_there, yes
 from pytest_pveha.observe.ha import quorum_whole
 from pytest_pveha.observe.observer import READ, Observer
 from pytest_pveha.readiness import ceph
@@ -19,7 +19,7 @@ _HEALTHY = {"started", "stopped", "ignored", "disabled"}
 def _cluster_is_named(observer: Observer) -> Answer:
     view = observer.look()
     if view.membership is None:
-        return cant_tell(view.trouble)
+        return view.unseen()
     there, named = set(view.membership.online), set(observer.site.nodes.names)
     if there != named:
         extra = ", ".join(sorted(there - named)) or "none"
@@ -54,7 +54,7 @@ def _quorate(observer: Observer) -> Answer:
 def _master(observer: Observer) -> Answer:
     view = observer.look()
     if view.manager is None:
-        return cant_tell(view.trouble)
+        return view.unseen()
     if view.manager.nodes.get(view.manager.master) != "online":
         return no(f"the CRM master {view.manager.master or '(none)'} is not online")
     return yes(f"master {view.manager.master}")
@@ -63,7 +63,7 @@ def _master(observer: Observer) -> Answer:
 def _lrms(observer: Observer) -> Answer:
     view = observer.look()
     if view.manager is None:
-        return cant_tell(view.trouble)
+        return view.unseen()
     bad = []
     busy = {row.node for row in view.manager.services.values() if row.state == "started"}
     for name in observer.site.nodes.names:
@@ -88,7 +88,7 @@ def _armed(observer: Observer) -> Answer:
 def _services(observer: Observer) -> Answer:
     view = observer.look()
     if view.manager is None:
-        return cant_tell(view.trouble)
+        return view.unseen()
     bad = [f"{sid} {row.state}" for sid, row in sorted(view.manager.services.items()) if row.state not in _HEALTHY]
     missing = [sid for sid in observer.site.guests.sids if sid not in view.manager.services]
     if bad or missing:
@@ -98,8 +98,8 @@ def _services(observer: Observer) -> Answer:
 
 def _processes(observer: Observer) -> Answer:
     view = observer.look()
-    if view.manager is None:
-        return cant_tell(view.trouble)
+    if not view.whole:
+        return view.unseen()
     where: dict[str, list[str]] = {}
     for node in observer.site.nodes:
         for sid in observer.processes(node).ages:
@@ -112,6 +112,8 @@ def _processes(observer: Observer) -> Answer:
 
 
 def _watchdog(observer: Observer) -> Answer:
+    if not observer.site.cluster.proxmox:
+        return not_there()
     off = []
     for node in observer.site.nodes:
         for unit in ("watchdog-mux", "pve-ha-lrm", "pve-ha-crm", "corosync"):

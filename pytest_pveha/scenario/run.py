@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_network
 from typing import Any
 
@@ -14,7 +14,9 @@ from pytest_pveha.errors import (
     CantTell,
     HarmSeen,
     HealFailed,
+    NoProxmox,
     NotMet,
+    NotThere,
     PreflightRefused,
     SiteError,
     UsageError,
@@ -48,10 +50,11 @@ from pytest_pveha.handles.site import Site
 from pytest_pveha.handles.watchdog import SOFTWARE, identity, restarts_after_panic
 from pytest_pveha.inventory import parse_duration
 from pytest_pveha.judge import Measure, violations
+from pytest_pveha.judge.claims import UNWATCHED
 from pytest_pveha.observe.agents import AgentProbes
 from pytest_pveha.observe.answer import Condition, Met, ask, wait_until
 from pytest_pveha.observe.arbiters import MonWitness
-from pytest_pveha.observe.audits import Audit, Scene, asked, audit
+from pytest_pveha.observe.audits import CLUSTER, Audit, Scene, asked, audit
 from pytest_pveha.observe.bmc_log import BmcLogs
 from pytest_pveha.observe.ceph_witness import CephWitness
 from pytest_pveha.observe.copies import Copy, keep_apart
@@ -102,6 +105,14 @@ CALMLY, CLOSELY = 5.0, 2.0
 
 REJOIN = 60.0
 """Seconds in which everybody is one cluster again after the short cut."""
+
+WITHOUT_PROXMOX = frozenset(
+    {
+        "both_quorate", "broken_paths", "collateral_resets", "downtime", "fence_path_time", "membership_changes",
+        "overlaps", "quorum_losses", "rejoins", "violations", "wrong_machines",
+    }
+)  # fmt: skip
+"""Measures that rest on nothing that Proxmox says: on nodes, their corosync, BMCs, processes and probes alone."""
 
 MILESTONES = (("acknowledged", "fencing: acknowledged - got agent lock for node '{node}'"),)
 """What the CRM's journal tells better than the API, by the phase it marks (wording: pve-ha-manager 5.2, Manager.pm)."""
@@ -228,7 +239,10 @@ class Run:
             witness(view)
 
     def expect(self, condition: Condition, *, within: str) -> None:
-        """The condition holds within that time; NotMet when it was seen not to, CantTell when nothing was seen."""
+        """The condition holds within that time; NotMet when it was seen not to, CantTell when nothing was seen.
+
+        What is about Proxmox is not waited for where there is none, and is on record as not proven.
+        """
         seconds = parse_duration(within)
         data: dict[str, Any] = {"condition": condition.name, "within": seconds, "low": None, "high": None}
         try:
@@ -236,6 +250,9 @@ class Run:
         except NotMet as error:
             self._observer.write("expect", {**data, "outcome": "not_met", "saw": error.last_seen})
             raise
+        except NotThere as error:
+            self._observer.write("expect", {**data, "outcome": "not_there", "saw": error.last_seen})
+            return
         except CantTell as error:
             self._observer.write("expect", {**data, "outcome": "cant_tell", "saw": error.last_seen})
             raise
@@ -328,6 +345,8 @@ class Run:
         if not measure.applies:
             self._observer.write("note", {"text": f"{measure.measure} is not claimed: out of the inventory's scope"})
             return
+        if not self._site.cluster.proxmox:
+            measure = self._without_proxmox(measure)
         for guest in measure.guests or (None,):
             value: Objective | float | None = objective
             if isinstance(objective, Objective) and guest:
@@ -347,6 +366,20 @@ class Run:
                     "unit": measure.unit,
                 },
             )
+
+    def _without_proxmox(self, measure: Measure) -> Measure:
+        """The measure as a site without Proxmox has it: what is about HA is not proven, and said so."""
+        if UNWATCHED in measure.params:
+            return measure
+        why = {UNWATCHED: str(NoProxmox())}
+        if measure.measure not in WITHOUT_PROXMOX:
+            return replace(measure, params={**measure.params, **why})
+        lacking = [one.name for one in CLUSTER if one.of_proxmox]
+        if measure.measure == "violations" and (gone := [name for name in measure.params["audits"] if name in lacking]):
+            left = [name for name in measure.params["audits"] if name not in lacking]
+            self.claim(replace(measure, subject=", ".join(gone), params={"audits": gone, **why}), none=True)
+            return replace(measure, params={**measure.params, "audits": left})
+        return measure
 
     @contextmanager
     def break_with(

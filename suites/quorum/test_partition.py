@@ -86,7 +86,7 @@ def test_idle_minority_is_left_alone(idle, nodes, guests, ring, faults, run):
 
 
 @pytest.mark.destructive(blast="the nodes cut off, for some seconds", expected="2 min 30 s", breaks=("partition",))
-@pytest.mark.needs(nodes=3)
+@pytest.mark.needs(nodes=3, proxmox=False)
 def test_short_cut_resets_nobody(minority, blip, nodes, guests, faults, run):
     """A cut of the corosync network that is over within seconds resets and fences nobody, and no guest notices it."""
     run.watch(guests, nodes)
@@ -105,7 +105,7 @@ def test_short_cut_resets_nobody(minority, blip, nodes, guests, faults, run):
 
 @pytest.mark.destructive(blast="the nodes cut off, for some seconds", expected="2 min 20 s", breaks=("partition",))
 @pytest.mark.roles("other")
-@pytest.mark.needs(nodes=3)
+@pytest.mark.needs(nodes=3, proxmox=False)
 @pytest.mark.parametrize("direction", ["in", "out"])
 def test_one_way_cut_is_a_cut(minority, direction, nodes, guests, ring, faults, run):
     """Nodes that are heard and do not hear, or the other way round, lose quorum as if they were cut off altogether."""

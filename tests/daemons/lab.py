@@ -36,9 +36,12 @@ BULKY = "/var/lib/ceph"
 BULK = Path("/var/tmp")
 """What each machine has for itself of the former lies there, in a folder of the lab's name: ``/run`` may be memory."""
 
+KEPT = "/var/lib/pveha"
+"""What a run keeps on a node; an empty folder of that name stays on this host, to be hidden by each machine's own."""
+
 OWN = (
     str(Path("~root").expanduser()), "/srv", "/usr/local", "/var/lib/corosync", "/var/log/corosync", BULKY,
-    "/var/log/ceph",
+    "/var/log/ceph", KEPT,
 )  # fmt: skip
 """What each machine has for itself, empty at first; ``/etc``, too, which begins as a copy of the host's."""
 
@@ -168,6 +171,7 @@ class Machine:
         self.addresses = addresses
         """Its address in each network."""
         self._files = lab.folder / name
+        Path(KEPT).mkdir(exist_ok=True)
         shutil.copytree("/etc", self._files / "etc", symlinks=True)
         for own in OWN:
             (self._files / own[1:]).parent.mkdir(parents=True, exist_ok=True)
