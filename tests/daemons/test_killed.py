@@ -35,7 +35,7 @@ ceph.make()
 SERVERS = """
 from test_storage_servers import ISCSI, NFS, Bench, Writer
 bench = Bench(lab)
-urls = [bench.serve_nfs(), bench.serve_iscsi()]
+urls = [bench.nfs, bench.iscsi]
 writers = [Writer(machine, url) for machine, url in zip(bench.machines, urls)]
 for writer in writers:
     writer.write(17, 0)
