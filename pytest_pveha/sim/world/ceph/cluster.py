@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from pytest_pveha.sim.world.world import World
 
 _OBJECT = 4 << 20
-_MGR_POOL = PoolSpec(".mgr", pgs=1)
+_MGR_POOL = {"pacific": "device_health_metrics"}
+"""What the managers' own pool is called; since Quincy it is ``.mgr``."""
 _RULE_NAMES = {"host": "replicated_rule", "osd": "replicated_osd", "room": "replicated_room"}
 _NEARLY_FULL = 0.82
 _MUTED = (
@@ -117,7 +118,8 @@ class Ceph:
 
     def _pools(self) -> list[Pool]:
         storages = [one.name for one in self.storages()]
-        specs = [_MGR_POOL, *(self.spec.pools or [PoolSpec(name) for name in storages])]
+        own = PoolSpec(_MGR_POOL.get(self.release, ".mgr"), pgs=1)
+        specs = [own, *(self.spec.pools or [PoolSpec(name) for name in storages])]
         room = sum(osd.bytes for osd in self.osds.values()) * self.spec.fill
         pools = []
         for number, one in enumerate(specs, 1):
@@ -125,8 +127,8 @@ class Ceph:
             least = 1 if self.world.planted("pool-min-size-one") else one.min_size or self.spec.min_size
             pool = Pool(number, one.name, size, min(least, size), self._rule(one))
             count = one.pgs or self.spec.pgs
-            if one is _MGR_POOL:
-                pool.application, pool.busy = "mgr", False
+            if one is own:
+                pool.application, pool.busy = "mgr" if own.name == ".mgr" else "mgr_devicehealth", False
                 pool.groups = [Group(pool, 0, 2, 2 * _OBJECT // 8)]
             else:
                 share = round(room / size / (len(specs) - 1) / count)
