@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
-from pytest_pveha.errors import SiteError
+from pytest_pveha.errors import ProtocolError, SiteError
 from pytest_pveha.handles.ceph import shell
 from pytest_pveha.handles.ceph.status import CephStatus
 from pytest_pveha.handles.node import Node
@@ -45,11 +45,15 @@ def _lost(observer: Observer, node: Node) -> bool:
 
 
 def read(observer: Observer, but: Iterable[str] = ()) -> CephMap:
-    """The maps as they are now, all from one node."""
+    """The maps as they are now, all from one node.
+
+    Raises:
+        SiteError: no node answers, or what one answers does not fit together.
+    """
     deadline = observer.site.clock.deadline
 
     def ask(node: Node) -> CephMap:
-        return CephMap(
+        found = CephMap(
             osd_map=shell.osd_map(node, deadline(ASK)),
             places=shell.places(node, deadline(ASK)),
             rules=shell.rules(node, deadline(ASK)),
@@ -57,6 +61,9 @@ def read(observer: Observer, but: Iterable[str] = ()) -> CephMap:
             rooms=shell.rooms(node, deadline(ASK)),
             stored=shell.stored(node, deadline(ASK)),
         )
+        if found.gaps:
+            raise ProtocolError(f"node {node.name}: Ceph's maps do not fit together: {'; '.join(found.gaps)[:300]}")
+        return found
 
     return told_by(observer, ask, but)
 

@@ -36,7 +36,7 @@ from pytest_pveha.readiness.checks import Finding, run_checks
 from pytest_pveha.record.journal import Journal, Line, read
 from pytest_pveha.record.lease import Lease
 from pytest_pveha.record.openings import OpenRuns, open_runs
-from pytest_pveha.record.questions import Desk
+from pytest_pveha.record.questions import Desk, Question, Said
 from pytest_pveha.scenario.declared import Declared
 from pytest_pveha.scenario.objectives import as_json
 from pytest_pveha.scenario.run import Run
@@ -181,7 +181,7 @@ class Campaign:
         self._journal = Journal(self.folder / "journal.jsonl", self.clock)
         self.keeping = Keeping(self.site, self.id)
         self.observer = Observer(self.site, self._write, self.tell)
-        self.observer.people = People(self.observer, Desk(self.id), self._terminal, self.stop_asked)
+        self.observer.people = People(self.observer, Desk(self.id), self._terminal, self.stop_asked, self._keep_asked)
         self.tell("looking at the site", "")
         self.found = with_settings(self.observer, take(self.observer))
         if self.found.cluster != self.declared.model.cluster.name:
@@ -438,6 +438,10 @@ class Campaign:
             self._kept = True
             about = {"site": self.declared.name, "cluster": self.found.cluster, "host": socket.gethostname()}
             self.keeping.begin({**about, "pveha": __version__, "found": self.found.to_json()})
+
+    def _keep_asked(self, question: Question, said: Said | None) -> bool:
+        """The nodes know what people were asked, as long as they know of anything to undo; whether a majority does."""
+        return self._kept and self.keeping.asked(question, said)
 
     def closed(self) -> None:
         """Nothing of this run is left to heal, here or on the nodes."""
