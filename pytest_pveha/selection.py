@@ -159,7 +159,8 @@ def not_applicable(item: pytest.Item, inventory: Inventory) -> str | None:
         if needs.get("even") and len(inventory.model.nodes) % 2:
             return f"it needs an even number of nodes, the inventory has {len(inventory.model.nodes)}"
         if (rooms := needs.get("rooms")) is not None and (there := _rooms(inventory)) != rooms:
-            return f"it needs nodes in {rooms} rooms, the inventory has them in {there}"
+            have = f"the inventory has them in {there}" if there else "in the inventory each has its own, or none"
+            return f"it needs nodes in {rooms} rooms, {have}"
         if needs.get("tiebreaker_node") and not _tiebreaker_node(inventory):
             return "no node of the inventory stands alone in a third room as the tiebreaker"
         if needs.get("tiebreaker") and inventory.model.quorum_device is None and not _tiebreaker_node(inventory):
@@ -169,7 +170,7 @@ def not_applicable(item: pytest.Item, inventory: Inventory) -> str | None:
         if needs.get("mains") and not supplied:
             lacking = [name for name, node in inventory.model.nodes.items() if not (node.pdu or node.operator)]
             if lacking:
-                return f"{', '.join(lacking)} has neither pdu nor operator in the inventory"
+                return f"the inventory has neither pdu nor operator for {', '.join(lacking)}"
         if needs.get("pbs") and (inventory.model.backup is None or _no_pbs(inventory)):
             return "the inventory has no backup.pbs block"
         if needs.get("restore") and (inventory.model.backup is None or inventory.model.backup.restore is None):

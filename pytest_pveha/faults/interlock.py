@@ -327,7 +327,10 @@ def _memory(state: State, reach: Reach) -> str | None:
         allowed = None if reach.by_hand else state.candidates.get(guest.sid)
         open_to = [node for node in room if allowed is None or node in allowed]
         if not open_to:
-            return f"memory: {guest.sid} of {guest.node} may run on none of the survivors ({_list(room)}) by its rules"
+            return (
+                f"rules: {guest.sid} of {guest.node} may run on none of the survivors ({_list(room)}), so HA could not "
+                f"recover it; `ha-manager rules config`"
+            )
         best = max(open_to, key=lambda node: room[node])
         if guest.memory > room[best]:
             left = ", ".join(f"{node} {_gib(room[node])}" for node in open_to)

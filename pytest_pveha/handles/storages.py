@@ -53,6 +53,11 @@ class Defined:
         return not self.disabled and (not self.nodes or node in self.nodes)
 
     @property
+    def shared_by_word(self) -> bool:
+        """Whether it is somebody's word alone that it is shared: PVE mounts nothing there (pvesm(1), shared)."""
+        return self.shared and self.type in ("dir", "btrfs", "lvm")
+
+    @property
     def replicable(self) -> bool:
         """Whether pvesr replicates what lies there (pve-storage: zfspool alone)."""
         return self.type == "zfspool"
@@ -119,6 +124,12 @@ class Storages:
         itself = node if any(endpoint.name == node for endpoint in self._api.endpoints) else None
         rows = some_rows(self._api.get(path, deadline=deadline, at=itself).value, f"GET {path}")
         return once(((row.word("storage"), _found(row)) for row in rows), f"GET {path}")
+
+
+def volumes(node: Node, storage: Defined, deadline: Deadline) -> frozenset[str]:
+    """The volumes on that storage as this node itself finds it; of a directory that is not mounted there, none."""
+    told = node.command(deadline, "pvesm", "list", storage.name)
+    return frozenset(line.split()[0] for line in told.split("\n")[1:] if line.strip())
 
 
 def paths(node: Node, storage: Defined, deadline: Deadline) -> tuple[Path, ...]:

@@ -12,6 +12,10 @@ from pytest_pveha.handles.shell import ShellLine, all_of, each_of, quote, whatev
 _STATES = {"active", "inactive", "failed", "activating", "deactivating", "reloading", "refreshing", "maintenance"}
 """What ``systemctl is-active`` may print (systemctl(1)); anything else is no answer, be it "unknown" or an error."""
 
+_AT_BOOT = {"enabled", "static", "alias", "indirect", "generated"}
+_NOT_AT_BOOT = {"disabled", "masked", "enabled-runtime", "linked", "linked-runtime", "masked-runtime", "not-found"}
+"""What ``systemctl is-enabled`` may print of a unit, systemctl(1): a static one is started by those that want it."""
+
 _NAME = re.compile(r"[A-Za-z0-9:_.\\@-]{1,255}")
 """What a unit may be called (systemd.unit(5))."""
 _MAIN_PID = re.compile(r"MainPID=([0-9]{1,10})")
@@ -43,12 +47,26 @@ class Units:
 
     def active(self, unit: str, deadline: Deadline) -> bool:
         """Whether systemd calls the unit active. ProtocolError where it says nothing usable."""
-        result = self._ask(deadline, quote("systemctl", "is-active", unit))
-        word = result.stdout.decode(errors="replace").strip()
-        if word not in _STATES:
-            said = word or result.stderr.decode(errors="replace").strip()
-            raise ProtocolError(f"node {self._name}: `systemctl is-active {unit}` said {said[:100]!r}")
-        return word == "active"
+        return not self.inactive((unit,), deadline)
+
+    def inactive(self, units: tuple[str, ...], deadline: Deadline) -> list[str]:
+        """Those that systemd does not call active. ProtocolError where it says nothing usable."""
+        words = self._words("is-active", units, _STATES, deadline)
+        return [unit for unit, word in words if word != "active"]
+
+    def lost_at_boot(self, units: tuple[str, ...], deadline: Deadline) -> list[str]:
+        """Those that do not come back when the node boots. ProtocolError where systemd says nothing usable."""
+        words = self._words("is-enabled", units, _AT_BOOT | _NOT_AT_BOOT, deadline)
+        return [unit for unit, word in words if word not in _AT_BOOT]
+
+    def _words(self, verb: str, units: tuple[str, ...], known: set[str], deadline: Deadline) -> list[tuple[str, str]]:
+        """What systemd calls each of the units, a word a line, in the order they were named."""
+        result = self._ask(deadline, quote("systemctl", verb, *units))
+        words = result.stdout.decode(errors="replace").split("\n")[:-1]
+        if len(words) != len(units) or not set(words) <= known:
+            said = " ".join(words) or result.stderr.decode(errors="replace").strip()
+            raise ProtocolError(f"node {self._name}: `systemctl {verb} {' '.join(units)}` said {said[:100]!r}")
+        return list(zip(units, words, strict=True))
 
     def main_pid(self, unit: str, deadline: Deadline) -> int:
         """The unit's main process; 0 where it has none."""

@@ -11,8 +11,20 @@ from pytest_pveha.observe.observer import Observer
 
 
 def runs_on(guest: Guest, node: Node) -> Condition:
-    """HA calls the guest started there, and its process was seen there."""
-    return Condition(f"{guest.sid} runs on {node.name}", ha.started(Guests([guest]), Nodes([node])).ask)
+    """HA calls the guest started there, and its process was seen there.
+
+    One that could not be moved is started where it was, and HA does not try again: its LRM there says why.
+    """
+    started, why = ha.started(Guests([guest]), Nodes([node])), ha.Refusals()
+
+    def ask(observer: Observer) -> Answer:
+        answer = started.ask(observer)
+        state, _, at = (observer.last(f"service/{guest.sid}") or "").partition("@")
+        if answer.verdict != "no" or state != "started" or at == node.name or at not in observer.site.nodes.names:
+            return answer
+        return no(answer.saw + why.of(observer, observer.site.nodes[at], [guest.sid]))
+
+    return Condition(f"{guest.sid} runs on {node.name}", ask)
 
 
 def answers(guest: Guest) -> Condition:

@@ -18,8 +18,9 @@ REREAD = 30 * SECOND
 ASTRAY = 5.0
 """Seconds a node's clock may differ before its journal, read by our time, proves nothing by what it lacks."""
 
-_TASK_ENDED = re.compile(r"end task UPID:[^ ]*:(?:qm|vz)start:(\d+):[^ ]*: (.*)$")
-"""The end of a start, as the LRM's journal has it (wording: pve-common RESTEnvironment.pm, recorded on PVE 9.1.9)."""
+_TASK_ENDED = re.compile(r"end task UPID:[^ ]*:(?:qmstart|vzstart|qmigrate|vzmigrate):(\d+):[^ ]*: (.*)$")
+"""The end of a start or a move, as the LRM's journal has it (wording: pve-common RESTEnvironment.pm, recorded on PVE
+9.1.9; on 9.2 a move that failed ends with ``migration aborted``)."""
 
 
 def membership_lost(victim: Node) -> Condition:
@@ -162,8 +163,8 @@ def _clock_trouble(observer: Observer, node: Node) -> list[str]:
     ]
 
 
-class _Refusals:
-    """Why guests do not start, by the node's own journal; read again only after a while."""
+class Refusals:
+    """Why guests do not start, or do not move, by the node's own journal; read again only after a while."""
 
     def __init__(self) -> None:
         self._read_at: dict[str, int] = {}
@@ -187,7 +188,7 @@ class _Refusals:
 
 def started(guests: Guests, on: Nodes) -> Condition:
     """Each guest is started by HA on one of these nodes, and its process was seen there."""
-    why = _Refusals()
+    why = Refusals()
 
     def ask(observer: Observer) -> Answer:
         view = observer.look()

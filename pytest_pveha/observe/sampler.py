@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pytest_pveha.clock import SECOND, Clock, Task
-from pytest_pveha.handles.knock import knock
+from pytest_pveha.handles.knock import knock, learn
 from pytest_pveha.observe.answer import Write
 from pytest_pveha.record.took import counts, step
 
@@ -54,6 +54,16 @@ class _Streak:
     count: int = 1
     worst_gap: int = 0
     worst_late: int = 0
+
+
+def asked_once(clock: Clock, probes: list[Probe], seconds: float) -> dict[str, tuple[str, str]]:
+    """What each probe, by its name, has for an answer within that time: good, bad or unknown; and what it saw."""
+    for host, port in {(probe.host, probe.port) for probe in probes}:
+        learn(host, port)
+    once = Sampler(clock, lambda kind, data: None)
+    now = clock.now().mono
+    once._ask(probes, now, now + round(seconds * SECOND))
+    return {name: (streak.answer, streak.saw) for name, streak in once._streaks.items()}
 
 
 class Sampler:

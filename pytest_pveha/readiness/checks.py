@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from pytest_pveha.clock import SECOND
+from pytest_pveha.handles import corosync
+from pytest_pveha.handles.cluster import FRESH
 from pytest_pveha.observe.answer import Answer, Condition, ask, cant_tell, no, not_there, yes
 from pytest_pveha.observe.ha import quorum_whole
 from pytest_pveha.observe.observer import READ, Observer
+from pytest_pveha.observe.sampler import Probe, asked_once
 from pytest_pveha.readiness import ceph
 from pytest_pveha.readiness.check import Check, Finding
 from pytest_pveha.readiness.storage import DISKS, REPLICAS
 
 CLOCK = 1.0
 """Seconds a node's clock may differ from ours: lock and status ages are judged by node clocks."""
+
+ANSWERS = 3.0
+"""Seconds a guest is given to take a connection: one lost packet is sent again after one (RFC 6298)."""
+
+_DAEMONS = ("watchdog-mux", "pve-ha-lrm", "pve-ha-crm", "corosync", "pvestatd")
+"""What HA hangs on; and without pvestatd the API goes on telling what the node's guests and memory once were."""
+
+_LOST_AT_BOOT = "running, and not enabled, so that it is missing after a reset"
 
 _HEALTHY = {"started", "stopped", "ignored", "disabled"}
 """HA service states that are somebody's wish, not trouble."""
@@ -57,6 +69,9 @@ def _master(observer: Observer) -> Answer:
         return view.unseen()
     if view.manager.nodes.get(view.manager.master) != "online":
         return no(f"the CRM master {view.manager.master or '(none)'} is not online")
+    silent = view.manager.asked.answered.utc / SECOND - view.manager.timestamp
+    if silent > FRESH:  # a master that died with its cluster goes on being named, and its node online
+        return no(f"the CRM master {view.manager.master} has written nothing for {silent:.0f} s by our clock")
     return yes(f"master {view.manager.master}")
 
 
@@ -111,15 +126,48 @@ def _processes(observer: Observer) -> Answer:
     return yes(f"{len(where)} guests, each on one node")
 
 
-def _watchdog(observer: Observer) -> Answer:
+def _daemons(observer: Observer) -> Answer:
+    """They run, and come back with their node: one that is not enabled is missed after the first reset only."""
     if not observer.site.cluster.proxmox:
         return not_there()
-    off = []
-    for node in observer.site.nodes:
-        for unit in ("watchdog-mux", "pve-ha-lrm", "pve-ha-crm", "corosync"):
-            if not node.units.active(unit, observer.site.clock.deadline(READ)):
-                off.append(f"{unit} on {node.name}")
-    return no(f"not active: {', '.join(off)}") if off else yes("watchdog-mux, LRM, CRM and corosync run on every node")
+    site, deadline = observer.site, observer.site.clock.deadline
+    off = [f"{unit} on {node.name}" for node in site.nodes for unit in node.units.inactive(_DAEMONS, deadline(READ))]
+    lost = [
+        f"{unit} on {node.name}" for node in site.nodes for unit in node.units.lost_at_boot(_DAEMONS, deadline(READ))
+    ]
+    found = (("not active", off), (_LOST_AT_BOOT, [one for one in lost if one not in off]))
+    said = [f"{what}: {', '.join(units)}" for what, units in found if units]
+    return no("; ".join(said)) if said else yes(f"{', '.join(_DAEMONS)} run on every node, and will after a boot")
+
+
+def _answering(observer: Observer) -> Answer:
+    """Of a guest that does not answer before a fault nothing could be measured: it would go down for nothing."""
+    view = observer.look()
+    if view.manager is None:
+        return view.unseen()
+    services = view.manager.services
+    due = [guest for guest in observer.site.guests if guest.sid in services and services[guest.sid].state == "started"]
+    probes = [Probe(f"{guest.sid} at {one.host} port {one.port}", guest.sid, one.host, one.port)
+              for guest in due for one in guest.probes]  # fmt: skip
+    answers = asked_once(observer.site.clock, probes, ANSWERS)
+    bad = [f"{name}: {saw}" for name, (answer, saw) in sorted(answers.items()) if answer == "bad"]
+    untold = [f"{name}: {saw}" for name, (answer, saw) in sorted(answers.items()) if answer == "unknown"]
+    if bad:
+        return no("; ".join(bad))
+    return cant_tell("; ".join(untold)) if untold else yes(f"{len({probe.subject for probe in probes})} guests answer")
+
+
+def _links(observer: Observer) -> Answer:
+    """A link that is down is not noticed, until the other one is lost too."""
+    site, deadline = observer.site, observer.site.clock.deadline
+    named = {number: name for name, number in site.cluster.node_ids(deadline(READ)).items()}
+    down = []
+    for node in site.nodes:
+        for link, peers in corosync.links(node, deadline(READ)).items():
+            lost = [named.get(peer, f"node {peer}") for peer, up in sorted(peers.items()) if not up]
+            if lost:
+                down.append(f"link {link} of {node.name} to {', '.join(lost)}")
+    return no(f"down: {'; '.join(down)}") if down else yes("every link of every node is up")
 
 
 def _clocks(observer: Observer) -> Answer:
@@ -156,7 +204,19 @@ CHECKS = (
     Check(
         "one-process", "Each guest runs on exactly one node", "find the wrong process with `ps`, stop it", _processes
     ),
-    Check("daemons", "The HA daemons and the watchdog run", "`systemctl status watchdog-mux pve-ha-lrm`", _watchdog),
+    Check(
+        "daemons",
+        "The HA daemons and the watchdog run",
+        "`systemctl status watchdog-mux pve-ha-lrm`; `systemctl enable` what is not",
+        _daemons,
+    ),
+    Check(
+        "answering",
+        "Every HA guest that should run answers",
+        "`qm status VMID --verbose` (paused?); its network, the service in it, and `probes:`",
+        _answering,
+    ),
+    Check("links", "Every corosync link is up", "`corosync-cfgtool -s`; its card, cable and switch", _links),
     Check("clocks", "The nodes' clocks agree with ours", "`chronyc tracking` on the nodes and here", _clocks),
     DISKS,
     REPLICAS,

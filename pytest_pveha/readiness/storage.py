@@ -7,13 +7,16 @@ either would do harm that it could not undo. A single server is a finding: it co
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from pytest_pveha.clock import SECOND
+from pytest_pveha.handles import storages
 from pytest_pveha.handles.replication import Job, Status
-from pytest_pveha.handles.storages import Defined
+from pytest_pveha.handles.storages import Defined, Found
 from pytest_pveha.observe.answer import Answer, cant_tell, no, yes
 from pytest_pveha.observe.observer import READ, Observer
+from pytest_pveha.observe.storages import PATIENT
 from pytest_pveha.readiness.check import Check
 
 SHOWN = 4
@@ -31,6 +34,8 @@ def _disks(observer: Observer) -> Answer:
     jobs: dict[str, Job] | None = None
     wrong: list[str] = []
     untold: list[str] = []
+    shared: list[_Shared] = []
+    may = site.cluster.ha_rules(deadline(READ)).candidates()
     for guest in site.guests:
         service = view.manager.services.get(guest.sid)
         if service is None:
@@ -53,12 +58,54 @@ def _disks(observer: Observer) -> Answer:
             elif not storage.shared:
                 what = "holds an image on" if drive.medium else "is on"
                 wrong.append(f"{guest.sid} {drive.key} {what} {storage.name}, which every node has for itself")
+            else:
+                nodes = may.get(guest.sid, frozenset(site.nodes.names))
+                shared.append(_Shared(f"{guest.sid} {drive.key} is on", drive.volume, storage, nodes))
+    wrong += _not_everywhere(observer, shared)
     if wrong:
         more = f"; and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
         return no("; ".join(wrong[:SHOWN]) + more)
     if untold:
         return cant_tell("; ".join(sorted(set(untold))))
     return yes(f"the disks of {len(site.guests)} HA guests are where every node that may run them has them")
+
+
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """A disk or medium on a storage that is the same for several nodes, and where HA may need it."""
+
+    what: str
+    volume: str
+    storage: Defined
+    nodes: frozenset[str]
+
+
+def _not_everywhere(observer: Observer, disks: list[_Shared]) -> Iterator[str]:
+    """What lies on a shared storage, and cannot be had on a node where HA may start its guest.
+
+    HA starts a guest wherever its rules let it; it does not ask for storages (pve-ha-manager 5.2, Manager.pm).
+    """
+    site, deadline = observer.site, observer.site.clock.deadline
+    found: dict[str, Mapping[str, Found]] = {}
+    there: dict[tuple[str, str], frozenset[str]] = {}
+    for disk in disks:
+        name = disk.storage.name
+        if disk.storage.disabled:
+            yield f"{disk.what} {name}, which is switched off"
+            continue
+        for node in sorted(disk.nodes & frozenset(site.nodes.names)):
+            if not disk.storage.on(node):
+                yield f"{disk.what} {name}, which {node} is not given, where HA may start it"
+                continue
+            if node not in found:
+                found[node] = site.storages.found(node, deadline(PATIENT))
+            if (state := found[node].get(name)) is None or not state.active:
+                yield f"{disk.what} {name}, which is not active on {node}, where HA may start it"
+            elif disk.storage.shared_by_word:
+                if (node, name) not in there:
+                    there[node, name] = storages.volumes(site.nodes[node], disk.storage, deadline(PATIENT))
+                if disk.volume not in there[node, name]:
+                    yield f"{disk.what} {name}, which is called shared, and {node} has no {disk.volume} there"
 
 
 def _unreplicated(sid: str, key: str, replicated: bool, jobs: dict[str, Job]) -> Iterator[str]:

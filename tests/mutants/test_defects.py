@@ -133,6 +133,24 @@ CAUGHT = {
         "not proven",
         r"power is not touched: the BMC reached is not (pve\d)'s own: MAC address: the BMC says [\d:]+, \1 has [\d:]+",
     ),
+    "ha-guest-paused": Caught(
+        (OTHER,),
+        "not proven",
+        r"Every HA guest that should run answers: vm:101 at [\d.]+ port \d+: no answer",
+        of_the_run="rejected",
+    ),
+    "lrm-not-enabled": Caught(
+        (OTHER,),
+        "not proven",
+        "HA daemons and the watchdog run: running, and not enabled, .*: pve-ha-lrm on pve3",
+        of_the_run="rejected",
+    ),
+    "ring-link-dead": Caught(
+        (OTHER,),
+        "not proven",
+        "Every corosync link is up: down: link 1 of pve1 to pve3; link 1 of pve2 to pve3; link 1 of pve3 to pve1, pve2",
+        of_the_run="rejected",
+    ),
     "backup-running": Caught(
         (OTHER,),
         "not proven",
@@ -187,6 +205,7 @@ OUTSIDE = {"id": "vm:107", "name": "build-box", "node": "pve3", "ha": False}
 SECOND_BEST = {"affinity": "node", "guests": ["vm:101", "vm:102"], "nodes": {"pve1": 2, "pve3": 1}}
 PLAYED: dict[str, dict[str, Any]] = {
     "guest-does-not-restart": {"guests": [*PATIENT, OUTSIDE]},
+    "ring-link-dead": {"links": 2},
     "rules-not-obeyed": {"rules": {"near": SECOND_BEST}},
     "recovery-piles-up": {"guest_memory": "9 GiB", "node_memory": "32 GiB"},
 }

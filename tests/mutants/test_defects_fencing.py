@@ -87,7 +87,8 @@ CAUGHT = {
     "guest-migration-fails": Caught(
         "test_migrated_there_and_back[vm:101]",
         "rejected",
-        r"vm:101 runs on pve2: not within 1200 s; last seen: vm:101 is started on pve1",
+        r"vm:101 runs on pve2: not within 1200 s; last seen: vm:101 is started on pve1; its last try there: migration "
+        r"aborted",
     ),
     "pdu-switches-wrong-outlet": Caught(
         "test_physical_power_cut[other-1]",

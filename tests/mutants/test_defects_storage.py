@@ -50,6 +50,11 @@ CAUGHT = {
     "guest-on-local-disk": shut(DISKS + r"vm:101 scsi1 is on local-lvm, which every node has for itself"),
     "guest-with-local-iso": shut(DISKS + r"vm:101 ide2 holds an image on local, which every node has for itself"),
     "guest-with-passthrough": shut(DISKS + r"vm:101 has a device of pve1 \(hostpci0: 0000:3b:00\.0\)"),
+    "storage-not-everywhere": shut(DISKS + r"vm:101 scsi0 is on vault, which pve3 is not given, where HA may start it"),
+    "shared-in-name-only": shut(
+        DISKS
+        + r"vm:101 scsi1 is on local, which is called shared, and pve2 has no local:101/vm-101-disk-1\.qcow2 there"
+    ),
     "nfs-stale-after-return": Caught(
         "rejected", r"vault is active on every node: not within 60 s; last seen: pve1 calls vault inactive"
     ),

@@ -53,7 +53,7 @@ class Shell:
         self._stdout = stdout
         self._exit_status = exit_status
 
-    def run(self, command: str, *, deadline: Deadline) -> CommandResult:
+    def run(self, command: str, *, deadline: Deadline, **_: object) -> CommandResult:
         now = LiveClock().now()
         return CommandResult(self._exit_status, self._stdout.encode(), b"", now, now)
 
@@ -77,6 +77,27 @@ def test_a_boot_between_two_lines_of_the_journal_is_no_line() -> None:
         ),
         JournalLine(1795808588.926276, "pve-ha-crm", "status change startup => wait_for_quorum"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("said", "status", "lost"),
+    [
+        ("static\nenabled\n", 0, []),
+        ("static\ndisabled\n", 0, ["pve-ha-lrm"]),
+        ("masked\ndisabled\n", 1, ["watchdog-mux", "pve-ha-lrm"]),
+    ],
+)
+def test_which_units_do_not_come_back_with_a_boot(said: str, status: int, lost: list[str]) -> None:
+    """By systemd's word, whatever its status: watchdog-mux is static there, and the LRM's unit wants it."""
+    units = ("watchdog-mux", "pve-ha-lrm")
+    assert node(said, status).units.lost_at_boot(units, LiveClock().deadline(1)) == lost
+
+
+@pytest.mark.parametrize("said", ["", "active\n", "active\nsomething\n", "active\nactive\nactive\n"])
+def test_units_of_which_nothing_usable_is_said_are_no_answer(said: str) -> None:
+    """One word too few, too many or unknown: whose word each is cannot be told."""
+    with pytest.raises(ProtocolError, match=r"is-active watchdog-mux pve-ha-lrm` said "):
+        node(said, 3).units.inactive(("watchdog-mux", "pve-ha-lrm"), LiveClock().deadline(1))
 
 
 @pytest.mark.parametrize(

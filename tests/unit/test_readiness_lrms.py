@@ -1,4 +1,4 @@
-"""Which LRMs are fit for a test: states captured on a control plane of three nodes (PVE 9.2)."""
+"""Which LRMs and which CRM master are fit for a test: states captured on a control plane of three nodes (PVE 9.2)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from pytest_pveha.clock import Instant
+from pytest_pveha.clock import SECOND, Instant
 from pytest_pveha.handles.cluster import Asked, Lrm, Manager, Service
 from pytest_pveha.observe.observer import Observer
 from pytest_pveha.readiness.checks import CHECKS
@@ -39,3 +39,15 @@ def verdict(lrm: Lrm, *, busy: bool) -> str:
 def test_an_lrm_that_guards_its_guests_is_fit(state: str, mode: str, busy: bool, answer: str) -> None:
     """An LRM is fit that serves, and that holds its watchdog where it has guests, whatever it calls its state."""
     assert verdict(Lrm(state, mode, 1795811098), busy=busy) == answer
+
+
+@pytest.mark.parametrize(("age", "answer"), [(5, "yes"), (30, "yes"), (31, "no"), (17446, "no")])
+def test_a_master_that_does_not_write_is_no_live_one(age: int, answer: str) -> None:
+    """After a cold start of all nodes the last master stays named for two minutes, and its node is called online."""
+    stamp = 1795811098
+    now = Instant(0, (stamp + age) * SECOND)
+    manager = Manager("n2", stamp, {"n2": "online"}, {}, {}, True, Asked(now, now, "n1"))
+    check = next(check for check in CHECKS if check.name == "master")
+    said = check.ask(cast("Observer", SimpleNamespace(look=lambda: SimpleNamespace(manager=manager, trouble=""))))
+    assert said.verdict == answer
+    assert "n2" in said.saw

@@ -102,6 +102,40 @@ def test_storages_as_configured() -> None:
     assert (found["lun"].base, found["lun"].on("a"), found["lun"].on("c")) == ("san", True, False)
 
 
+LISTED = """\
+Volid                        Format  Type            Size VMID
+shared:102/vm-102-disk-0.raw raw     images    1073741824 102
+"""
+"""``pvesm list shared`` on PVE 9.2; without anything on it the first line alone, cut to shorter columns."""
+
+
+class Node:
+    """Answers every command with one text."""
+
+    def __init__(self, said: str) -> None:
+        self._said = said
+
+    def command(self, deadline: Any, *words: str) -> str:
+        return self._said
+
+
+@pytest.mark.parametrize(
+    ("said", "found"), [(LISTED, {"shared:102/vm-102-disk-0.raw"}), ("Volid Format  Type      Size VMID\n", set())]
+)
+def test_what_a_node_finds_on_a_storage(said: str, found: set[str]) -> None:
+    """The volumes' names; of a directory that is another one there, none."""
+    storage = storages.Defined("shared", "dir", True, frozenset({"images"}))
+    assert storage.shared_by_word
+    assert storages.volumes(cast("Any", Node(said)), storage, LiveClock().deadline(5)) == found
+
+
+def test_a_storage_that_a_node_is_not_given_is_listed_and_not_active() -> None:
+    """As PVE 9.2 tells it on such a node, enabled 0 beside it."""
+    row = {"active": 0, "avail": 0, "content": "images", "enabled": 0, "shared": 1, "storage": "shared", "total": 0}
+    found = Storages(cast("Any", Api([{**row, "type": "dir", "used": 0}]))).found("n3", LiveClock().deadline(5))
+    assert (found["shared"].active, found["shared"].enabled) == (False, False)
+
+
 def test_a_storage_that_does_not_say_is_not_active() -> None:
     """PVE leaves out what it could not find out."""
     found = Storages(cast("Any", Api([{"storage": "x", "type": "nfs"}]))).found("n", LiveClock().deadline(5))

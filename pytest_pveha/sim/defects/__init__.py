@@ -181,6 +181,27 @@ _ALL = (
         "dirty",
     ),
     Defect(
+        "ha-guest-paused",
+        "the first HA guest is paused: HA calls it started, its process is there, and nobody gets an answer",
+        "its storage ran full, or somebody paused it for a snapshot and forgot",
+        _POWER_LOSS,
+        "not proven",
+    ),
+    Defect(
+        "lrm-not-enabled",
+        "the last node's LRM runs, and is not enabled: after a reset the node guards and starts nothing",
+        "it was disabled and stopped for work, and only started again",
+        _POWER_LOSS,
+        "not proven",
+    ),
+    Defect(
+        "ring-link-dead",
+        "the last node's second corosync link is down, which nobody notices while the first one is up",
+        "a cable was pulled or a switch port shut, and no alarm hangs on it",
+        _POWER_LOSS,
+        "not proven",
+    ),
+    Defect(
         "backup-running",
         "a backup is under way on the last node, and its first guest is locked for it",
         "the nightly backup runs late, into the maintenance window",

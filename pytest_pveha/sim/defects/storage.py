@@ -30,6 +30,20 @@ STORAGE = (
         "not proven",
     ),
     Defect(
+        "storage-not-everywhere",
+        "the storage that guests lie on is not given to the last node, where HA may start them",
+        "the node was added later, and `nodes` of the storage was not",
+        _SHARED,
+        "not proven",
+    ),
+    Defect(
+        "shared-in-name-only",
+        "the first HA guest has a disk in a directory that is called shared, and is another one on each node",
+        "somebody ticked `shared` to make a migration start, or one node's /etc/fstab lacks the mount",
+        _SHARED,
+        "not proven",
+    ),
+    Defect(
         "replication-never-ran",
         "a replication job is configured, and has never run",
         "its schedule never comes, or pvescheduler does not run",

@@ -11,7 +11,7 @@ from typing import Any
 from pytest_pveha.sim.servers import api_backups
 from pytest_pveha.sim.servers.api_registry import ApiError, Call, route
 from pytest_pveha.sim.servers.facts import digest
-from pytest_pveha.sim.servers.storage_facts import EXPORT, TYPES, entry, mount_options, volumes
+from pytest_pveha.sim.servers.storage_facts import EXPORT, TYPES, called_shared, entry, mount_options, volumes
 from pytest_pveha.sim.world.model import Node
 from pytest_pveha.sim.world.storages import Storage
 from pytest_pveha.sim.world.world import World
@@ -29,25 +29,31 @@ def storages(call: Call) -> list[dict[str, Any]]:
     if not call.may("Datastore.Audit"):
         return []
     wanted = call.params.get("type")
-    found = [*(_configured(one) for one in call.world.storages), *api_backups.configured(call)]
+    found = [*(_configured(call.world, one) for one in call.world.storages), *api_backups.configured(call)]
     return [one for one in found if wanted in (None, one["type"])]
 
 
 @route("GET", "/storage/{storage}", ("Datastore.Allocate",), "/storage/{storage}")
 def storage(call: Call, storage: str) -> dict[str, Any]:
     """One of them."""
-    return api_backups.configured(call)[0] if api_backups.is_it(call, storage) else _configured(_named(call, storage))
+    return (
+        api_backups.configured(call)[0]
+        if api_backups.is_it(call, storage)
+        else _configured(call.world, _named(call, storage))
+    )
 
 
-def _configured(one: Storage) -> dict[str, Any]:
+def _configured(world: World, one: Storage) -> dict[str, Any]:
     known: dict[str, Any] = {
         "storage": one.name,
         "type": TYPES[one.kind].type,
         "content": TYPES[one.kind].content,
         "digest": digest("storage.cfg"),
     }
-    if one.shared:
+    if called_shared(world, one):
         known["shared"] = 1
+    if one.nodes:
+        known["nodes"] = ",".join(one.nodes)
     match one.kind:
         case "nfs":
             where = {"server": one.spec.server, "export": EXPORT.format(name=one.name), "path": f"/mnt/pve/{one.name}"}

@@ -9,6 +9,7 @@ from pytest_pveha.sim.servers.facts import Facts
 from pytest_pveha.sim.world.configs import config_of
 from pytest_pveha.sim.world.model import Guest
 from pytest_pveha.sim.world.storages import Storage
+from pytest_pveha.sim.world.world import World
 
 EXPORT = "/export/{name}"
 _TOTAL = 1 << 40
@@ -43,7 +44,8 @@ def configured(facts: Facts, guest: Guest) -> dict[str, str]:
 
 def entry(facts: Facts, storage: Storage) -> dict[str, Any]:
     """The storage as that node finds it. An iSCSI storage has no figures (ISCSIPlugin.pm, status)."""
-    active = facts.world.storages.active(facts.node, storage)
+    given = not storage.nodes or facts.node.name in storage.nodes
+    active = given and facts.world.storages.active(facts.node, storage)
     figures = active and storage.kind != "iscsi"
     total, used = _TOTAL, _USED
     if (backup := facts.world.spec.backup) is not None:
@@ -52,12 +54,17 @@ def entry(facts: Facts, storage: Storage) -> dict[str, Any]:
         "active": int(active),
         "avail": total - used if figures else 0,
         "content": TYPES[storage.kind].content,
-        "enabled": 1,
-        "shared": int(storage.shared),
+        "enabled": int(given),  # listed all the same (seen on PVE 9.2)
+        "shared": int(called_shared(facts.world, storage)),
         "total": total if figures else 0,
         "type": TYPES[storage.kind].type,
         "used": used if figures else 0,
     }
+
+
+def called_shared(world: World, storage: Storage) -> bool:
+    """Whether the configuration says that all nodes have the same there."""
+    return storage.shared or (storage.kind == "dir" and world.planted("shared-in-name-only"))
 
 
 def mount_options(storage: Storage) -> str:
@@ -87,6 +94,8 @@ def drives(facts: Facts, guest: Guest) -> dict[str, str]:
     first = next((one for one in world.guests.values() if one.spec.ha), None)
     if guest is first and world.planted("guest-on-local-disk"):
         found["scsi1"] = f"local-lvm:vm-{guest.vmid}-disk-1,size=32G"
+    if guest is first and world.planted("shared-in-name-only"):
+        found["scsi1"] = f"{in_name_only(guest)},size=32G"
     if guest is first and world.planted("guest-with-local-iso"):
         found["ide2"] = f"local:iso/{ISO},media=cdrom,size=783M"
     if guest is first and world.planted("guest-with-passthrough"):
@@ -94,6 +103,11 @@ def drives(facts: Facts, guest: Guest) -> dict[str, str]:
     if world.replication.leaves_out_a_disk(guest):
         found["scsi1"] = f"{volume(storage, guest, 1)},replicate=0,size=4G"
     return found
+
+
+def in_name_only(guest: Guest) -> str:
+    """The disk of a guest on a directory of its node, which the configuration calls shared."""
+    return f"local:{guest.vmid}/vm-{guest.vmid}-disk-1.qcow2"
 
 
 def volumes(facts: Facts, storage: Storage) -> list[dict[str, Any]]:
@@ -119,6 +133,13 @@ def volumes(facts: Facts, storage: Storage) -> list[dict[str, Any]]:
         for name, (on, vmid, size) in world.restores.volumes.items()
         if on == storage.name
     ]
+    if storage.kind == "dir" and world.planted("shared-in-name-only"):
+        first = next(one for one in world.guests.values() if one.spec.ha)
+        if first.disk_node == node.name or first.config_node == node.name:
+            found.append(
+                {"content": "images", "format": "qcow2", "size": 32 << 30, "vmid": first.vmid,
+                 "volid": in_name_only(first)}
+            )  # fmt: skip
     if storage.kind == "dir" and world.planted("guest-with-local-iso") and node is next(iter(world.nodes.values())):
         found.append(
             {"content": "iso", "format": "iso", "size": 821035008, "ctime": world.spec.epoch_utc,

@@ -90,6 +90,8 @@ class Corosync:
         self._ring += 4
         for node in self._world.nodes.values():
             node.corosync_up, node.members, node.ring_id = True, ids, self._name(ids)
+        self._note_links()
+        self._called_down = set(self._down)  # noticed long ago
         self.device.begin()
 
     def start(self, node: Node) -> None:

@@ -66,6 +66,11 @@ class Mishaps:
             self.locks = {guest.vmid: "backup" for guest in guests[:1]}
         if world.planted("guest-paused"):
             self.paused = frozenset(guest.vmid for guest in guests if not guest.spec.ha)
+        if world.planted("ha-guest-paused"):
+            first = next(guest for guest in world.guests.values() if guest.spec.ha)
+            self.paused |= {first.vmid}
+            for process in first.processes.values():
+                process.answering = process.agent_up = False
         if world.planted("ha-disarmed"):
             world.pmxcfs.store.manager["disarm"] = {"mode": "freeze", "state": "disarmed"}
             for service in world.pmxcfs.store.manager["service_status"].values():
@@ -77,6 +82,8 @@ class Mishaps:
             if last.lrm is not None:
                 last.lrm.state = "wait_for_agent_lock"
                 last.lrm.write_status()
+        if world.planted("lrm-not-enabled"):
+            world.systemd.disable(last, "pve-ha-lrm.service")
         if world.planted("maintenance-forgotten"):
             world.pmxcfs.store.manager["node_request"] = {last.name: {"maintenance": 1}}
 

@@ -195,6 +195,9 @@ class Network:
             return False
         if link and self._world.planted("second-link-on-same-cable") and not self.link_up(one, other, 0):
             return False
+        last = next(reversed(self._world.nodes.values()))
+        if link and last in (one, other) and self._world.planted("ring-link-dead"):
+            return False
         port = COROSYNC_PORT + link
         return self.hears(one, other, "udp", port, port, link) and self.hears(other, one, "udp", port, port, link)
 

@@ -57,6 +57,13 @@ class Storage:
         self.drags: tuple[Drag, ...] = ()
 
     @property
+    def nodes(self) -> tuple[str, ...]:
+        """The nodes that the configuration gives it to; none: all."""
+        if not (self.served and self._world.planted("storage-not-everywhere")):
+            return ()
+        return tuple(self._world.nodes)[:-1]
+
+    @property
     def stalled(self) -> bool:
         """Whether writes to it hang now."""
         return bool(self._reasons)

@@ -12,13 +12,15 @@ from pytest_pveha.sim.servers.commands.registry import command, option
 from pytest_pveha.sim.servers.facts import Facts
 from pytest_pveha.sim.servers.mounts import mounts, sessions
 from pytest_pveha.sim.servers.shell import Invocation, Result
-from pytest_pveha.sim.servers.storage_facts import entry
+from pytest_pveha.sim.servers.storage_facts import entry, volumes
 
 _NO_SESSIONS = 21
 
 
 @command("pvesm")
 def _pvesm(call: Invocation) -> Result:
+    if call.args[:1] == ["list"] and len(call.args) == 2:
+        return _list(call.facts, call.args[1])
     if call.args[:1] != ["status"]:
         return Result(255, err="ERROR: unknown command 'pvesm " + " ".join(call.args) + "'\n")
     facts, wanted = call.facts, option(call.args[1:], "--storage", "-storage")
@@ -35,6 +37,21 @@ def _pvesm(call: Invocation) -> Result:
             one.name, row["type"], word, *sizes, share, w=width
         )
     return Result(out=out, wait=facts.world.storages.hangs(facts.node))
+
+
+def _list(facts: Facts, name: str) -> Result:
+    """The volumes on a storage."""
+    storage = next((one for one in facts.world.storages if one.name == name), None)
+    if storage is None:
+        return Result(2, err=f"storage '{name}' does not exist\n")
+    rows = [[row["volid"], row["format"], row["content"], row["size"], row.get("vmid", "")]
+            for row in sorted(volumes(facts, storage), key=lambda row: str(row["volid"]))]  # fmt: skip
+    wide = max((len(row[0]) for row in rows), default=5)
+    out = f"{'Volid':<{wide}} {'Format':<7} {'Type':<9} {'Size':>14} {'VMID'}\n"
+    return Result(
+        out=out
+        + "".join(f"{one:<{wide}} {two:<7} {three:<9} {size:>14} {vmid}\n" for one, two, three, size, vmid in rows)
+    )
 
 
 @command("pvesr")

@@ -3,8 +3,8 @@
 The mons that all hear each other and are a majority elect the one of the lowest rank: two rooms that both hear the
 tiebreaker, and not each other, are no quorum together, and the one that is first has it. A lost one is missed for some
 seconds (mon_lease 5 s, acknowledged within 10 s); until then nothing is changed, and what is asked is answered as it
-was. A standby manager takes over when the active one has sent no beacon for 30 s (mon_mgr_beacon_grace). Source: Ceph's documentation; the
-mons' 5 to 10 s are not measured.
+was. A standby manager takes over when the active one has sent no beacon for 30 s (mon_mgr_beacon_grace). Source:
+Ceph's documentation; the mons' 5 to 10 s are not measured.
 """
 
 from __future__ import annotations
