@@ -28,7 +28,7 @@ from warm_start import run_pytest
 from whole_run import ROOT, Place
 
 from pytest_pveha.clock import SECOND
-from pytest_pveha.embedded import attach, start
+from pytest_pveha.embedded import attach, runtime_directory
 from pytest_pveha.faults.catalogue import FAULTS
 from pytest_pveha.faults.keeping import STORE
 from pytest_pveha.handles.cluster_lease import lease_holder
@@ -160,8 +160,7 @@ class Struck:
 
 
 def struck(here: Place, inventory: Path, case: Case) -> Struck:
-    """That run's end; the site runs on."""
-    site = start(load(inventory))
+    """That run's end; the site that it started runs on."""
     mark = here.folder / "struck"
     environment = {
         **here.environment,
@@ -170,7 +169,7 @@ def struck(here: Place, inventory: Path, case: Case) -> Struck:
         "STRIKE_BY": case.way,
         "STRIKE_FAULT": case.of,
         "STRUCK": str(mark),
-        "SITE_BATON": str(site.runtime / "baton"),
+        "SITE_BATON": str(runtime_directory(load(inventory)) / "baton"),
     }
     typed = [*whole_run.typed(inventory, here)[:-1], case.test, "-p", "striking", "-p", "site_stays"]
     done = run_pytest(typed, env=environment, cwd=ROOT)
@@ -322,10 +321,11 @@ def _osds(truth: list[dict[str, Any]]) -> dict[str, str]:
 
 def undone_after(truth: list[dict[str, Any]], run: Struck) -> float:
     """Site seconds from the blow until nothing was broken any more, for good; 0 where nothing was."""
+    found = run.found
     bad = [
         number
         for number, event in enumerate(truth)
-        if event["at"] >= run.at and trouble(truth[: number + 1], run.found, placed=False)
+        if event["at"] >= run.at and trouble(truth[: number + 1], found, placed=False)
     ]
     if not bad:
         return 0.0
