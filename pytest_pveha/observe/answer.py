@@ -16,6 +16,11 @@ Verdict = Literal["yes", "no", "cant_tell", "not_there"]
 
 T = TypeVar("T")
 
+SELDOM = 5.0
+"""Seconds between two questions in the longest waits: nobody may be missed for longer who must be healed at once."""
+SHARE = 100
+"""A wait is known to a hundredth of itself: that is often enough, and a busy cluster is asked less."""
+
 Write = Callable[[str, dict[str, Any]], object]
 """Writes one line of the journal: its kind and its data."""
 
@@ -96,7 +101,8 @@ def wait_until(
 ) -> Met:
     """The condition was seen to hold.
 
-    It is asked every ``every`` seconds on an even schedule.
+    It is asked every ``every`` seconds on an even schedule; in long waits every hundredth of the time waited so far, at
+    most SELDOM.
 
     Raises:
         NotMet: it was last seen not to hold, at or after the deadline.
@@ -130,7 +136,8 @@ def _wait_until(condition: Condition, within: float, observer: Observer, every: 
             last = answer
         if answered >= end:
             break
-        due = max(due + round(every * SECOND), answered)
+        waited = (answered - begin) / SECOND
+        due = max(due + round(max(every, min(SELDOM, waited / SHARE)) * SECOND), answered)
         clock.sleep_until(min(due, max(end, answered)))
     if answer.verdict == "no":
         raise NotMet(f"{condition.name}: not within {within:g} s; last seen: {answer.saw}", answer.saw)
