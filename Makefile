@@ -1,17 +1,18 @@
-# make demo    the main job on the embedded, simulated site: break it, measure, judge, heal, seal
+# make demo    the main job on a simulated site with Ceph and backups: break it, measure, judge, heal, seal
 # make test    the project's own lint, types and tests
 # Both make what they need in .venv first. Everything else: `make help`.
 
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
-TESTERS ?= 3
+TESTERS ?= 4
 unexport PYTHONDONTWRITEBYTECODE  # hundreds of processes would each compile everything again
 
 .PHONY: help demo test test-daemons lint types unit coverage bench proof lock clean
 
 help:
-	@echo "make demo      the main job on the simulated site; the report lies in reports/latest"
+	@echo "make demo      the main job on a simulated site with Ceph and backups (2 to 3 minutes);"
+	@echo "               the report lies in reports/latest"
 	@echo "make test      lint, types, and all tests (TESTERS=$(TESTERS) at the same time)"
 	@echo "make test-daemons  the tests against real daemons, as root (some minutes); installs Debian's packages for them"
 	@echo "make coverage  the tests again, with what they reached"
@@ -28,7 +29,7 @@ demo: $(VENV)/run.stamp
 	throwaway_key(Path('$(VENV)/demo-key'), 'throw-away key of make demo')"
 	@echo "The evidence is signed with a THROW-AWAY key, made for this run alone: its seal shows that nothing was"
 	@echo "changed since, not who vouches for it. The site is simulated: nothing real is touched, or proven."
-	$(BIN)/pytest --inventory inventories/sim-3node.yml -m destructive --pveha-signing-key $(VENV)/demo-key
+	$(BIN)/pytest --inventory inventories/sim-hyperconverged.yml -m destructive --pveha-signing-key $(VENV)/demo-key
 	@echo "report: file://$(CURDIR)/reports/latest/report.html"
 
 test: lint types unit

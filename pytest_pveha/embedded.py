@@ -160,7 +160,10 @@ def _completed(inventory: Inventory, runtime: Path, described: dict[str, Any], *
         "guests": [
             {
                 "id": guest.id,
-                "probes": [{"tcp": {"host": host, "port": port}} for port in described["guests"][guest.id]],
+                "probes": [
+                    *({"tcp": {"host": host, "port": port}} for port in described["guests"][guest.id]),
+                    *({"agent": True} for probe in guest.probes if probe.agent),
+                ],
             }
             for guest in inventory.model.guests
         ],

@@ -2,9 +2,9 @@
 
     PvehaError
       UsageError     InventoryError  UnsafeTarget  SiteDirty  SiteBusy
-      SiteError      Unreachable  AuthRefused  ProtocolError  TaskFailed
+      SiteError      Unreachable  AuthRefused  ProtocolError  TaskFailed  NoProxmox
       FaultError     PreflightRefused  NoEffect (WrongMachine)  DeadManFired  HealFailed
-      WaitTimeout    CantTell
+      WaitTimeout    CantTell (NotThere)
       EvidenceError  Inconclusive  ClockUncertain  BadSignature
     StopAsked      somebody, or the consent's window, ended the campaign
     NotMet(AssertionError)   the condition was seen to be false until the deadline
@@ -82,6 +82,13 @@ class TaskFailed(SiteError):
         self.log = log
 
 
+class NoProxmox(SiteError):
+    """The site has no Proxmox, by its inventory: nobody there can say this, now or later."""
+
+    def __init__(self) -> None:
+        super().__init__("needs a Proxmox API, and the inventory says that the site has none (cluster.proxmox)")
+
+
 class FaultError(PvehaError):
     """A fault could not be handled as planned."""
 
@@ -122,6 +129,10 @@ class WaitTimeout(PvehaError):
 
 class CantTell(WaitTimeout):
     """At the deadline the condition could not be decided: nothing usable was observed."""
+
+
+class NotThere(CantTell):
+    """What was waited for is about something that the site does not have: not proven, at once."""
 
 
 class EvidenceError(PvehaError):

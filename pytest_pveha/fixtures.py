@@ -9,11 +9,12 @@ import pytest
 
 from pytest_pveha.errors import SiteError, UsageError
 from pytest_pveha.handles.bmc import Bmc
-from pytest_pveha.handles.ceph import Ceph
+from pytest_pveha.handles.ceph import Ceph, shell
 from pytest_pveha.handles.ceph.daemon import OsdDaemon
 from pytest_pveha.handles.cluster import Cluster, Manager
 from pytest_pveha.handles.corosync import Ring
 from pytest_pveha.handles.guest import Guest, Guests, Nodes, Stranded
+from pytest_pveha.handles.ha_homes import stays
 from pytest_pveha.handles.layout import Ways
 from pytest_pveha.handles.node import Node
 from pytest_pveha.handles.replicas import Replicas
@@ -21,6 +22,7 @@ from pytest_pveha.handles.served import Served
 from pytest_pveha.handles.served import served as served_storage
 from pytest_pveha.handles.site import Site
 from pytest_pveha.inventory import parse_duration
+from pytest_pveha.inventory.rooms import third_room
 from pytest_pveha.readiness import organisation
 from pytest_pveha.readiness.ceph import failure_domain, networks
 from pytest_pveha.readiness.check import Check
@@ -30,7 +32,7 @@ from pytest_pveha.scenario.homes import Homes, homes_of
 from pytest_pveha.scenario.objectives import Objectives
 from pytest_pveha.scenario.operator import Operator, Procedure, Step
 from pytest_pveha.scenario.policies import Policy, policy_of
-from pytest_pveha.scenario.replicated import replicas_of
+from pytest_pveha.scenario.replicated import replicas_of, replicas_on
 from pytest_pveha.scenario.roles import cast_side
 from pytest_pveha.scenario.run import TRIED, Faults, Run
 from pytest_pveha.selection import title
@@ -121,11 +123,16 @@ def home(site: Site, guest: Guest) -> Node:
 
 @pytest.fixture
 def elsewhere(site: Site, guest: Guest, home: Node) -> Node:
-    """A node on which ``guest`` may run, by HA's rules, and does not. Skipped where there is none."""
-    allowed = site.cluster.ha_rules(site.clock.deadline(10)).candidates().get(guest.sid, frozenset(site.nodes.names))
-    found = [node for node in site.nodes - {home} if node.name in allowed]
-    if not found:
+    """A node on which ``guest`` may run, and stay, by HA's rules, and does not. Skipped where there is none."""
+    rules = site.cluster.ha_rules(site.clock.deadline(10))
+    allowed = rules.candidates().get(guest.sid, frozenset(site.nodes.names)) - {home.name}
+    if not allowed:
         pytest.skip(f"not proven: by its rules {guest.sid} may run on no other node than {home.name}")
+    left_alone = stays(rules, site.nodes.names, guest.sid)
+    found = [node for node in site.nodes if node.name in allowed & left_alone]
+    if not found:
+        best = ", ".join(sorted(left_alone))
+        pytest.skip(f"not applicable: by its rules {guest.sid} belongs on {best}, and HA takes it back there at once")
     return min(found, key=lambda node: node.room == home.room)
 
 
@@ -247,9 +254,14 @@ def dark(site: Site, feed: str) -> Nodes:
 def _cast(site: Site, config: pytest.Config, request: pytest.FixtureRequest) -> tuple[str, ...]:
     """The nodes that play the role of the test, put on record."""
     role: str = request.param
-    manager = site.cluster.manager(site.clock.deadline(10))
+    manager = site.cluster.leading(site.clock.deadline(10))
     busy = Counter(service.node for service in manager.services.values())
     found = cast_side(role, site.nodes.names, manager.master, busy, site.layout.rooms)
+    if found is None and site.layout.room_of(manager.master) == third_room(site.layout.rooms) != "":
+        pytest.skip(
+            f"not proven: the CRM master is {manager.master}, the tiebreaker, and so in neither of the two rooms; "
+            f"`ha-manager crm-command node-maintenance enable {manager.master}`, and disable, moves it"
+        )
     if found is None:
         raise SiteError(f"no node of the inventory plays {role}; the CRM master is {manager.master or '(none)'}")
     marker = request.node.get_closest_marker("destructive")
@@ -324,6 +336,12 @@ def roomers(site: Site, guests: Guests, room: Nodes) -> Stranded:
 
 
 @pytest.fixture
+def copies(site: Site, roomers: Stranded, room: Nodes) -> Replicas:
+    """Those of ``roomers`` that are replicated, as their jobs tell; maybe none."""
+    return replicas_on(site, roomers, roomers.nodes(room))
+
+
+@pytest.fixture
 def darkened(site: Site, guests: Guests, dark: Nodes) -> Stranded:
     """The HA guests that run on the nodes of ``dark`` now, with their nodes. Skipped where there are none."""
     return _stranded(site, guests, dark)
@@ -391,6 +409,23 @@ def halves(nodes: Nodes) -> tuple[Nodes, Nodes]:
     members = list(nodes)
     one = next(iter(rooms.values())) if len(rooms) == 2 and len(set(sizes)) == 1 else members[: len(members) // 2]
     return Nodes(one), nodes - one
+
+
+@pytest.fixture
+def tiebreaker(site: Site) -> Node:
+    """The node that stands alone in a third room. Not applicable where there is none."""
+    (name,) = site.layout.rooms[site.layout.arbiter_room]
+    return site.nodes[name]
+
+
+@pytest.fixture
+def mons(site: Site, nodes: Nodes) -> Nodes:
+    """The nodes that have a Ceph mon; none where the inventory has no Ceph."""
+    if not site.has_ceph:
+        return Nodes(())
+    first = next(iter(nodes))
+    known = shell.mons(first, site.clock.deadline(15)).names
+    return Nodes(node for node in nodes if node.name in known)
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ from pytest_pveha.scenario.planning import (
     refusals,
 )
 from pytest_pveha.scenario.visit import visited
-from pytest_pveha.selection import title
+from pytest_pveha.selection import switches, title
 
 USUAL_WORKERS = 4
 """How many guests a node starts at a time where nobody set it (pvesh get /cluster/options, max_workers)."""
@@ -52,6 +52,10 @@ TARGETS = {
     "served": "storage",
 }
 """The fixtures that name a target, and what they name."""
+
+
+NO_NODES = {"storage-cut": "storages", "switch-loss": "switches"}
+"""Faults of which it is not proven node by node, and what they are proven of."""
 
 
 def declared_by(item: pytest.Item) -> Declared | None:
@@ -70,8 +74,13 @@ def declared_by(item: pytest.Item) -> Declared | None:
 
 
 def to_prove(items: Iterable[pytest.Item], inventory: Inventory) -> list[dict[str, Any]]:
-    """Whatever these tests could prove of whom: a row for each fault and role, with the nodes or guests."""
-    nodes, guests = list(inventory.model.nodes), [guest.id for guest in inventory.model.guests]
+    """Whatever these tests could prove of whom: a row for each fault and role, with whom or what it is about."""
+    subjects = {
+        "nodes": list(inventory.model.nodes),
+        "guests": [guest.id for guest in inventory.model.guests],
+        "storages": list(inventory.model.storages),
+        "switches": switches(inventory),
+    }
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     for item in items:
         declared, params = declared_by(item), params_of(item)
@@ -79,8 +88,8 @@ def to_prove(items: Iterable[pytest.Item], inventory: Inventory) -> list[dict[st
         role = plain_role(str(params.get("victim") or params.get("minority") or "")) if len(kinds) == 1 else ""
         of = "guests" if declared and GUEST_FAMILIES.issuperset(declared.families) else "nodes"
         for kind in kinds:
-            subjects = guests if of == "guests" else nodes
-            rows[kind, role] = {"fault": kind, "role": role, "of": of, "subjects": subjects}
+            what = NO_NODES.get(kind, of)
+            rows[kind, role] = {"fault": kind, "role": role, "of": what, "subjects": subjects[what]}
     return [rows[key] for key in sorted(rows)]
 
 

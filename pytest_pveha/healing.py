@@ -26,6 +26,7 @@ from pytest_pveha.inventory import load
 from pytest_pveha.record.journal import Journal, read
 from pytest_pveha.record.lease import Lease
 from pytest_pveha.record.openings import OpenRuns, open_runs, state_home
+from pytest_pveha.record.questions import Desk
 
 Tell = Callable[[str], None]
 
@@ -97,6 +98,7 @@ def _heal(
             tell(f"the nodes remember run {kept.run} of {kept.about.get('host', 'an unknown machine')}: {path}")
             runs.add(path)
             left.append(path)
+            _recalled(kept, tell)
     for path in left:
         if not (path / "journal.jsonl").exists():
             raise EvidenceError(f"{path}: the run's journal is gone; look at the site, then remove its register")
@@ -104,10 +106,23 @@ def _heal(
         tell(f"{path}: healed, the site is as it was found")
     if left or litter:
         _sweep(site, tell)
-    holder = lease_holder(site.nodes, site.clock)
+    holder = lease_holder(site.lease_on, site.clock, site.lease_folder)
     if holder is not None and holder.run in {_id_of(path) for path in left}:
-        break_lease(site.nodes, site.clock)
+        break_lease(site.lease_on, site.clock, site.lease_folder)
     return len(left) + litter
+
+
+def _recalled(kept: Kept, tell: Tell) -> None:
+    """What that run asked people counts as asked here; what nobody was seen to do is told."""
+    desk = Desk(kept.run)
+    for step, asked in sorted(kept.asked.items()):
+        desk.recall(step, asked.text, asked.who, asked.settled, asked.said)
+        if asked.settled:
+            continue
+        answer = (
+            f"{asked.said.user} said {asked.said.word}" if asked.said else "no answer is known: somebody may do it yet"
+        )
+        tell(f"run {kept.run} asked {asked.who} ({step}): {asked.text} {answer}")
 
 
 def _sweep(site: Site, tell: Tell) -> None:
@@ -129,7 +144,7 @@ def _id_of(path: Path) -> str:
 
 def _refuse_living(site: Site, run: str, ours: set[str]) -> None:
     """Return unless the run that left this may still be alive, on another machine."""
-    holder = lease_holder(site.nodes, site.clock)
+    holder = lease_holder(site.lease_on, site.clock, site.lease_folder)
     if holder is None or holder.run != run or holder.run in ours:
         return
     left = holder.until - site.clock.now().utc // SECOND

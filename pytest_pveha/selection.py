@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from pytest_pveha.inventory import Site as Inventory
+from pytest_pveha.inventory.rooms import third_room
 
 FIXTURES = "pytest_pveha.fixtures"
 """The module of our fixtures: a test that uses one of them is ours."""
@@ -45,7 +46,9 @@ def title(item: pytest.Item) -> str:
 
 
 def targets(inventory: Inventory, scope: str, roles: Sequence[str]) -> dict[str, list[str]]:
-    """For each fixture that names a target, the ids it takes in that scope."""
+    """For each fixture that names a target, the ids it takes in that scope. Without HA nobody is its master."""
+    if not inventory.model.cluster.proxmox:
+        roles = tuple(role for role in roles if role != "crm-master")
     nodes = list(inventory.model.nodes)
     guests = [guest.id for guest in inventory.model.guests]
     links = [str(link) for link in range(_links(inventory))]
@@ -132,6 +135,10 @@ def left_out(inventory: Inventory, scope: str) -> list[str]:
 
 def not_applicable(item: pytest.Item, inventory: Inventory) -> str | None:
     """Why the inventory puts this test out of scope; None where it applies."""
+    if not inventory.model.cluster.proxmox and not any(
+        mark.kwargs.get("proxmox") is False for mark in item.iter_markers("needs")
+    ):
+        return "it needs a Proxmox API, and the inventory says that there is none (cluster.proxmox)"
     for marker in item.iter_markers("needs"):
         needs: dict[str, Any] = dict(marker.kwargs)
         count = needs.get("nodes")
@@ -154,6 +161,10 @@ def not_applicable(item: pytest.Item, inventory: Inventory) -> str | None:
         if (rooms := needs.get("rooms")) is not None and (there := _rooms(inventory)) != rooms:
             have = f"the inventory has them in {there}" if there else "in the inventory each has its own, or none"
             return f"it needs nodes in {rooms} rooms, {have}"
+        if needs.get("tiebreaker_node") and not _tiebreaker_node(inventory):
+            return "no node of the inventory stands alone in a third room as the tiebreaker"
+        if needs.get("tiebreaker") and inventory.model.quorum_device is None and not _tiebreaker_node(inventory):
+            return "the inventory has no quorum_device block, nor a node in a third room"
         played = inventory.model.simulator
         supplied = played is not None and (played.pdus or played.operator is not None)
         if needs.get("mains") and not supplied:
@@ -196,9 +207,27 @@ def _short(inventory: Inventory, losses: int) -> str:
 
 
 def _rooms(inventory: Inventory) -> int:
-    """In how many rooms the nodes stand; in none that count, where each has a room of its own or one has none."""
-    rooms = [node.room for node in inventory.model.nodes.values()]
-    return 0 if None in rooms or len(set(rooms)) == len(rooms) else len(set(rooms))
+    """In how many rooms the nodes stand; in none that count, where each has a room of its own or one has none.
+
+    The room of a node that is the tiebreaker does not count.
+    """
+    rooms = _by_room(inventory)
+    if None in rooms or all(len(nodes) == 1 for nodes in rooms.values()):
+        return 0
+    return len(rooms) - bool(_tiebreaker_node(inventory))
+
+
+def _by_room(inventory: Inventory) -> dict[str | None, list[str]]:
+    rooms: dict[str | None, list[str]] = {}
+    for name, node in inventory.model.nodes.items():
+        rooms.setdefault(node.room, []).append(name)
+    return rooms
+
+
+def _tiebreaker_node(inventory: Inventory) -> bool:
+    """Whether a node in a third room is the tiebreaker."""
+    named = {room: nodes for room, nodes in _by_room(inventory).items() if room is not None}
+    return inventory.model.quorum_device is None and bool(third_room(named))
 
 
 def _links(inventory: Inventory) -> int:

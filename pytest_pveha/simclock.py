@@ -167,7 +167,8 @@ class SiteClock:
     def connected(self, pending: Mapping[int, int], until: int) -> dict[int, Decided]:
         me = self._me()
         me.send(op="silent", ports=sorted(set(pending.values())))
-        silent = set(me.receive()["ports"])
+        told = me.receive()
+        silent, late = set(told["ports"]), dict(told["late"])
         waiting = select.poll()
         hopeful = {descriptor for descriptor, port in pending.items() if port not in silent}
         for descriptor in hopeful:
@@ -177,6 +178,12 @@ class SiteClock:
             for descriptor, events in waiting.poll(60_000):
                 decided[descriptor] = Decided(me.now, connected=events == select.POLLOUT)
                 waiting.unregister(descriptor)
+        begun = me.now
+        for after, descriptor in sorted((late[port], each) for each, port in pending.items() if port in late):
+            how = decided.pop(descriptor, None)
+            if how is not None and begun + after < until:
+                self.sleep_until(begun + after)
+                decided[descriptor] = Decided(me.now, connected=how.connected)
         if len(decided) < len(pending):
             self.sleep_until(until)
         return decided

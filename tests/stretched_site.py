@@ -16,6 +16,24 @@ PLAYED: dict[str, Any] = {**_CONTENT["simulator"], "guests": []}
 """The keys of its simulator block."""
 
 
+WITH_A_NODE: dict[str, Any] = {
+    **{name: block for name, block in BLOCKS.items() if name != "quorum_device"},
+    "nodes": {**BLOCKS["nodes"], "pve5": {"room": "tie", "feed": "feed-tie"}},
+    "feeds": {**BLOCKS["feeds"], "feed-tie": {"ups": "ups-tie"}},
+}
+"""The same whose tiebreaker is a node in the third room."""
+
+PLAYED_WITH_A_NODE: dict[str, Any] = {
+    **PLAYED,
+    "paths": [{"rooms": pair, "delay": "0.6 ms"} for pair in (["east", "west"], ["east", "tie"], ["west", "tie"])],
+}
+
+WITH_CEPH: dict[str, Any] = {**BLOCKS, "ceph": {"stretch_tiebreaker": "tie", "tiebreaker_room": "tie"}}
+"""The same with guests on a Ceph in stretch mode, whose tiebreaker mon stands beside the quorum device."""
+
+PLAYED_WITH_CEPH: dict[str, Any] = {**PLAYED, "ceph": {"size": 4, "min_size": 2, "pgs": 32}}
+
+
 def rooms_of(each: int) -> dict[str, Any]:
     """The blocks of so many nodes in each of the two rooms, with a guest on every node."""
     placed = [(f"pve{number}", "east" if number <= each else "west") for number in range(1, 2 * each + 1)]

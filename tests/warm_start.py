@@ -1,17 +1,20 @@
-"""pytest processes from a warm start: each is forked from one that has imported what every run of the tool imports.
+"""Processes from a warm start: each is forked from one that has imported what every run of the tool imports.
 
-They end like any other process, by themselves or by kill -9. Importing takes longer than what most of them do.
+They end like any other process, by themselves or by kill -9. Importing takes longer than what most of them do. A run's
+own site and supervisor are forked for it in the same way; its parent is then the run, as of any process it starts.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
+import ctypes
 import gc
 import json
 import os
 import runpy
 import select
+import socket
 import subprocess
 import sys
 import tempfile
@@ -21,8 +24,20 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module, metadata
 from pathlib import Path
+from typing import Any
 
-WARM = ("pytest_pveha.hooks", "pytest_pveha.fixtures", "pytest_html.report", "paramiko", "jinja2", "ruamel.yaml")
+WARM = (
+    "pytest_pveha.hooks",
+    "pytest_pveha.fixtures",
+    "pytest_pveha.healing",
+    "pytest_pveha.sim.site",
+    "pytest_html.report",
+    "paramiko",
+    "jinja2",
+    "ruamel.yaml",
+)
+STARTED = ("pytest_pveha.sim", "pytest_pveha.supervisor")
+"""What a run starts that takes long to import."""
 LIMIT = 400
 """Real seconds after which one is no longer waited for: it hangs. No result depends on it."""
 
@@ -33,26 +48,40 @@ class Ended:
 
     returncode: int
     """Negative: the signal that ended it."""
-    output: str
-    """What it said, on both streams."""
+    out: str
+    err: str
+
+    @property
+    def output(self) -> str:
+        """What it said, on both streams."""
+        return self.out + self.err
 
 
 def run_pytest(words: Sequence[str], *, env: Mapping[str, str], cwd: Path) -> Ended:
     """``python -m pytest`` with these words has ended."""
+    # what the plug-in consists of was imported before pytest could rewrite its asserts: it has none
+    return run("pytest", ["-W", "ignore::pytest.PytestAssertRewriteWarning", *words], env=env, cwd=cwd)
+
+
+def run(module: str, words: Sequence[str], *, env: Mapping[str, str], cwd: Path) -> Ended:
+    """``python -m`` that module with these words has ended; it had nothing to read."""
     server = _server()
     assert server.stdin is not None
     assert server.stdout is not None
-    with tempfile.NamedTemporaryFile(prefix="pv-output-") as output:
-        order = {"words": list(words), "env": dict(env), "cwd": str(cwd), "output": output.name}
-        server.stdin.write(json.dumps(order).encode() + b"\n")
+    with (
+        tempfile.NamedTemporaryFile(prefix="pv-out-") as out,
+        tempfile.NamedTemporaryFile(prefix="pv-err-") as err,
+    ):
+        order = {"module": module, "words": list(words), "env": dict(env), "cwd": str(cwd)}
+        server.stdin.write(json.dumps({**order, "streams": [os.devnull, out.name, err.name]}).encode() + b"\n")
         server.stdin.flush()
         if not select.select([server.stdout], [], [], LIMIT)[0]:
             server.kill()
             _server.cache_clear()
-            raise AssertionError(f"it hangs: {Path(output.name).read_text()}")
+            raise AssertionError(f"it hangs: {Path(out.name).read_text()}{Path(err.name).read_text()}")
         status = server.stdout.readline()
         assert status, "the process that was to start it is gone"
-        return Ended(os.waitstatus_to_exitcode(int(status)), Path(output.name).read_text())
+        return Ended(os.waitstatus_to_exitcode(int(status)), Path(out.name).read_text(), Path(err.name).read_text())
 
 
 @cache
@@ -75,29 +104,89 @@ def _end(server: subprocess.Popen[bytes]) -> None:
     server.wait()
 
 
-def _serve() -> dict[str, str] | None:
+def _serve() -> dict[str, Any] | None:
     """One order after the other; in the process forked for it, that order."""
     for order in sys.stdin.buffer:
         child = os.fork()
         if child == 0:
-            return dict(json.loads(order))
+            found: dict[str, Any] = json.loads(order)
+            with contextlib.ExitStack() as opened:
+                modes = ("rb", "wb", "wb")
+                files = [opened.enter_context(Path(n).open(m)) for n, m in zip(found["streams"], modes, strict=True)]
+                for there, file in enumerate(files):
+                    os.dup2(file.fileno(), there)
+            return _nursery() or found
         _, status = os.waitpid(child, 0)
         sys.stdout.buffer.write(b"%d\n" % status)
         sys.stdout.buffer.flush()
     return None
 
 
-def _become(order: Mapping[str, object]) -> None:
+def _nursery() -> dict[str, Any] | None:
+    """From now on what this process starts of STARTED is forked, too; in the process forked for it, that order.
+
+    A process of its own forks them, which has no threads and nothing open. It leaves them to the run by ending between
+    the two: a process without a parent goes to its nearest ancestor that adopts (prctl(2), PR_SET_CHILD_SUBREAPER).
+    """
+    here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    if os.fork() != 0:
+        there.close()
+        assert ctypes.CDLL(None).prctl(36, 1, 0, 0, 0) == 0
+        subprocess.Popen = _popen(here)  # type: ignore[misc]
+        return None
+    here.close()
+    while True:
+        text, streams, _, _ = socket.recv_fds(there, 1 << 20, 3)
+        if not text:
+            os._exit(0)
+        between = os.fork()
+        if between == 0:
+            if (child := os.fork()) != 0:
+                there.send(b"%d" % child)
+                os._exit(0)
+            for number, stream in enumerate(streams):
+                os.dup2(stream, number)
+            there.detach()
+            os.closerange(3, 256)
+            os.setsid()
+            order: dict[str, Any] = json.loads(text)
+            return order
+        os.waitpid(between, 0)
+        for stream in streams:
+            os.close(stream)
+
+
+def _popen(nursery: socket.socket) -> type[subprocess.Popen[Any]]:
+    """subprocess.Popen, which has the nursery start what it can."""
+
+    class Popen(subprocess.Popen):  # type: ignore[type-arg]
+        def _execute_child(self, args: Any, *how: Any) -> None:
+            words = [] if isinstance(args, str | bytes) else [os.fsdecode(word) for word in args]
+            if words[:2] != [sys.executable, "-m"] or words[2] not in STARTED:
+                super()._execute_child(args, *how)  # type: ignore[misc]
+                return
+            pipes = how[9:15]
+            streams = [
+                stream if stream != -1 else number for number, stream in enumerate((pipes[0], pipes[3], pipes[5]))
+            ]
+            order = {"module": words[2], "words": words[3:], "env": dict(how[5]), "cwd": how[4]}
+            socket.send_fds(nursery, [json.dumps(order).encode()], streams)
+            self.pid = int(nursery.recv(64))
+            self._child_created = True
+            self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
+
+    return Popen
+
+
+def _become(order: Mapping[str, Any]) -> None:
     """This process is as if it had been started for that order."""
-    with Path(os.devnull).open("rb") as nothing, Path(str(order["output"])).open("wb") as output:
-        for here, there in ((nothing, 0), (output, 1), (output, 2)):
-            os.dup2(here.fileno(), there)
-    environment = order["env"]
-    assert isinstance(environment, dict)
     os.environ.clear()
-    os.environ.update(environment)
-    os.chdir(str(order["cwd"]))
-    sys.path[:0] = [str(Path.cwd()), *environment.get("PYTHONPATH", "").split(os.pathsep)]
+    os.environ.update(order["env"])
+    os.chdir(order["cwd"])
+    sys.path[:0] = [str(Path.cwd()), *order["env"].get("PYTHONPATH", "").split(os.pathsep)]
+    sys.argv = [order["module"], *order["words"]]
+    sys.modules.pop(order["module"], None)
+    runpy.run_module(order["module"], run_name="__main__", alter_sys=True)
 
 
 def main() -> None:
@@ -111,8 +200,6 @@ def main() -> None:
     order = _serve()
     if order is not None:
         _become(order)
-        sys.argv = ["pytest", "-W", "ignore::pytest.PytestAssertRewriteWarning", *order["words"]]  # it was imported
-        runpy.run_module("pytest", run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from pytest_pveha.cli.output import say
+from pytest_pveha.errors import UsageError
 
 ANSWERED, NOBODY_ASKS = 0, 1
 
@@ -29,6 +30,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="the answer; done unless said",
     )
     parser.add_argument("--by", metavar="NAME", default="", help="who answers, for the record; default: the login name")
+    parser.add_argument(
+        "--inventory",
+        metavar="FILE",
+        type=Path,
+        help="list what a run of another machine asked, as the nodes of this site remember it",
+    )
     parser.set_defaults(run=run)
 
 
@@ -37,6 +44,8 @@ def run(options: argparse.Namespace) -> int:
     from pytest_pveha.record.questions import Desk, login
 
     desk = Desk(Path(options.asks).name.rpartition("-")[2])
+    if options.inventory is not None:
+        return _elsewhere(options.inventory, desk.run, options.step)
     if options.step is None:
         return _list(desk.run, [f"{each.command} done|refuse: {each.text}" for each in desk.open() if each.heard])
     question = desk.question(options.step)
@@ -55,6 +64,28 @@ def _list(run: str, lines: list[str]) -> int:
     for line in lines or [f"run {run} asks nothing of anybody, or is not one of this user on this machine"]:
         say(line)
     return ANSWERED if lines else NOBODY_ASKS
+
+
+def _elsewhere(inventory: Path, run: str, step: str | None) -> int:
+    """What the nodes remember of it; an answer is heard by the process that asked alone."""
+    from pytest_pveha.faults.keeping import remembered
+    from pytest_pveha.inventory import load
+    from pytest_pveha.scenario.visit import visited
+
+    if step is not None:
+        raise UsageError("with --inventory there is no STEP: an answer is heard on the machine that asks alone")
+    with visited(load(inventory), begin=False) as site:
+        kept = remembered(site).get(run)
+    asked = sorted(kept.asked.items()) if kept is not None else []
+    for name, each in asked:
+        answer = f"{each.said.user} said {each.said.word}" if each.said is not None else "no answer is known"
+        say(f"{name} ({each.who}{', over' if each.settled else ''}): {each.text} {answer}")
+    if kept is None or not asked:
+        say(f"the nodes remember nothing that run {run} asked of anybody")
+        return NOBODY_ASKS
+    host = kept.about.get("host", "the machine that asked")
+    say(f"answer on {host}; if it is dead, type here: pveha heal --inventory {inventory}")
+    return ANSWERED
 
 
 def _too_late(run: str, step: str) -> int:

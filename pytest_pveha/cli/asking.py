@@ -3,35 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator
 from functools import partial
 
+from pytest_pveha.cli.asked import Asked, asked
+from pytest_pveha.cli.asking_backups import ask_backups
 from pytest_pveha.clock import Clock, LiveClock
-from pytest_pveha.errors import AuthRefused, SiteError
 from pytest_pveha.handles.cluster import Membership
 from pytest_pveha.handles.node import Node
 from pytest_pveha.handles.site import Site
 from pytest_pveha.inventory import Site as Inventory
 from pytest_pveha.inventory import consent_refusal
-from pytest_pveha.observe.answer import Answer, Verdict, cant_tell, no, yes
+from pytest_pveha.observe.answer import Answer, no, yes
 from pytest_pveha.observe.identity import BMC, own_bmc
 from pytest_pveha.observe.observer import READ, Observer
 from pytest_pveha.readiness.checks import CHECKS, run_checks
 from pytest_pveha.record.openings import open_runs
 from pytest_pveha.scenario.visit import visited
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """One question's answer, as one line says it."""
-
-    verdict: Verdict
-    what: str
-    saw: str
-
-    def __str__(self) -> str:
-        return f"{self.what}: {self.saw}"
 
 
 def ask_site(inventory: Inventory) -> Generator[Asked, None, None]:
@@ -46,36 +34,28 @@ def ask_site(inventory: Inventory) -> Generator[Asked, None, None]:
         observer = Observer(site, lambda kind, data: None)  # what it would write down is nobody's record
         views: list[Membership] = []
         told: dict[str, str] = {}  # so that nothing is said at length twice
-        for asked in _ways_in(observer, views):
-            if asked.verdict != "yes":
-                told[asked.saw] = asked.what
-            yield asked
+        for one in _ways_in(observer, views):
+            if one.verdict != "yes":
+                told[one.saw] = one.what
+            yield one
         if views:
             yield from _names(inventory, views[0])
             yield from _readiness(observer, told)
         else:
             yield Asked("cant_tell", f"The {len(CHECKS)} readiness checks", "not asked, for no API endpoint answered")
+        yield from ask_backups(observer)
 
 
 def _ways_in(observer: Observer, views: list[Membership]) -> Iterator[Asked]:
     site = observer.site
+    who = "API at" if site.cluster.proxmox else "Corosync of"
     for endpoint in site.cluster.endpoints:
-        yield _asked(f"API at {endpoint}", partial(_member, site, endpoint, views))
+        yield asked(f"{who} {endpoint}", partial(_member, site, endpoint, views))
     for node in site.nodes:
-        yield _asked(f"SSH to {node.name}", partial(_logged_in, node, site.clock))
+        yield asked(f"SSH to {node.name}", partial(_logged_in, node, site.clock))
     for node in site.nodes:
         if node.bmc is not None:
-            yield _asked(f"BMC of {node.name}", partial(_power, node, observer))
-
-
-def _asked(what: str, ask: Callable[[], Answer]) -> Asked:
-    try:
-        answer = ask()
-    except AuthRefused as error:  # they did answer: no
-        answer = no(str(error))
-    except SiteError as error:
-        answer = cant_tell(str(error))
-    return Asked(answer.verdict, what, answer.saw)
+            yield asked(f"BMC of {node.name}", partial(_power, node, observer))
 
 
 def _left_unhealed(inventory: Inventory) -> Asked:

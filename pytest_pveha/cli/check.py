@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from pytest_pveha.cli.output import row, say
 
 if TYPE_CHECKING:
+    from pytest_pveha.cli.asked import Asked
     from pytest_pveha.inventory import Site
 
 READY, NOT_READY, CANT_TELL = 0, 1, 6
@@ -22,9 +23,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "check",
         help="check an inventory, and whether its site is ready",
-        description="Checks the inventory, then asks every API endpoint, node and BMC once, read-only, and runs the "
-        "readiness checks. A simulated site that is not running is started for that and ended again. Exit code 0: "
-        "ready; 1: not ready; 4: the inventory is wrong; 6: it cannot be told.",
+        description="Checks the inventory, then asks every API endpoint, node, BMC and the backup server once, "
+        "read-only, and runs the readiness checks. A simulated site that is not running is started for that and ended "
+        "again. Exit code 0: ready; 1: not ready; 4: the inventory is wrong; 6: it cannot be told.",
     )
     parser.add_argument("inventory", metavar="INVENTORY", type=Path, help="the site's inventory")
     parser.add_argument(
@@ -55,29 +56,33 @@ def run(options: argparse.Namespace) -> int:
     from pytest_pveha.cli.asking import ask_site
 
     say()
-    answers = {"yes": 0, "no": 0, "cant_tell": 0}
+    answers: list[Asked] = []
     with closing(ask_site(site)) as asking:  # whatever ends us, the site that was started ends too
         for asked in asking:
-            answers[asked.verdict] += 1
+            answers.append(asked)
             row(WORDS[asked.verdict], str(asked))
     say()
     return _conclude(answers)
 
 
-WORDS = {"yes": "OK", "no": "NO", "cant_tell": "CAN'T TELL"}
+WORDS = {"yes": "OK", "no": "NO", "cant_tell": "CAN'T TELL", "not_there": "NOT PROVEN"}
 
 
-def _conclude(answers: dict[str, int]) -> int:
-    count = sum(answers.values())
-    if answers["no"]:
-        say(f"NOT READY: {answers['no']} of {count} answers are NO; destructive tests will be refused")
+def _conclude(answers: list[Asked]) -> int:
+    count = len(answers)
+    wrong = [each for each in answers if each.verdict == "no"]
+    unknown = [each for each in answers if each.verdict == "cant_tell"]
+    refused = any(each.blocks for each in (*wrong, *unknown))
+    then = "destructive tests will be refused" if refused else "no test is refused for it, but restores will not pass"
+    if wrong:
+        say(f"NOT READY: {len(wrong)} of {count} answers are NO; {then}")
         return NOT_READY
-    if answers["cant_tell"]:
-        say(
-            f"CAN'T TELL: {answers['cant_tell']} of {count} questions have no answer; destructive tests will be refused"
-        )
+    if unknown:
+        say(f"CAN'T TELL: {len(unknown)} of {count} questions have no answer; {then}")
         return CANT_TELL
-    say(f"READY: all {count} answers are OK")
+    apart = sum(each.verdict == "not_there" for each in answers)
+    rest = f"; {apart} questions are about Proxmox, which it does not have" if apart else ""
+    say(f"READY: all {count - apart} answers are OK{rest}")
     return READY
 
 
@@ -114,12 +119,13 @@ def warnings(site: Site) -> Iterator[str]:
                 f"nodes.{name}.bmc.driver: redfish needs the package sushy, which is not installed here; "
                 "type: pip install 'pytest-pveha[redfish]'"
             )
+    if site.model.backup is not None and site.model.backup.pbs is None and not site.simulated:
+        yield "backup.pbs: not there, so the backup server itself is not asked; add it, with a token that may only look"
     for index, guest in enumerate(site.model.guests):
-        lacking = [probe.kind for probe in guest.probes if probe.kind != "tcp"]
+        lacking = [probe.kind for probe in guest.probes if probe.kind not in ("tcp", "agent")]
         if lacking and not site.simulated:
             enough = (
                 "" if len(lacking) < len(guest.probes) else "; it has no other, so nothing can be told of its outage"
             )
-            yield (
-                f"guests[{index}].probes: {guest.id}: this version cannot ask {', '.join(lacking)}, only tcp{enough}"
-            )
+            what = f"this version cannot ask {', '.join(lacking)}, only tcp and agent{enough}"
+            yield f"guests[{index}].probes: {guest.id}: {what}"

@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
     from pytest_pveha.scenario.visit import visited
 
     with visited(load(options.inventory), begin=False) as site:
-        holder = lease_holder(site.nodes, site.clock)
+        holder = lease_holder(site.lease_on, site.clock, site.lease_folder)
         if holder is None:
             say("nobody holds this cluster")
             return FREE
@@ -44,6 +44,6 @@ def run(options: argparse.Namespace) -> int:
         say(f"held by {holder}, {f'for {left} s more' if left > 0 else 'and no longer renewed'}")
         if not options.breaks:
             return HELD
-        break_lease(site.nodes, site.clock)
+        break_lease(site.lease_on, site.clock, site.lease_folder)
         say("the lease was broken; look for what that run left: pveha heal")
         return FREE

@@ -51,7 +51,7 @@ def _ask_elsewhere(inventory: Inventory, why: str) -> int:
     from pytest_pveha.scenario.visit import visited
 
     with visited(inventory) as site:
-        holder = lease_holder(site.nodes, site.clock)
+        holder = lease_holder(site.lease_on, site.clock, site.lease_folder)
         if holder is None:
             say("no run is on this site")
             return NOBODY

@@ -15,10 +15,11 @@ from pytest_pveha.faults.network import check_addresses, check_free, none_left, 
 from pytest_pveha.handles.ceph import shell
 from pytest_pveha.handles.ceph.daemon import osd_unit
 from pytest_pveha.handles.ceph.maps import OsdMap
+from pytest_pveha.handles.echo import echoes
 from pytest_pveha.handles.node import Node
 from pytest_pveha.handles.shell import ShellLine, quote, whatever_comes
 from pytest_pveha.handles.units import giving_back
-from pytest_pveha.observe.answer import Answer, no, yes
+from pytest_pveha.observe.answer import Answer, cant_tell, no, yes
 from pytest_pveha.observe.ceph_map import ASK, told_by
 from pytest_pveha.observe.observer import READ, Observer
 
@@ -27,6 +28,9 @@ STOP = 100.0
 
 STEADY = 45.0
 """Seconds that an OSD must have been up until it is called healed: a damaged one dies again while it recovers."""
+
+ECHOES, ECHO_EVERY = 3, 0.2
+"""So many echoes, so many seconds apart, are asked of a node that is cut off."""
 
 CLUSTER, PUBLIC = "cluster", "public"
 
@@ -157,6 +161,8 @@ class CephNetworkCut:
     """The network as the inventory declares it; empty where it does not."""
     guests: tuple[str, ...] = ()
     """Those that run on the node: on the public network their disks are cut off."""
+    echoed: bool = False
+    """Whether the node answered another one's echoes there: only then does its silence say something."""
 
     @property
     def reach(self) -> Reach:
@@ -211,13 +217,36 @@ class CephNetworkCut:
             rules.put(observer.site.nodes[name], self.tag, traffic, deadline=observer.site.clock.deadline(READ))
 
     def took_effect(self, observer: Observer) -> Answer:
-        """Ceph itself calls an OSD of that node down, as another node says."""
+        """No other node's echoes are answered there; where they never were, Ceph calls an OSD of that node down."""
+        observer.look()  # whoever watches goes on watching meanwhile
+        if self.echoed:
+            return self._unheard(observer)
         down = [osd for osd, _ in self.osds if not _map(observer, self.node).osds[osd].up]
         if not down:
             return no(f"Ceph calls every OSD of {self.node} up")
         return yes(
             f"Ceph calls osd.{', osd.'.join(map(str, down))} of {self.node} down",
             (observer.broken_at, observer.site.clock.now().mono),
+        )
+
+    def _unheard(self, observer: Observer) -> Answer:
+        """Whether none of the others hears the node on that network, as the kernels' own echoes tell."""
+        site, trouble, asked = observer.site, [], []
+        mine = dict(self.addresses)[self.node]
+        for name, address in ((name, one) for name, _ in self.addresses if name != self.node for one in mine):
+            try:
+                heard = echoes(site.nodes[name], address, ECHOES, ECHO_EVERY, site.clock.deadline(READ)).times
+            except SiteError as error:
+                trouble.append(str(error))
+                continue
+            if heard:
+                return no(f"{name} hears {self.node} at {address}")
+            asked.append(name)
+        if not asked:
+            return cant_tell(f"no node could say whether it hears {self.node}: {'; '.join(trouble)[:300]}")
+        return yes(
+            f"{', '.join(asked)} hear nothing of {self.node} on Ceph's {self.network} network",
+            (observer.broken_at, site.clock.now().mono),
         )
 
     def heal(self, observer: Observer) -> None:

@@ -1,7 +1,7 @@
 """Loss of the mains by hand: a person pulls the node's power cords, and puts them in again.
 
-No machine can undo this. What a person was asked is kept in this user's state directory (``record.questions``), so that
-whoever heals knows whether somebody may still be on the way to pull a cord.
+No machine can undo this. What a person was asked is kept in this user's state directory (``record.questions``) and on
+the nodes, so that whoever heals, here or elsewhere, knows whether somebody may still be on the way to pull a cord.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class CordPulled:
         """They were asked to pull, and said so or were seen to have done it; the site was watched meanwhile."""
         hand = self._hand(observer)
         text = f"pull ALL power cords of {self.node} now, and leave them out until you are asked to put them in."
-        observer.people.put(self._step("pull"), text, hand, hand.answer_within)
+        observer.people.put(self._step("pull"), text, hand, hand.answer_within, harmful=True)
         looked = observer.site.clock.now().mono
 
         def pulled(observer: Observer) -> Answer:

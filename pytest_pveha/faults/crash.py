@@ -15,7 +15,7 @@ from pytest_pveha.faults.fault import Danger, DeadMan, Reach, Undo
 from pytest_pveha.handles import watchdog
 from pytest_pveha.handles.node import Node
 from pytest_pveha.handles.shell import all_of, into, one_of, quote
-from pytest_pveha.observe.answer import Answer, cant_tell, no, yes
+from pytest_pveha.observe.answer import Answer, no, yes
 from pytest_pveha.observe.identity import own_bmc
 from pytest_pveha.observe.life import answers, booted_anew
 from pytest_pveha.observe.observer import READ, Observer
@@ -107,7 +107,7 @@ class KernelCrash:
             )
         view = observer.look()
         if view.membership is None:
-            return cant_tell(view.trouble)
+            return view.unseen()
         if view.membership.online.get(self.node):
             return no(f"{self.node} is silent, and still a member")
         return yes(

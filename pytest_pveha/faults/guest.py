@@ -253,7 +253,7 @@ def _runs(observer: Observer, sid: str, node: str | None = None) -> Answer:
     """Whether HA calls it started, there if a node is named, and its process is seen where HA has it."""
     view = observer.look()
     if view.manager is None:
-        return cant_tell(view.trouble)
+        return view.unseen()
     row = view.manager.services.get(sid)
     if row is None:
         return no(f"{sid} is no HA service")

@@ -145,6 +145,8 @@ class State:
     """HA services that are in the middle of something, or were given up → their state."""
     clocks: Mapping[str, ClockOffset] = field(default_factory=dict)
     ceph: CephState | None = None
+    ceph_without: Mapping[frozenset[str], CephState] = field(default_factory=dict)
+    """The same for each side that may be the one that is lost."""
     """None where the site has no Ceph in scope."""
     controller_guest: str | None = None
     """The guest of this very cluster in which we run."""
@@ -159,8 +161,14 @@ class State:
     """Path of the API's access control → what our token may there, and whether also on all below it."""
     source: Source | None = None
     """What would be restored, where something is to be."""
+    proxmox: bool = True
+    """Whether there is an HA manager, and an API that asks for rights."""
     watchdog_clients: Mapping[str, bool] = field(default_factory=dict)
     """Whether somebody holds the node's watchdog open; only of nodes whose watchdog-mux is to be touched."""
+
+    def without(self, nodes: frozenset[str]) -> State:
+        """The same, with Ceph as it is asked about the loss of these nodes, where it was."""
+        return replace(self, ceph=self.ceph_without[nodes]) if nodes in self.ceph_without else self
 
 
 # --- votes and membership ---------------------------------------------------------------------------------------------
@@ -286,6 +294,8 @@ def _brief(state: State, reach: Reach) -> str | None:
 
 
 def _armed(state: State, reach: Reach) -> str | None:
+    if not state.proxmox:
+        return None
     if state.armed is None:
         return "HA: whether it is armed cannot be told; is there a CRM master? `ha-manager status`"
     if not state.armed:
@@ -570,6 +580,8 @@ def needs(guests: Mapping[str, GuestRow], reach: Reach) -> frozenset[tuple[str, 
 
 
 def _privileges(state: State, reach: Reach) -> str | None:
+    if not state.proxmox:
+        return None
     lacking: dict[str, list[str]] = {}
     for path, privilege in sorted(needs(state.guests, reach)):
         below = state.privileges.get(path, {}).get(privilege)
@@ -638,7 +650,7 @@ def objections(state: State, reach: Reach, standing: Sequence[Reach] = ()) -> li
         for rules, whole in ((LEFT, reach.beside(standing)), (NOW, reach))
         for one in [replace(whole, nodes=side, sides=()) for side in whole.sides] or [whole]
         for rule in rules
-        if (text := rule(state, one)) is not None
+        if (text := rule(state.without(one.nodes), one)) is not None
     ]
     return list(dict.fromkeys(found))
 

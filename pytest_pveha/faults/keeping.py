@@ -7,6 +7,7 @@ systemd timer beside it. Everything carries the run's tag, and only that is ever
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -19,17 +20,24 @@ from pytest_pveha.faults.fault import DeadMan, Undo
 from pytest_pveha.handles.node import UPTIME, Node, uptime_of
 from pytest_pveha.handles.shell import into, quote
 from pytest_pveha.handles.site import Site
+from pytest_pveha.record.questions import WORDS, Question, Said, is_step
 
 STORE = "/var/lib/pveha"
 ABOUT = "run.json"
 STOP = "stop"
 """Lies in the run's folder on a node when somebody, anywhere, wants the run to end."""
 
+ASKED = ".asked"
+"""How the name of a file ends that says what a person was asked, and what they answered."""
+
 _RUN = re.compile(r"[0-9a-f]{8}")
 """What a run's id looks like; nothing else under the store is ours."""
 
 ACT = 20.0
 """Seconds one act on one node may take; a node that is down is given up after that."""
+
+TOLD = 5.0
+"""Seconds within which a node takes down what a person was asked or has answered."""
 
 GRACE = 60.0
 """Seconds after a fault's longest time at which its dead-man acts."""
@@ -115,6 +123,25 @@ class Keeping:
     def plan(self, fault: str, plan: Mapping[str, Any]) -> list[str]:
         """The nodes know this fault, and how it is undone."""
         return self.write(f"{fault}.json", plan)
+
+    def asked(self, question: Question, said: Said | None) -> bool:
+        """Whether a majority of the nodes knows what a person was asked and has answered; others take it down, too.
+
+        For who heals from another machine: whether somebody may be on the way to pull a cord. Nodes that may be down
+        because of us are not waited for.
+        """
+        step, nodes = question.step, list(self._site.nodes)
+        answer = {} if said is None else {"word": said.word, "user": said.user}
+        at = self._site.clock.now().utc
+        told = {"text": question.text, "who": question.who, "settled": question.settled, "at": at, **answer}
+        shunned = self._site.cluster.shunned
+        known = 0
+        for node in (each for each in nodes if each.name not in shunned):
+            with contextlib.suppress(SiteError):
+                text = json.dumps(told, sort_keys=True) + "\n"
+                node.disk.write(f"{self._root}/{step}{ASKED}", text, self._site.clock.deadline(TOLD))
+                known += 1
+        return known > len(nodes) // 2
 
     # --- dead-men ----------------------------------------------------------------------------------------------------
 
@@ -276,6 +303,19 @@ class Keeping:
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """What a person was asked by a run of another machine, as a node took it down."""
+
+    text: str
+    who: str
+    settled: bool
+    """Whether it was seen to be done, or nobody waited for it any more."""
+    said: Said | None
+    at: int
+    """When it was taken down (epoch ns, by the clock of who asked)."""
+
+
+@dataclass(frozen=True, slots=True)
 class Kept:
     """A run as the nodes remember it."""
 
@@ -285,6 +325,8 @@ class Kept:
     """The plan of every fault that was not closed everywhere, by its name."""
     unreadable: set[str] = field(default_factory=set)
     """Faults of which no copy of the plan could be understood."""
+    asked: dict[str, Asked] = field(default_factory=dict)
+    """What people were asked, by its step: the newest copy of each."""
 
 
 def remembered(site: Site) -> dict[str, Kept]:
@@ -310,6 +352,11 @@ def _remember(node: Node, site: Site, found: dict[str, Kept]) -> None:
         deadline = site.clock.deadline(ACT)
         kept = found.setdefault(run, Kept(run, {}, {}))
         for name in node.disk.names(f"{STORE}/{run}", deadline):
+            if name.endswith(ASKED) and is_step(step := name.removesuffix(ASKED)):
+                asked = _asked(_json(node.disk.read(f"{STORE}/{run}/{name}", deadline)))
+                if step not in kept.asked or asked.at > kept.asked[step].at:
+                    kept.asked[step] = asked
+                continue
             fault = name.removesuffix(".json")
             if fault == name or name.startswith(".") or (name == ABOUT and kept.about) or fault in kept.plans:
                 continue
@@ -321,6 +368,18 @@ def _remember(node: Node, site: Site, found: dict[str, Kept]) -> None:
                 kept.unreadable.discard(fault)
             else:
                 kept.unreadable.add(fault)
+
+
+def _asked(content: dict[str, Any]) -> Asked:
+    """What it says. What cannot be read was asked, was answered by nobody, and counts as done for none."""
+    word, at = content.get("word"), content.get("at")
+    return Asked(
+        text=str(content.get("text") or "(what exactly cannot be read any more)"),
+        who=str(content.get("who") or "somebody"),
+        settled=content.get("settled") is True,
+        said=Said(word, str(content.get("user") or "nobody knows who")) if word in WORDS else None,
+        at=at if isinstance(at, int) and not isinstance(at, bool) else 0,
+    )
 
 
 def ask_to_stop(site: Site, run: str, why: str) -> list[str]:

@@ -11,7 +11,7 @@ from pytest_pveha.faults.power import BMC, TRIES, rescuers
 from pytest_pveha.handles.node import Node
 from pytest_pveha.handles.pdu import Pdu
 from pytest_pveha.handles.shell import one_of, quote
-from pytest_pveha.observe.answer import Answer, cant_tell, no, yes
+from pytest_pveha.observe.answer import Answer, no, yes
 from pytest_pveha.observe.observer import Observer, View
 from pytest_pveha.observe.reachable import answering
 
@@ -109,7 +109,7 @@ def without_mains(observer: Observer, node: Node, view: View) -> Answer:
     if there := answering(observer.site.clock, node.addresses):
         return no(f"{node.name} still answers at {', '.join(f'{host}:{port}' for host, port in there)}")
     if view.membership is None:
-        return cant_tell(view.trouble)
+        return view.unseen()
     if view.membership.online.get(node.name):
         return no(f"{node.name} is silent, and still a member")
     told = note_bmc(observer, node)

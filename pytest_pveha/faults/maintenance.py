@@ -8,7 +8,7 @@ from typing import ClassVar
 from pytest_pveha.errors import PreflightRefused, SiteError
 from pytest_pveha.faults.fault import Danger, DeadMan, Reach, Undo
 from pytest_pveha.handles.shell import ShellLine, quote
-from pytest_pveha.observe.answer import Answer, cant_tell, no, yes
+from pytest_pveha.observe.answer import Answer, no, yes
 from pytest_pveha.observe.observer import READ, Observer
 
 
@@ -56,7 +56,7 @@ class Maintenance:
     def took_effect(self, observer: Observer) -> Answer:
         view = observer.look()
         if view.manager is None:
-            return cant_tell(view.trouble)
+            return view.unseen()
         state = view.manager.nodes.get(self.node)
         return yes(f"HA calls {self.node} {state}") if state == "maintenance" else no(f"HA calls {self.node} {state}")
 
@@ -67,7 +67,7 @@ class Maintenance:
     def healed(self, observer: Observer) -> Answer:
         view = observer.look()
         if view.manager is None:
-            return cant_tell(view.trouble)
+            return view.unseen()
         if self.node in view.manager.maintenance or view.manager.nodes.get(self.node) == "maintenance":
             return no(f"{self.node} is still in maintenance")
         return yes(f"HA calls {self.node} {view.manager.nodes.get(self.node)}")

@@ -42,7 +42,7 @@ def mend(run_dir: Path, site: Site, runs: OpenRuns, *, by: str, within: float, t
             _once(tell),
         )
         keeping = Keeping(site, run_id(run_dir, lines))
-        observer.people = People(observer, Desk(keeping.run))
+        observer.people = People(observer, Desk(keeping.run), keep=keeping.asked)
         for fault in by_danger(open_faults(lines)):
             tell(f"healing {fault.fault} ({fault.type} of {fault.params}), which was {fault.state}")
             heal(from_plan(fault.type, fault.params), fault.fault, observer, keeping)

@@ -11,7 +11,7 @@ from pytest_pveha.handles.bmc import Bmc, PowerReading
 from pytest_pveha.handles.node import Node
 from pytest_pveha.handles.shell import one_of, quote
 from pytest_pveha.handles.site import Site
-from pytest_pveha.observe.answer import Answer, cant_tell, no, yes
+from pytest_pveha.observe.answer import Answer, no, yes
 from pytest_pveha.observe.identity import own_bmc
 from pytest_pveha.observe.observer import Observer
 from pytest_pveha.observe.reachable import answering
@@ -100,7 +100,7 @@ class PowerCut:
             return no(f"{self.node} still answers at {', '.join(f'{host}:{port}' for host, port in there)}")
         view = observer.look()
         if view.membership is None:
-            return cant_tell(view.trouble)
+            return view.unseen()
         if view.membership.online.get(self.node):
             return no(f"{self.node} is off and silent, and still a member")
         # it died when the chassis went off; the rest only proves it

@@ -82,7 +82,7 @@ class RoomPowerCut:
                 return no(f"{name} still answers at {', '.join(f'{host}:{port}' for host, port in there)}")
         view = observer.look()
         if view.membership is None:
-            return cant_tell(view.trouble)
+            return view.unseen()
         if members := [name for name in self.nodes if view.membership.online.get(name)]:
             return no(f"{', '.join(members)} is off and silent, and still a member")
         changes = [change for name in self.nodes if (change := observer.change(f"chassis/{name}")) is not None]

@@ -189,6 +189,7 @@ def _arm(fault: Fault, name: str, plan: dict[str, Any], observer: Observer, keep
     """The nodes know the fault, and undo it by themselves when nobody comes; else it is closed as not injected."""
     try:
         keeping.plan(name, plan)
+        observer.look()  # a node that is off already takes its time, and whoever watches goes on watching
         return keeping.arm(name, fault.dead_man(observer, keeping.kept(name)), seconds)
     except BaseException:
         with observer.site.clock.shielded():

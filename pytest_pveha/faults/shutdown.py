@@ -14,7 +14,7 @@ from pytest_pveha.errors import PreflightRefused, SiteError
 from pytest_pveha.faults.fault import Danger, DeadMan, Reach
 from pytest_pveha.faults.power import LINGERING, PowerCut
 from pytest_pveha.handles import system
-from pytest_pveha.observe.answer import Answer, cant_tell, no, yes
+from pytest_pveha.observe.answer import Answer, no, yes
 from pytest_pveha.observe.observer import READ, Observer
 
 HELD_UP = 300.0
@@ -183,7 +183,7 @@ def _back(observer: Observer, name: str) -> Answer:
 def _up(observer: Observer, name: str) -> Answer:
     view = observer.look()
     if view.membership is None or view.manager is None:
-        return cant_tell(view.trouble)
+        return view.unseen()
     if not view.membership.online.get(name):
         return no(f"{name} is no member")
     if system.state(observer.site.nodes[name], observer.site.clock.deadline(READ)) == system.STOPPING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import TypeVar
 
@@ -36,45 +36,33 @@ def look(observer: Observer, terms: Terms, reach: Reach) -> State:
     """The site as it is now. SiteError when its API does not tell; what a single node does not tell is left out."""
     site, deadline = observer.site, observer.site.clock.deadline
     membership = site.cluster.membership(deadline(READ))
-    manager = site.cluster.manager(deadline(READ))
     guests = site.cluster.guests(deadline(READ))
-    rules = site.cluster.ha_rules(deadline(READ))
-    memory = site.cluster.memory(deadline(READ))
     votes = site.cluster.votes(deadline(READ))
     online = frozenset(name for name, there in membership.online.items() if there)
     here = [node for node in site.nodes if node.name in online]
     counted = _asked(here, lambda node: node.votes(deadline(READ)))
-    # those on a node that is lost already were looked at before it was
-    reached = {sid: guest for sid, guest in guests.items() if guest.node in online}
-    identities = site.cluster.guest_identities(deadline(READ), reached)
     ways = _asked(here, lambda node: node.way(deadline(READ)))
     own = _asked(here, lambda node: node.own_addresses(deadline(READ)))
     met = {name: {way.at} for name, way in ways.items()}
-    return State(
+    common = State(
         votes=votes,
         counted=counted,
         online=online,
         quorate=membership.quorate,
-        armed=site.cluster.armed(deadline(READ)),
+        armed=None,
         totem=site.cluster.totem(deadline(READ), len(votes)),
         device_votes=_device_votes(terms.qdevice, sum(votes.values())),
         qdevice_connected=site.cluster.qdevice_connected(deadline(READ)) if terms.qdevice else None,
         configs=_asked(here, lambda node: node.command(deadline(READ), "cat", _CONFIG)),
-        shared_config=_first(here, lambda node: node.command(deadline(READ), "cat", _SHARED_CONFIG)),
-        maintenance=manager.maintenance,
-        free_memory={name: max(0, round(total * MEMORY_SHARE) - used) for name, (total, used) in memory.items()},
         guests=guests,
-        moving=frozenset(
-            sid for sid, row in rules.resources.items() if row.get("state", "started") in ("started", "enabled")
-        ),
-        candidates=rules.candidates(),
         permitted=terms.permitted,
         never_touch=terms.never_touch,
-        tasks=site.cluster.running_tasks(deadline(READ)),
-        unsettled={sid: row.state for sid, row in manager.services.items() if row.state not in SETTLED},
         clocks=_asked(here, lambda node: node.clock_offset(deadline(READ))),
         ceph=_ceph(observer, online, reach) if site.has_ceph else None,
-        controller_guest=next((sid for mark, sid in sorted(identities.items()) if mark in own_marks()), None),
+        ceph_without={
+            side: _ceph(observer, online, replace(reach, nodes=side, sides=()))
+            for side in (reach.sides if site.has_ceph else ())
+        },
         api_answered=frozenset({membership.local}).union(
             *(_api_answered(observer, side) for side in reach.sides or (reach.nodes,))
         ),
@@ -83,15 +71,48 @@ def look(observer: Observer, terms: Terms, reach: Reach) -> State:
         addresses={
             node.name: frozenset(_outward(own.get(node.name, frozenset()) | met.get(node.name, set()))) for node in here
         },
-        privileges={
-            path: site.cluster.privileges(path, deadline(READ)) for path in sorted({p for p, _ in needs(guests, reach)})
-        },
         watchdog_clients=_asked(
             [node for node in here if (node.name, "watchdog-mux") in _plain(reach.units)],
             lambda node: node.watchdog_has_clients(deadline(READ)),
         ),
         source=_source(observer, reach.restoring) if reach.restoring is not None else None,
+        proxmox=site.cluster.proxmox,
     )
+    return _of_proxmox(observer, common, reach, here) if common.proxmox else _without(common)
+
+
+def _of_proxmox(observer: Observer, common: State, reach: Reach, here: list[Node]) -> State:
+    """With what its API tells of HA, tasks and our rights, and its file system of corosync.conf."""
+    cluster, deadline = observer.site.cluster, observer.site.clock.deadline
+    manager = cluster.manager(deadline(READ))
+    rules = cluster.ha_rules(deadline(READ))
+    memory = cluster.memory(deadline(READ))
+    # those on a node that is lost already were looked at before it was
+    reached = {sid: guest for sid, guest in common.guests.items() if guest.node in common.online}
+    identities = cluster.guest_identities(deadline(READ), reached)
+    return replace(
+        common,
+        armed=cluster.armed(deadline(READ)),
+        shared_config=_first(here, lambda node: node.command(deadline(READ), "cat", _SHARED_CONFIG)),
+        maintenance=manager.maintenance,
+        free_memory={name: max(0, round(total * MEMORY_SHARE) - used) for name, (total, used) in memory.items()},
+        moving=frozenset(
+            sid for sid, row in rules.resources.items() if row.get("state", "started") in ("started", "enabled")
+        ),
+        candidates=rules.candidates(),
+        tasks=cluster.running_tasks(deadline(READ)),
+        unsettled={sid: row.state for sid, row in manager.services.items() if row.state not in SETTLED},
+        controller_guest=next((sid for mark, sid in sorted(identities.items()) if mark in own_marks()), None),
+        privileges={
+            path: cluster.privileges(path, deadline(READ))
+            for path in sorted({path for path, _ in needs(common.guests, reach)})
+        },
+    )
+
+
+def _without(common: State) -> State:
+    """No HA and no API: the nodes' files are compared with each other, and nothing moves or is under way."""
+    return replace(common, shared_config=next(iter(common.configs.values()), None))
 
 
 def _source(observer: Observer, copy: Restoring) -> Source:

@@ -10,7 +10,6 @@ src/PVE/QemuServer/Agent.pm), QEMU's qga/qapi-schema.json (guest-exec keeps 16 M
 from __future__ import annotations
 
 import base64
-import binascii
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -157,7 +156,11 @@ class Agent:
         try:
             return content.encode("latin-1")
         except UnicodeEncodeError:
+            pass
+        try:
             return content.encode()
+        except UnicodeEncodeError as error:
+            raise ProtocolError(f"{where}: {path} has what is no text: {error.reason}") from None
 
     def write(self, path: str, content: bytes, deadline: Deadline) -> None:
         """That file has this content; UsageError where it is longer than the API takes."""
@@ -218,7 +221,7 @@ class Container:
         found = self._good(self.run(deadline, "base64", path), f"{path} cannot be read")
         try:
             return base64.b64decode("".join(found.split()), validate=True)
-        except binascii.Error as error:
+        except ValueError as error:
             raise ProtocolError(f"{self.sid}: `base64 {path}` printed no base64: {error}") from None
 
     def write(self, path: str, content: bytes, deadline: Deadline) -> None:

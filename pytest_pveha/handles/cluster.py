@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import ClassVar
 
 from pytest_pveha.clock import Deadline, Instant
 from pytest_pveha.errors import ProtocolError
@@ -150,8 +151,15 @@ class RunningTask:
     node: str
 
 
+NOBODY = Manager("", 0, {}, {}, {}, quorate=False, asked=Asked(Instant(0, 0), Instant(0, 0), ""))
+"""Where there is no HA manager: it leads nobody and has no service."""
+
+
 class Cluster:
     """The cluster by its API endpoints. Keeps no state."""
+
+    proxmox: ClassVar[bool] = True
+    """Whether there is a Proxmox to ask."""
 
     def __init__(self, api: PveApi) -> None:
         self._api = api
@@ -229,6 +237,10 @@ class Cluster:
                 + [name for name, lrm in lrms.items() if lrm.mode == "maintenance"]
             ),
         )
+
+    def leading(self, deadline: Deadline) -> Manager:
+        """The HA manager's status, for whoever chooses nodes by it; ``NOBODY`` where there is none to ask."""
+        return self.manager(deadline)
 
     def guests(self, deadline: Deadline) -> dict[str, GuestRow]:
         """Every guest of the cluster, HA or not, by service id (``vm:101``)."""

@@ -16,7 +16,8 @@ from pytest_pveha.handles.node import Node
 from pytest_pveha.handles.reading import an_object
 
 FOLDER = "/etc/pve/priv/pveha-lease"
-HOLDER = f"{FOLDER}/holder"
+ON_ONE_NODE = "/var/lib/corosync/pveha-lease"
+"""Where there is no cluster file system: on the first node of the inventory, which everybody asks."""
 
 RUNS_FOR = 1800
 """Seconds a lease lasts from its last renewal."""
@@ -48,10 +49,11 @@ UNKNOWN = Holder("unknown", "unknown", 0, 0)
 class ClusterLease:
     """One run's hold on the cluster. Any node that answers serves."""
 
-    def __init__(self, nodes: Nodes, clock: Clock, run: str, host: str, pid: int) -> None:
+    def __init__(self, nodes: Nodes, clock: Clock, run: str, host: str, pid: int, folder: str = FOLDER) -> None:
         self._nodes = nodes
         self._clock = clock
         self._run, self._host, self._pid = run, host, pid
+        self._folder = folder
 
     def take(self) -> None:
         """The cluster is ours.
@@ -62,7 +64,7 @@ class ClusterLease:
         """
         for node in self._nodes:
             try:
-                node.act(self._clock.deadline(ACT), "mkdir", FOLDER)
+                node.act(self._clock.deadline(ACT), "mkdir", self._folder)
             except ProtocolError as error:
                 if "File exists" not in str(error):
                     raise
@@ -74,7 +76,7 @@ class ClusterLease:
         raise SiteError("no node answers, so nobody can tell whether another controller is on this site")
 
     def _refuse(self, node: Node) -> None:
-        there = _read(node, self._clock) or UNKNOWN
+        there = _read(node, self._clock, self._folder) or UNKNOWN
         if there.run == self._run:
             return
         left = there.until - self._clock.now().utc // SECOND
@@ -98,7 +100,7 @@ class ClusterLease:
             if node.name in without:
                 continue
             try:
-                there = _read(node, self._clock)
+                there = _read(node, self._clock, self._folder)
                 if there is not None and there.run == self._run:
                     self._write(node)
                     return
@@ -113,9 +115,9 @@ class ClusterLease:
         trouble: SiteError | None = None
         for node in self._nodes:
             try:
-                there = _read(node, self._clock)
+                there = _read(node, self._clock, self._folder)
                 if there is not None and there.run == self._run:
-                    node.disk.discard(FOLDER, self._clock.deadline(ACT))
+                    node.disk.discard(self._folder, self._clock.deadline(ACT))
             except SiteError as error:
                 trouble = error
                 continue
@@ -126,26 +128,26 @@ class ClusterLease:
     def _write(self, node: Node) -> None:
         until = self._clock.now().utc // SECOND + RUNS_FOR
         text = json.dumps(asdict(Holder(self._run, self._host, self._pid, until)))
-        node.disk.overwrite(HOLDER, text + "\n", self._clock.deadline(ACT))
+        node.disk.overwrite(f"{self._folder}/holder", text + "\n", self._clock.deadline(ACT))
 
 
-def lease_holder(nodes: Nodes, clock: Clock) -> Holder | None:
+def lease_holder(nodes: Nodes, clock: Clock, folder: str = FOLDER) -> Holder | None:
     """Who holds the cluster, as the first node that answers says; None: nobody."""
     trouble: SiteError | None = None
     for node in nodes:
         try:
-            return _read(node, clock)
+            return _read(node, clock, folder)
         except SiteError as error:
             trouble = error
     raise trouble or SiteError("the site has no nodes")
 
 
-def break_lease(nodes: Nodes, clock: Clock) -> None:
+def break_lease(nodes: Nodes, clock: Clock, folder: str = FOLDER) -> None:
     """Nobody holds the cluster, whoever did."""
     trouble: SiteError | None = None
     for node in nodes:
         try:
-            node.disk.discard(FOLDER, clock.deadline(ACT))
+            node.disk.discard(folder, clock.deadline(ACT))
         except SiteError as error:
             trouble = error
             continue
@@ -153,15 +155,16 @@ def break_lease(nodes: Nodes, clock: Clock) -> None:
     raise trouble or SiteError("the site has no nodes")
 
 
-def _read(node: Node, clock: Clock) -> Holder | None:
-    names = node.disk.names(FOLDER, clock.deadline(ACT))
-    if not names and FOLDER.rpartition("/")[2] not in node.disk.names(FOLDER.rpartition("/")[0], clock.deadline(ACT)):
+def _read(node: Node, clock: Clock, folder: str) -> Holder | None:
+    names = node.disk.names(folder, clock.deadline(ACT))
+    if not names and folder.rpartition("/")[2] not in node.disk.names(folder.rpartition("/")[0], clock.deadline(ACT)):
         return None
     if "holder" not in names:
         return UNKNOWN
-    text = node.disk.read(HOLDER, clock.deadline(ACT))
+    holder = f"{folder}/holder"
+    text = node.disk.read(holder, clock.deadline(ACT))
     try:
-        told = an_object(json.loads(text), HOLDER)
+        told = an_object(json.loads(text), holder)
         pid = told.count("pid")
         return Holder(told.word("run"), told.word("host"), pid, told.count("until")) if pid <= MOST_PID else UNKNOWN
     except (ValueError, RecursionError, ProtocolError):

@@ -8,6 +8,7 @@ from pytest_pveha.clock import Clock
 from pytest_pveha.errors import InventoryError, UsageError
 from pytest_pveha.handles.agent import inside
 from pytest_pveha.handles.backups import Backups
+from pytest_pveha.handles.bare import BareCluster, NoApi
 from pytest_pveha.handles.bmc import Bmc
 from pytest_pveha.handles.ceph import Ceph
 from pytest_pveha.handles.cluster import Cluster
@@ -35,8 +36,9 @@ API_PORT = 8006
 
 def connect(inventory: Inventory, clock: Clock) -> Site:
     """The site's handles, each with its own way to it."""
-    endpoints = _endpoints(inventory)
-    api = _api(inventory, endpoints, clock)
+    proxmox = inventory.model.cluster.proxmox
+    endpoints = _endpoints(inventory) if proxmox else []
+    api: PveApi = _api(inventory, endpoints, clock) if proxmox else NoApi()
     nodes = Nodes(
         _node(inventory, name, block, clock, next((e for e in endpoints if e.name == name), None))
         for name, block in inventory.model.nodes.items()
@@ -45,7 +47,7 @@ def connect(inventory: Inventory, clock: Clock) -> Site:
         name=inventory.name,
         simulated=inventory.simulated,
         clock=clock,
-        cluster=Cluster(api),
+        cluster=BareCluster(nodes, api) if isinstance(api, NoApi) else Cluster(api),
         ceph=Ceph(api),
         nodes=nodes,
         inside=lambda sid, node: inside(sid, node, api, nodes),
@@ -102,7 +104,7 @@ def _pbs(inventory: Inventory, clock: Clock) -> Pbs | None:
     )
     secret = block.token_secret
     api = pbs_api(block.server, block.port, block.token_id, lambda: secret.resolve(inventory.base), trust, clock)
-    return Pbs(api, block.server, block.datastore, block.namespace or "")
+    return Pbs(api, block.server, block.datastore, block.namespace or "", block.fingerprint or "")
 
 
 def _endpoints(inventory: Inventory) -> list[Endpoint]:
@@ -256,9 +258,19 @@ def _guests(inventory: Inventory) -> list[Guest]:
         probes = tuple(
             TcpProbe(probe.tcp.host, probe.tcp.port) for probe in guest.probes if probe.tcp and probe.tcp.host
         )
-        others = tuple(probe.kind for probe in guest.probes if probe.kind != "tcp")
+        kinds = [probe.kind for probe in guest.probes]
+        others = tuple(kind for kind in kinds if kind not in ("tcp", "agent"))
         found.append(
-            Guest(guest.id, guest.tier, guest.preferred_node, probes, others, guest.canary, guest.canary_folder)
+            Guest(
+                guest.id,
+                guest.tier,
+                guest.preferred_node,
+                probes,
+                others,
+                agent="agent" in kinds,
+                canary=guest.canary,
+                canary_folder=guest.canary_folder,
+            )
         )
     return found
 

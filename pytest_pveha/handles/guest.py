@@ -31,6 +31,8 @@ class Guest:
     """Whether the run may write in it."""
     canary_folder: str = "/var/tmp"
     """Where in it."""
+    agent: bool = False
+    """Whether what answers inside of it is asked, too."""
 
 
 class Guests(tuple[Guest, ...]):

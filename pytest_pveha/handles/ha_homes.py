@@ -37,6 +37,16 @@ def homes(rules: Rules, nodes: Collection[str]) -> dict[str, frozenset[str]]:
     return {sid: each & frozenset(nodes) for sid, each in found.items()}
 
 
+def stays(rules: Rules, nodes: Collection[str], sid: str) -> frozenset[str]:
+    """The nodes on which the service may be, and from which HA does not take it home at once, while all are there.
+
+    A move to a node of lower priority is made, and taken back in the same round of the manager's.
+    Source: PVE Administration Guide, "HA Groups", nofailback; measured with pve-ha-manager 5.2.
+    """
+    allowed = rules.candidates().get(sid, frozenset(nodes))
+    return allowed & (homes(rules, nodes).get(sid) or allowed)
+
+
 def rightful(rules: Rules, online: Iterable[str]) -> dict[str, frozenset[str]]:
     """The nodes on which each service bound to nodes may be, while these are online; one that is not bound is left out.
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from pytest_pveha.inventory.rooms import third_room
+
 DEVICE = "quorum device"
 """What the quorum device's machine is called among the ends of a way."""
 
@@ -34,6 +36,11 @@ class Layout:
     def room_of(self, node: str) -> str:
         """The room that node stands in; empty where it names none."""
         return next((room for room, nodes in self.rooms.items() if node in nodes), "")
+
+    @property
+    def arbiter_room(self) -> str:
+        """Where corosync's tiebreaker stands, a quorum device or a node; empty where there is none, or nobody says."""
+        return self.device_room if self.device else third_room(self.rooms)
 
     def on_switch(self, switch: str) -> tuple[str, ...]:
         """The networks that go over that switch alone."""

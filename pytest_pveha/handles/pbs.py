@@ -39,12 +39,15 @@ class Snapshot:
 class Pbs:
     """One datastore, or a namespace in it. Keeps no state."""
 
-    def __init__(self, api: PveApi, address: str, datastore: str, namespace: str) -> None:
+    def __init__(self, api: PveApi, address: str, datastore: str, namespace: str, fingerprint: str = "") -> None:
         self._api = api
         self.address = address
         """The server's address."""
         self.datastore = datastore
-        self._namespace = namespace
+        self.namespace = namespace
+        """Empty: the root."""
+        self.fingerprint = fingerprint
+        """Of its certificate, as the inventory pins it; empty where that names a CA."""
 
     def version(self, deadline: Deadline) -> str:
         """What runs there, such as ``3.2.4``."""
@@ -57,9 +60,16 @@ class Pbs:
         said = an_object(self._api.get(path, deadline=deadline).value, f"GET {path}")
         return said.count("total"), said.count("used")
 
+    def rights(self, deadline: Deadline) -> frozenset[str]:
+        """Our token's privileges where the backups lie (GET access/permissions: path → privilege → propagated)."""
+        where = "/".join(("/datastore", self.datastore, *([self.namespace] if self.namespace else [])))
+        told = self._api.get("/access/permissions", deadline=deadline, path=where).value
+        said = an_object(told, "GET /access/permissions")
+        return frozenset(said.part(where).values)
+
     def snapshots(self, deadline: Deadline, sid: str | None = None) -> tuple[Snapshot, ...]:
         """What it keeps of that guest, or of every guest of the namespace, the newest first; hosts' are left out."""
-        path, params = self._path("snapshots"), {"ns": self._namespace} if self._namespace else {}
+        path, params = self._path("snapshots"), {"ns": self.namespace} if self.namespace else {}
         if sid is not None:
             kind, _, number = sid.partition(":")
             params |= {"backup-type": kind, "backup-id": number}

@@ -10,6 +10,7 @@ from pytest_pveha.handles.agent import Inside
 from pytest_pveha.handles.backups import Backups
 from pytest_pveha.handles.ceph import Ceph
 from pytest_pveha.handles.cluster import Cluster
+from pytest_pveha.handles.cluster_lease import FOLDER, ON_ONE_NODE
 from pytest_pveha.handles.copies import Copies
 from pytest_pveha.handles.guest import Guests, Nodes
 from pytest_pveha.handles.layout import Layout
@@ -51,6 +52,16 @@ class Site:
     """Where it all stands, as the inventory tells."""
     ceph_networks: Mapping[str, str] = field(default_factory=dict)
     """``public`` and ``cluster`` → that network's addresses, like 192.0.2.0/24, where the inventory declares them."""
+
+    @property
+    def lease_on(self) -> Nodes:
+        """The nodes of which any that answers keeps the lease of the cluster."""
+        return self.nodes if self.cluster.proxmox else Nodes(list(self.nodes)[:1])
+
+    @property
+    def lease_folder(self) -> str:
+        """Where on them."""
+        return FOLDER if self.cluster.proxmox else ON_ONE_NODE
 
     def close(self) -> None:
         """Every connection and child process has ended."""

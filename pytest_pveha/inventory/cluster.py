@@ -54,6 +54,8 @@ class Cluster(Block):
     """Name of the cluster as `pvecm status` shows it; a run stops if the live one has another."""
     api: Api | None = None
     """How to reach the Proxmox VE API; the simulator supplies its own."""
+    proxmox: bool = True
+    """Whether the nodes run Proxmox VE; false: corosync alone, and what needs its API or HA is not proven."""
 
 
 class QuorumDevice(Block):

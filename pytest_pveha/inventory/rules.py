@@ -217,6 +217,23 @@ def backup_server_is_known(inventory: Inventory) -> Iterator[Finding]:
         yield Finding(("backup", "pbs"), f"{has}; expected one of them")
 
 
+def without_proxmox(inventory: Inventory) -> Iterator[Finding]:
+    """A site without Proxmox has nothing that only Proxmox has."""
+    if inventory.cluster.proxmox:
+        return
+    named = {
+        ("cluster", "api"): inventory.cluster.api,
+        ("simulator",): inventory.simulator,
+        ("ceph",): inventory.ceph,
+        ("backup",): inventory.backup,
+        ("storages",): inventory.storages or None,
+        ("replication",): inventory.replication,
+    }
+    for where, block in named.items():
+        if block is not None:
+            yield Finding(where, "stands beside cluster.proxmox: false; expected one of the two")
+
+
 def api_is_usable(inventory: Inventory) -> Iterator[Finding]:
     """The certificate check covers each endpoint, by one means."""
     api = inventory.cluster.api
@@ -288,7 +305,9 @@ def real_site_is_complete(inventory: Inventory) -> Iterator[Finding]:
         return
     tail = "; it is needed on a real site (without a simulator block)"
     api = inventory.cluster.api
-    if api is None:
+    if api is None and not inventory.cluster.proxmox:
+        pass
+    elif api is None:
         yield Finding(("cluster", "api"), f"is missing; expected endpoints, token_id, token_secret and ca_file{tail}")
     else:
         where: Where = ("cluster", "api")
@@ -381,6 +400,7 @@ RULES: Final[tuple[Rule, ...]] = (
     unique_names,
     known_names,
     one_of_each,
+    without_proxmox,
     api_is_usable,
     backup_server_is_known,
     jumps_come_from_outside,

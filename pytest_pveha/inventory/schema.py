@@ -32,7 +32,11 @@ def json_schema() -> dict[str, Any]:
         "then": {
             "properties": {
                 "cluster": {
-                    "required": ["api"],
+                    # or it says that it has no Proxmox
+                    "anyOf": [
+                        {"required": ["api"]},
+                        {"required": ["proxmox"], "properties": {"proxmox": {"const": False}}},
+                    ],
                     "properties": {
                         "api": {
                             "required": ["endpoints", "token_id", "token_secret"],

@@ -58,7 +58,7 @@ class Probe(Block):
     icmp: IcmpProbe | None = None
     """Ping."""
     agent: Literal[True] | None = None
-    """Ask the QEMU guest agent, through the API."""
+    """Ask every 5 s the QEMU guest agent, through the API; in a container, run a command."""
 
     @property
     def kind(self) -> str:
@@ -121,7 +121,9 @@ class Objectives(Block):
     fence_margin: Duration = 20.0
     """Least time between a node's proven death and the earliest takeover of its guests."""
     slowdown: Annotated[float, Field(ge=1, le=1000)] = 1.5
-    """After a recovery a write may take so many times as long as before."""
+    """After a recovery a write, or an answer, may take so many times as long as before."""
+    rebuild_slowdown: Annotated[float, Field(ge=1, le=1000)] = 3.0
+    """While Ceph makes lost copies again a write may take so many times as long as before."""
     fence_path: PositiveDuration = 10.0
     """Longest time in which a node's BMC answers another node's shell."""
     rtt: PositiveDuration = 0.005

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pytest_pveha.judge.measures import (
     Measure,
+    answer_slowdown,
+    arbiters_apart,
     backup_age,
     both_quorate,
     broken_paths,
@@ -34,6 +36,7 @@ from pytest_pveha.judge.measures import (
     parted,
     power_spread,
     quorum_losses,
+    rebuild_slowdown,
     rebuilt,
     recovery_in_turn,
     recovery_time,
@@ -64,6 +67,8 @@ from pytest_pveha.judge.measures import (
 
 __all__ = [
     "Measure",
+    "answer_slowdown",
+    "arbiters_apart",
     "backup_age",
     "both_quorate",
     "broken_paths",
@@ -94,6 +99,7 @@ __all__ = [
     "parted",
     "power_spread",
     "quorum_losses",
+    "rebuild_slowdown",
     "rebuilt",
     "recovery_in_turn",
     "recovery_time",

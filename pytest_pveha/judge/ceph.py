@@ -11,7 +11,7 @@ from typing import Any, Final
 from pytest_pveha.errors import Inconclusive
 from pytest_pveha.judge.facts import SECOND, Run, Seen, TestFacts, integer, strings
 from pytest_pveha.judge.measured import Measured, between, counted
-from pytest_pveha.judge.sides import inside, spells_of
+from pytest_pveha.judge.sides import inside, spells_among, spells_of
 
 BLIND: Final = 45 * SECOND
 """Longer than this (ns) without an answer of Ceph, and what it did meanwhile was not seen: mons elect in 15 s, and a
@@ -45,19 +45,32 @@ def unserved(test: TestFacts, subject: str, params: Mapping[str, Any]) -> Measur
 
 
 def silent_health(test: TestFacts, subject: str, params: Mapping[str, Any]) -> Measured:
-    """Seconds in which Ceph called itself HEALTH_OK while OSDs were down or placement groups served nothing.
+    """The longest time in which health said no more than before while OSDs were down or groups served nothing.
+
+    What is muted (in brackets) says nothing, and a warning that stood there before tells nobody of an outage. Between
+    two answers of a Ceph that elects its mons both may have changed, and two such moments, at the cut and at its end,
+    are not one long silence.
 
     Raises:
         Inconclusive: Ceph was not asked often enough to tell.
     """
     del subject, params
     begin, until = _watched(test)
-    well = {each.new for each in test.seen if each.what == "ceph/health" and each.new.split()[:1] == ["HEALTH_OK"]}
-    fine = [spell for value in sorted(well) for spell in spells_of(test, "ceph/health", value, until)]
+    told = _since(test, "ceph/health", begin)
+    if not told or told[0].high > begin:
+        raise Inconclusive("what Ceph's health said before the fault was not seen")
+    usual = _complaints(told[0].new)
+    silent = {each.new for each in test.seen if each.what == "ceph/health" and _complaints(each.new) <= usual}
+    fine = spells_among(test, "ceph/health", silent, until)
     hurt = spells_of(test, "ceph/hurt", "yes", until)
-    least = sum(overlap(one.surely, other.surely, begin) for one in fine for other in hurt)
-    most = sum(overlap(one.possibly, other.possibly, begin) for one in fine for other in hurt)
+    least = max((overlap(one.surely, other.surely, begin) for one in fine for other in hurt), default=0)
+    most = max((overlap(one.possibly, other.possibly, begin) for one in fine for other in hurt), default=0)
     return between(least, max(least, most))
+
+
+def _complaints(health: str) -> set[str]:
+    """Of ``HEALTH_WARN OSD_DOWN (PG_DEGRADED)`` the checks that are not muted, and HEALTH_ERR."""
+    return {word for word in health.split() if not word.startswith("(") and word not in ("HEALTH_OK", "HEALTH_WARN")}
 
 
 def overlap(one: tuple[int, int], other: tuple[int, int], begin: int) -> int:

@@ -144,11 +144,13 @@ def _cells(test: TestFacts, fault: Fault) -> Iterator[Cell]:
 
 
 def _subjects(params: Mapping[str, Any]) -> list[str]:
-    """Whom a fault hits, by its parameters: a guest, a node, or several nodes."""
+    """Whom or what a fault hits, by its parameters: a guest, a node, a storage, a switch, or several nodes."""
     if sid := text(params.get("sid")):
         return [sid]
     if node := text(params.get("node")) or text(params.get("victim")):
         return [node]
+    if thing := text(params.get("storage")) or text(params.get("switch")):
+        return [thing]
     return strings(params.get("cut_off")) or strings(params.get("nodes")) or ["the site"]
 
 

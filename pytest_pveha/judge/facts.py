@@ -10,6 +10,8 @@ from pytest_pveha.record.journal import Line
 from pytest_pveha.record.kinds import missing
 
 SECOND: Final = 1_000_000_000
+MOST: Final = 1 << 40
+"""More of anything was not counted by us."""
 SLOWEST_PERIOD: Final = SECOND
 """The sampler's pace when nothing is due (ns)."""
 
@@ -30,6 +32,17 @@ class Run:
     worst_gap: int
     first_out: int | None = None
     """By when the first question had left; only where nobody answered it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Took:
+    """How long the good answers of one probe took that were asked for and came between two moments."""
+
+    probe: str
+    since: int
+    until: int
+    took: dict[int, int]
+    """Step, as ``record.took`` has them → how many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +157,7 @@ class TestFacts:
     runs: list[Run] = field(default_factory=list)
     watched: dict[str, tuple[str, str, int]] = field(default_factory=dict)
     """probe → (subject, what, period ns)"""
+    took: list[Took] = field(default_factory=list)
     seen: list[Seen] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     expects: list[dict[str, Any]] = field(default_factory=list)
@@ -316,6 +330,20 @@ def _take_samples(test: TestFacts, line: Line) -> bool:
     return True
 
 
+def _take_took(test: TestFacts, line: Line) -> bool:
+    data = line.data
+    probe, since, until = text(data["probe"]), integer(data["since"]), integer(data["until"])
+    rows = data["took"] if isinstance(data["took"], list) else [None]
+    pairs = [row for row in rows if isinstance(row, list) and len(row) == 2]
+    counts = {steps: count for row in pairs if (steps := integer(row[0])) is not None and (count := integer(row[1]))}
+    if not probe or since is None or until is None or not since <= until or len(counts) < len(rows):
+        return False
+    if any(not (0 <= steps < MOST and 0 < count < MOST) for steps, count in counts.items()):
+        return False
+    test.took.append(Took(probe, since, until, counts))
+    return True
+
+
 def _take_seen(test: TestFacts, line: Line) -> bool:
     data = line.data
     low, high, what = integer(data.get("low")), integer(data.get("high")), text(data.get("what"))
@@ -328,7 +356,7 @@ def _take_seen(test: TestFacts, line: Line) -> bool:
 
 def _take_expect(test: TestFacts, line: Line) -> bool:
     test.expects.append(line.data)
-    return line.data.get("outcome") in ("met", "not_met", "cant_tell")
+    return line.data.get("outcome") in ("met", "not_met", "cant_tell", "not_there")
 
 
 def _take_claim(test: TestFacts, line: Line) -> bool:
@@ -414,6 +442,7 @@ _TAKERS: Final = {
     "test.open": _take_open,
     "watch": _take_watch,
     "samples": _take_samples,
+    "took": _take_took,
     "seen": _take_seen,
     "expect": _take_expect,
     "claim": _take_claim,

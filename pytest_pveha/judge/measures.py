@@ -44,6 +44,8 @@ class Measure:
     params: dict[str, Any] = field(default_factory=dict)
     subject: str = "cluster"
     """What it is of, where it is of no guest."""
+    applies: bool = True
+    """Whether what it is about is in the inventory's scope; else nothing is claimed."""
 
 
 def recovery_time(guests: Iterable[HasSid]) -> Measure:
@@ -134,6 +136,15 @@ def overlaps(guests: Iterable[HasSid], nodes: Iterable[HasName]) -> Measure:
 def both_quorate(one: Iterable[HasName], other: Iterable[HasName]) -> Measure:
     """Seconds in which nodes of both sides of a cut called themselves quorate."""
     return Measure("both_quorate", "s", params=_sides(one, other))
+
+
+def arbiters_apart(one: Iterable[HasName], other: Iterable[HasName], mons: Iterable[HasName]) -> Measure:
+    """Seconds in which the side of a cut that goes on by corosync had none of these mons in quorum.
+
+    Without a mon Ceph is out of scope, and nothing is claimed.
+    """
+    found = sorted(node.name for node in mons)
+    return Measure("arbiters_apart", "s", params={**_sides(one, other), "mons": found}, applies=bool(found))
 
 
 def sides_reset(one: Iterable[HasName], other: Iterable[HasName]) -> Measure:
@@ -268,6 +279,32 @@ def write_slowdown(guests: Iterable[HasCanary]) -> Measure:
     return _of_canaries("write_slowdown", "times", guests)
 
 
+def rebuild_slowdown(guests: Iterable[HasCanary], why_not: str = "") -> Measure:
+    """How many times as long a write of each canary takes while Ceph makes copies as before the fault.
+
+    Args:
+        why_not: why none are to be made; then it is listed as not proven.
+    """
+    if why_not:
+        return Measure("rebuild_slowdown", "times", params={"unwatched": why_not})
+    return _of_canaries("rebuild_slowdown", "times", guests)
+
+
+class HasProbes(HasSid, Protocol):
+    """A guest that may be asked from outside."""
+
+    @property
+    def probes(self) -> Sequence[object]: ...
+
+
+def answer_slowdown(guests: Iterable[HasProbes]) -> Measure:
+    """How many times as long each guest takes to answer after the recovery as before; 10 ms are quick enough."""
+    chosen = tuple(guest for guest in guests if guest.probes)
+    if chosen:
+        return Measure("answer_slowdown", "times", chosen)
+    return Measure("answer_slowdown", "times", params={"unwatched": "none of the guests it is about has a tcp probe"})
+
+
 def _of_canaries(measure: str, unit: str, guests: Iterable[HasCanary], params: dict[str, Any] | None = None) -> Measure:
     guests = tuple(guests)
     chosen = tuple(guest for guest in guests if guest.canary)
@@ -308,7 +345,7 @@ def unserved() -> Measure:
 
 
 def silent_health() -> Measure:
-    """How long Ceph called itself HEALTH_OK while OSDs were down, or placement groups served nothing, in seconds."""
+    """How long Ceph's health said nothing new while OSDs were down, or placement groups served nothing, in seconds."""
     return Measure("silent_health", "s", subject="Ceph")
 
 

@@ -5,7 +5,7 @@ Method: docs/explanation/method.md, "The two sides of a cut".
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -117,13 +117,18 @@ def inside(test: TestFacts, node: str) -> list[Run]:
 
 def spells_of(test: TestFacts, what: str, value: str, until: int) -> list[Spell]:
     """When it had that value; an end that was not seen is ``until``."""
+    return spells_among(test, what, {value}, until)
+
+
+def spells_among(test: TestFacts, what: str, values: Collection[str], until: int) -> list[Spell]:
+    """When it had one of these values."""
     found = []
     begin: Span | None = None
     for each in _changes(test, what):
-        if each.new == value and begin is None:
+        if each.new in values and begin is None:
             # at the first look it was so already, since whenever
             begin = (0, each.high) if each.old is None else (each.low, each.high)
-        elif each.new != value and begin is not None:
+        elif each.new not in values and begin is not None:
             found.append(Spell(begin, (each.low, each.high)))
             begin = None
     if begin is not None:
@@ -445,6 +450,35 @@ def rejoins(test: TestFacts, subject: str, params: Mapping[str, Any]) -> Measure
     regained = [each for each in test.seen if each.low >= begin and (each.old, each.new) == ("no", "yes")]
     most = max(sum(each.what == f"quorate@{node}" for each in regained) for node in nodes)
     return counted(most, most)
+
+
+def arbiters_apart(test: TestFacts, subject: str, params: Mapping[str, Any]) -> Measured:
+    """Seconds of the cut in which the side that corosync let go on until its heal had no Ceph mon in quorum.
+
+    Each mon is asked itself, on its node: a tiebreaker mon that both sides reach would answer for either.
+
+    Raises:
+        Inconclusive: neither side, or both, went on; or a mon of it was not asked often enough.
+    """
+    del subject
+    fault, begin, end = _window(test)
+    sides = [strings(params.get("one")), strings(params.get("other"))]
+    on = [
+        side
+        for side in sides
+        if any(end in spell.possibly for node in side for spell in _quorate(test, node, fault, end))
+    ]
+    if len(on) != 1:
+        raise Inconclusive(f"{'both sides were' if on else 'neither side was'} seen to go on until the heal")
+    mons = [node for node in strings(params.get("mons")) if node in on[0]]
+    if not mons:
+        raise Inconclusive(f"no mon stands on the side that went on ({', '.join(on[0])})")
+    _looked(test, *(f"mon:{node}" for node in mons))
+    spells = [spell for node in mons for spell in spells_of(test, f"mon@{node}", "in quorum", end)]
+    whole = [Spell((begin, begin), (end, end))]
+    surely, possibly = _shared([spells, whole], surely=True), _shared([spells, whole], surely=False)
+    measured = between(max(0, end - begin - possibly), end - begin - surely)
+    return replace(measured, about=f"{', '.join(on[0])} went on; its mons: {', '.join(mons)}")
 
 
 def sides_reset(test: TestFacts, subject: str, params: Mapping[str, Any]) -> Measured:

@@ -41,6 +41,9 @@ GATE: Final = "gate"
 RUN: Final = "run"
 """Id under which verdict.json says what kept the run as a whole from being proven."""
 
+NOT_THERE: Final = "not_there"
+"""The answer to what is about Proxmox, on a site that has none: not proven, and said so; it decides nothing."""
+
 Finding = tuple[str, str]
 """A verdict and, in one sentence, why."""
 
@@ -221,6 +224,7 @@ def judge(lines: Sequence[Line]) -> Verdict:
         *((RUN, reason) for _, reason in overall),
         *((test.id, test.reason) for test in tests if test.verdict == "not proven"),
         *unwatched.items(),
+        *_not_there(facts),
         *left_out,
     ]
     return Verdict(
@@ -242,6 +246,19 @@ def judge(lines: Sequence[Line]) -> Verdict:
         requirements=answers(tests, facts, WORST_FIRST),
         coverage=coverage(tests, facts, WORST_FIRST),
     )
+
+
+def _not_there(facts: Facts) -> list[tuple[str, str]]:
+    """What was to be checked or waited for and is about what the site does not have, each once."""
+    absent = [check for check in facts.gates if check.get("answer") == NOT_THERE]
+    checks = [(text(each.get("title")), text(each.get("saw"))) for each in absent]
+    waits = [
+        (text(each.get("condition")), text(each.get("saw")))
+        for test in facts.tests.values()
+        for each in test.expects
+        if each.get("outcome") == NOT_THERE
+    ]
+    return list(dict.fromkeys([*checks, *waits]))
 
 
 def _approval(said: Any) -> Approval | None:
@@ -269,6 +286,7 @@ def _spelled(worst: str, *, partial: bool, opened: dict[str, Any]) -> str:
     if worst != "accepted":
         return worst
     words = ["partial"] * partial + ["simulated"] * (opened.get("simulated") is not False)
+    words += ["without Proxmox"] * (opened.get("proxmox") is False)
     return f"accepted ({', '.join(words)})" if words else "accepted"
 
 
@@ -299,14 +317,16 @@ def _gate(facts: Facts) -> tuple[str, list[dict[str, Any]]]:
     answers = {text(check.get("answer")) for check in checks}
     if "no" in answers:
         return "rejected", checks
-    return ("accepted" if answers == {"yes"} else "inconclusive"), checks
+    return ("accepted" if answers - {NOT_THERE} == {"yes"} else "inconclusive"), checks
 
 
 def _gate_reason(verdict: str, checks: Sequence[dict[str, Any]]) -> str:
     if verdict == "not proven":
         return "faults were planned though nobody had checked that the site was healthy"
     if verdict == "accepted":
-        return f"all {len(checks)} readiness checks found the site ready"
+        asked = sum(check.get("answer") == "yes" for check in checks)
+        rest = f"; {len(checks) - asked} are about what it does not have" if asked < len(checks) else ""
+        return f"all {asked} readiness checks found the site ready{rest}"
     told = []
     for check in checks:
         if check.get("answer") == "yes" or (verdict == "rejected" and check.get("answer") != "no"):
@@ -510,7 +530,7 @@ def _expect_findings(test: TestFacts) -> list[Finding]:
         limit = "" if within is None else f" within {within:g} s"
         if each.get("outcome") == "not_met":
             found.append(("rejected", f"{condition}: not{limit}; last seen: {saw}"))
-        elif each.get("outcome") != "met":
+        elif each.get("outcome") not in ("met", NOT_THERE):
             found.append(("inconclusive", f"{condition}: could not be told{limit}; last seen: {saw}"))
     return found
 

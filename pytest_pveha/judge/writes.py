@@ -16,6 +16,7 @@ from typing import Any, Final
 from pytest_pveha.errors import Inconclusive
 from pytest_pveha.judge.facts import SECOND, TestFacts, integer, text
 from pytest_pveha.judge.measured import Measured, at_least, counted, number, seconds_down, seconds_up
+from pytest_pveha.judge.sides import spells_of
 
 STEP: Final = 10_000_000
 """In which an uptime is told (ns), cut off: proc(5)."""
@@ -249,18 +250,68 @@ def _span(life: Life) -> tuple[tuple[int, int], tuple[int, int]]:
 
 
 def write_slowdown(test: TestFacts, subject: str, params: Mapping[str, Any]) -> Measured:
-    """How many times as long a write takes after the last heal as before the first fault."""
+    """How many times as long a write takes after the last heal as before the first fault.
+
+    Where Ceph was watched, after it had made its copies again: until then it is ``rebuild_slowdown``.
+    """
     del params
     begin = _begin(test)
     healed = max((fault.healed_at or begin for fault in test.faults), default=begin)
-    readings = [each for life in _lives(test, subject) for each in life.readings]
-    before = _mean([each for each in readings if each.answered <= begin], subject, "before the fault")
-    after = _mean([each for each in readings if each.answered > healed], subject, "after the heal")
+    after = [each for each, span in _told_of(test, subject) if each.answered > healed and not _rebuilt(test, span)]
+    return _slower(test, subject, after, "after the heal", "after")
+
+
+def rebuild_slowdown(test: TestFacts, subject: str, params: Mapping[str, Any]) -> Measured:
+    """How many times as long a write takes while Ceph makes copies as before the first fault.
+
+    Raises:
+        Inconclusive: no copies were seen being made, or too few writes were read back that were made meanwhile.
+    """
+    del params
+    begin = _begin(test)
+    if not any(surely[1] > max(begin, surely[0]) for surely, _ in _rebuilds(test)):
+        raise Inconclusive("Ceph was not seen to make copies since the fault")
+    meanwhile = [each for each, span in _told_of(test, subject) if span[0] >= begin and _rebuilt(test, span, all_=True)]
+    return _slower(test, subject, meanwhile, "while Ceph made copies", "meanwhile")
+
+
+def _slower(test: TestFacts, subject: str, readings: list[Reading], when: str, word: str) -> Measured:
+    begin = _begin(test)
+    first = [each for life in _lives(test, subject) for each in life.readings if each.answered <= begin]
+    before = _mean(first, subject, "before the fault")
+    after = _mean(readings, subject, when)
     low = max(0.0, after[0] - after[1]) / (before[0] + before[1])
     least = before[0] - before[1]
     high = None if least <= 0 else (after[0] + after[1]) / least
-    told = f"{number(before[0] * 1000)} ms before, {number(after[0] * 1000)} ms after"
+    told = f"{number(before[0] * 1000)} ms before, {number(after[0] * 1000)} ms {word}"
     return Measured(after[0] / before[0] if before[0] else None, low, high, "times", about=told)
+
+
+def _told_of(test: TestFacts, subject: str) -> list[tuple[Reading, tuple[int, int]]]:
+    """Each reading, and between which moments of ours what it tells of was acknowledged.
+
+    What an incarnation's first reading tells of began we do not know when.
+    """
+    return [
+        (each, (readings[index - 1].asked if index else 0, each.answered))
+        for life in _lives(test, subject)
+        for readings in [life.readings]
+        for index, each in enumerate(readings)
+    ]
+
+
+def _rebuilds(test: TestFacts) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """When Ceph made copies: surely, and possibly."""
+    until = max((each.high for each in test.seen), default=0)
+    last = max((run.last_end for run in test.runs if run.subject == "node:ceph:inside"), default=until)
+    return [(spell.surely, spell.possibly) for spell in spells_of(test, "ceph/rebuilding", "yes", max(until, last))]
+
+
+def _rebuilt(test: TestFacts, span: tuple[int, int], *, all_: bool = False) -> bool:
+    """Whether Ceph made copies in that time: possibly in some of it, or surely in all of it."""
+    if all_:
+        return any(surely[0] <= span[0] and span[1] <= surely[1] for surely, _ in _rebuilds(test))
+    return any(possibly[0] < span[1] and span[0] < possibly[1] for _, possibly in _rebuilds(test))
 
 
 def _mean(readings: list[Reading], subject: str, when: str) -> tuple[float, float]:
@@ -368,6 +419,7 @@ MEASURES: Final[Mapping[str, Callable[[TestFacts, str, Mapping[str, Any]], Measu
     "write_stall": write_stall,
     "double_runs": double_runs,
     "write_slowdown": write_slowdown,
+    "rebuild_slowdown": rebuild_slowdown,
 }
 
 CAUSES: Final[Mapping[str, str]] = {
@@ -377,4 +429,5 @@ CAUSES: Final[Mapping[str, str]] = {
     "write_stall": "its writes hung too long, though the guest itself lived",
     "double_runs": "the guest lived twice at the same time, and both wrote",
     "write_slowdown": "after the recovery its writes take longer than before",
+    "rebuild_slowdown": "its writes wait for the rebuild, which takes more of the OSDs than it may",
 }

@@ -7,14 +7,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pytest_pveha.clock import SECOND
-from pytest_pveha.errors import CantTell, NotMet, SiteError
+from pytest_pveha.errors import CantTell, NoProxmox, NotMet, NotThere, SiteError
 
 if TYPE_CHECKING:
     from pytest_pveha.observe.observer import Observer
 
-Verdict = Literal["yes", "no", "cant_tell"]
+Verdict = Literal["yes", "no", "cant_tell", "not_there"]
 
 T = TypeVar("T")
+
+SELDOM = 5.0
+"""Seconds between two questions in the longest waits: nobody may be missed for longer who must be healed at once."""
+SHARE = 100
+"""A wait is known to a hundredth of itself: that is often enough, and a busy cluster is asked less."""
 
 Write = Callable[[str, dict[str, Any]], object]
 """Writes one line of the journal: its kind and its data."""
@@ -22,7 +27,7 @@ Write = Callable[[str, dict[str, Any]], object]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Yes, no, or can't tell, with what was seen."""
+    """Yes, no, or can't tell, with what was seen; or that what was asked about is not there, and why."""
 
     verdict: Verdict
     saw: str
@@ -45,6 +50,11 @@ def cant_tell(why: str) -> Answer:
     return Answer("cant_tell", why)
 
 
+def not_there() -> Answer:
+    """It is about Proxmox, and the site has none."""
+    return Answer("not_there", str(NoProxmox()))
+
+
 @dataclass(frozen=True, slots=True)
 class Condition:
     """A question with a name that reads well in "waiting for …"."""
@@ -58,17 +68,19 @@ def each_of(members: Iterable[T], of: Callable[[T], Condition], name: str) -> Co
     conditions = [of(member) for member in members]
     met: dict[int, Answer] = {}
 
-    def ask(observer: Observer) -> Answer:
+    def ask_all(observer: Observer) -> Answer:
         for index, condition in enumerate(conditions):
             if index in met:
                 continue
-            answer = condition.ask(observer)
-            if answer.verdict != "yes":
+            answer = ask(condition, observer)
+            if answer.verdict not in ("yes", "not_there"):
                 return answer
             met[index] = answer
+        if absent := [answer for answer in met.values() if answer.verdict == "not_there"]:
+            return absent[0]
         return yes("; ".join(answer.saw for answer in met.values()) or "nobody is concerned")
 
-    return Condition(name, ask)
+    return Condition(name, ask_all)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +101,13 @@ def wait_until(
 ) -> Met:
     """The condition was seen to hold.
 
-    It is asked every ``every`` seconds on an even schedule.
+    It is asked every ``every`` seconds on an even schedule; in long waits every hundredth of the time waited so far, at
+    most SELDOM.
 
     Raises:
         NotMet: it was last seen not to hold, at or after the deadline.
         CantTell: at the deadline nothing usable was seen.
+        NotThere: at once, where it is about something that the site does not have.
     """
     begin = observer.site.clock.now().mono
     try:
@@ -114,13 +128,16 @@ def _wait_until(condition: Condition, within: float, observer: Observer, every: 
         observer.tell(condition.name, answer.saw)
         if answer.verdict == "yes":
             return Met(answer.saw, *(answer.bounds or (low, answered)))
+        if answer.verdict == "not_there":
+            raise NotThere(condition.name, within, answer.saw)
         if answer.verdict == "no":
             low = asked
         if answer.verdict == "no" or last is None or last.verdict != "no":
             last = answer
         if answered >= end:
             break
-        due = max(due + round(every * SECOND), answered)
+        waited = (answered - begin) / SECOND
+        due = max(due + round(max(every, min(SELDOM, waited / SHARE)) * SECOND), answered)
         clock.sleep_until(min(due, max(end, answered)))
     if answer.verdict == "no":
         raise NotMet(f"{condition.name}: not within {within:g} s; last seen: {answer.saw}", answer.saw)
@@ -131,5 +148,7 @@ def ask(condition: Condition, observer: Observer) -> Answer:
     """The answer now; a site that does not answer is "can't tell", never a traceback."""
     try:
         return condition.ask(observer)
+    except NoProxmox:
+        return not_there()
     except SiteError as error:
         return cant_tell(str(error))

@@ -37,6 +37,8 @@ class Audit:
     name: str
     title: str
     ask: Callable[[Scene], Answer]
+    of_proxmox: bool = False
+    """Whether it is about what a site without Proxmox does not have."""
 
 
 def _quorate(scene: Scene) -> Answer:
@@ -56,6 +58,8 @@ def _boot_ids(scene: Scene) -> Answer:
 def _wanted(scene: Scene) -> dict[str, str]:
     """The state that is asked for of each HA service; PVE leaves out the default."""
     site = scene.observer.site
+    if not site.cluster.proxmox:
+        return {}
     resources = site.cluster.ha_rules(site.clock.deadline(READ)).resources
     states = {sid: row.get("state", "started") for sid, row in resources.items()}
     return {sid: "started" if state == "enabled" else state for sid, state in states.items()}
@@ -127,16 +131,17 @@ CLUSTER = (
     Audit("quorate", "Quorate from every node's view", _quorate),
     Audit("boot_ids", "No other node was reset", _boot_ids),
     Audit("runs_once", "Each guest runs exactly once", _once),
-    Audit("services", "Every HA service is as asked for, none in error", _services),
-    Audit("settings", "Rules, options and flags are as found", _settings),
+    Audit("services", "Every HA service is as asked for, none in error", _services, of_proxmox=True),
+    Audit("settings", "Rules, options and flags are as found", _settings, of_proxmox=True),
     Audit("leftovers", "Nothing of ours is left on the nodes", _leftovers),
     Audit("bad_news", "No node's journal has bad news that was not declared", _news),
 )
 
 
 def audit(scene: Scene) -> list[tuple[Audit, Answer]]:
-    """Every audit asked once; one that cannot be answered is "can't tell"."""
-    return [(one, asked(one, scene)) for one in CLUSTER]
+    """Every audit that the site has something for, asked once; one that cannot be answered is "can't tell"."""
+    proxmox = scene.observer.site.cluster.proxmox
+    return [(one, asked(one, scene)) for one in CLUSTER if proxmox or not one.of_proxmox]
 
 
 def asked(one: Audit, scene: Scene) -> Answer:

@@ -20,6 +20,9 @@ from pytest_pveha.observe.what_if import Prediction
 REBUILDS = frozenset({"recovering", "recovery_wait", "backfilling", "backfill_wait", "forced_recovery"})
 """Words of a state in which copies are made, or wait for their turn (Ceph's documentation, Placement Group States)."""
 
+COPIES = frozenset({"recovering", "backfilling"})
+"""Words of a state in which copies are being made now."""
+
 LOST = frozenset({"incomplete", "down", "recovery_unfound", "backfill_unfound", "inconsistent", "snaptrim_error"})
 """Words of a state in which data cannot be read, or not be relied on."""
 
@@ -34,16 +37,18 @@ def _osd_map(observer: Observer) -> OsdMap:
     return told_by(observer, lambda node: shell.osd_map(node, observer.site.clock.deadline(ASK)))
 
 
-def down(osd: OsdDaemon) -> Condition:
-    """Ceph calls the OSD down."""
+def all_down(osds: Iterable[OsdDaemon]) -> Condition:
+    """Ceph calls each of these OSDs down: from then on the others serve without them."""
+    wanted = tuple(osds)
 
     def ask(observer: Observer) -> Answer:
-        one = _osd_map(observer).osds.get(osd.id)
-        if one is None:
-            return cant_tell(f"Ceph knows no {osd.name}")
-        return no(f"Ceph calls {osd.name} up") if one.up else yes(f"Ceph calls {osd.name} down")
+        known = _osd_map(observer).osds
+        if unknown := [one.name for one in wanted if one.id not in known]:
+            return cant_tell(f"Ceph knows no {', '.join(unknown)}")
+        up = [one.name for one in wanted if known[one.id].up]
+        return no(f"Ceph calls {', '.join(up)} up") if up else yes("Ceph calls them down")
 
-    return Condition(f"Ceph calls {osd.name} down", ask)
+    return Condition(f"Ceph calls {', '.join(one.name for one in wanted)} down", ask)
 
 
 def marked_out(osd: OsdDaemon) -> Condition:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
-from pytest_pveha.errors import SiteError
+from pytest_pveha.errors import ProtocolError, SiteError
 from pytest_pveha.handles.ceph import shell
 from pytest_pveha.handles.ceph.status import CephStatus
 from pytest_pveha.handles.node import Node
@@ -21,15 +21,22 @@ T = TypeVar("T")
 def told_by(observer: Observer, ask: Callable[[Node], T], but: Iterable[str] = ()) -> T:
     """What the first node says that has an answer. SiteError where none has.
 
-    Those named, and those that were last seen not to be members, are asked last: a dead node takes its time.
+    Those named, those that were last seen not to be members, and those that had no answer when they were asked last
+    are asked last: a dead node, and one that is cut off, takes its time.
     """
-    avoided = frozenset(but)
+    avoided, mute = frozenset(but), observer.mute_of_ceph
     trouble = []
-    for node in sorted(observer.site.nodes, key=lambda node: (_lost(observer, node), node.name in avoided)):
+    for node in sorted(
+        observer.site.nodes, key=lambda node: (_lost(observer, node), node.name in mute, node.name in avoided)
+    ):
         try:
-            return ask(node)
+            found = ask(node)
         except SiteError as error:
+            mute.add(node.name)
             trouble.append(str(error))
+        else:
+            mute.discard(node.name)
+            return found
     raise SiteError(f"no node could say how Ceph is: {'; '.join(trouble)[:400]}")
 
 
@@ -38,11 +45,15 @@ def _lost(observer: Observer, node: Node) -> bool:
 
 
 def read(observer: Observer, but: Iterable[str] = ()) -> CephMap:
-    """The maps as they are now, all from one node."""
+    """The maps as they are now, all from one node.
+
+    Raises:
+        SiteError: no node answers, or what one answers does not fit together.
+    """
     deadline = observer.site.clock.deadline
 
     def ask(node: Node) -> CephMap:
-        return CephMap(
+        found = CephMap(
             osd_map=shell.osd_map(node, deadline(ASK)),
             places=shell.places(node, deadline(ASK)),
             rules=shell.rules(node, deadline(ASK)),
@@ -50,6 +61,9 @@ def read(observer: Observer, but: Iterable[str] = ()) -> CephMap:
             rooms=shell.rooms(node, deadline(ASK)),
             stored=shell.stored(node, deadline(ASK)),
         )
+        if found.gaps:
+            raise ProtocolError(f"node {node.name}: Ceph's maps do not fit together: {'; '.join(found.gaps)[:300]}")
+        return found
 
     return told_by(observer, ask, but)
 

@@ -11,9 +11,10 @@ from pytest_pveha.errors import SiteError
 from pytest_pveha.handles.ceph import shell
 from pytest_pveha.handles.ceph.status import CephStatus, whole
 from pytest_pveha.observe import ceph_map
-from pytest_pveha.observe.ceph import LOST
+from pytest_pveha.observe.ceph import COPIES, LOST
 from pytest_pveha.observe.ceph_map import ASK, told_by
 from pytest_pveha.observe.heard import Heard
+from pytest_pveha.observe.ledger import REBUILDING
 from pytest_pveha.observe.observer import Observer, View
 
 EVERY = 2 * SECOND
@@ -25,6 +26,11 @@ shows, by the epoch since which it is up."""
 
 FULL = ("OSD_FULL", "POOL_FULL", "OSD_BACKFILLFULL", "POOL_BACKFILLFULL")
 """Health checks at which a ratio is passed that stops writes, or the rebuild (Ceph's documentation, Health Checks)."""
+
+
+def _complaint(found: CephStatus, check: str) -> str:
+    """Its name; in brackets where it is muted, and nobody who watches health hears of it."""
+    return f"({check})" if check in found.muted else check
 
 
 class CephWitness:
@@ -66,7 +72,7 @@ class CephWitness:
         lost = sum(count for state, count in found.pgs.items() if LOST & set(state.split("+")))
         full = [check for check in FULL if check in found.checks]
         for what, value in (
-            ("ceph/health", " ".join((found.health, *found.checks))),
+            ("ceph/health", " ".join((found.health, *(_complaint(found, check) for check in found.checks)))),
             ("ceph/mons", " ".join(sorted(found.quorum)) or "none"),
             ("ceph/osds", f"{found.osds_up} up {found.osds_in} in of {found.osds}"),
             ("ceph/full", " ".join(full) or "no"),
@@ -75,9 +81,11 @@ class CephWitness:
             self._observer.note(what, value, asked, answered, "ceph")
         if not found.told_all:
             return
+        copying = any(COPIES & set(state.split("+")) for state in found.pgs)
         unclean = sum(count for state, count in found.pgs.items() if not whole(state))
         for what, value in (
             ("ceph/serving", "no" if found.inactive else "yes"),
+            (REBUILDING, "yes" if copying else "no"),
             ("ceph/lost", str(lost)),
             ("ceph/unclean", str(unclean)),
             ("ceph/hurt", "yes" if found.inactive or found.osds_up < found.osds else "no"),

@@ -29,7 +29,7 @@ def membership_lost(victim: Node) -> Condition:
     def ask(observer: Observer) -> Answer:
         view = observer.look()
         if view.membership is None:
-            return cant_tell(view.trouble)
+            return view.unseen()
         if victim.name not in view.membership.online:  # a member that is lost stays listed, as offline
             return cant_tell(f"{view.membership.asked.endpoint} does not list {victim.name} at all")
         if view.membership.online[victim.name]:
@@ -52,7 +52,7 @@ def fenced(victim: Node) -> Condition:
     def ask(observer: Observer) -> Answer:
         view = observer.look()
         if view.manager is None:
-            return cant_tell(view.trouble)
+            return view.unseen()
         left = sorted(sid for sid, service in view.manager.services.items() if service.node == victim.name)
         if left:
             states = ", ".join(f"{sid} {view.manager.services[sid].state}" for sid in left)
@@ -75,9 +75,10 @@ def at_rest(nodes: Nodes) -> Condition:
     """The LRM of none of these nodes holds a lock or a watchdog: it lets go ten minutes after its last guest."""
 
     def ask(observer: Observer) -> Answer:
-        manager = observer.look().manager
+        view = observer.look()
+        manager = view.manager
         if manager is None:
-            return cant_tell("nobody tells what the LRMs do")
+            return view.unseen()
         missing = [name for name in nodes.names if name not in manager.lrms]
         if missing:
             return cant_tell(f"nobody tells what the LRM of {', '.join(missing)} does")
@@ -95,9 +96,10 @@ def led_by(nodes: Nodes) -> Condition:
 
     def ask(observer: Observer) -> Answer:
         first.append(observer.site.clock.now().utc / SECOND)
-        manager = observer.look().manager
+        view = observer.look()
+        manager = view.manager
         if manager is None:
-            return cant_tell("nobody tells who is CRM master")
+            return view.unseen()
         if manager.master not in nodes.names:
             return no(f"the CRM master is {manager.master or 'nobody'}")
         if manager.timestamp <= first[0]:
@@ -121,7 +123,7 @@ def guarding(nodes: Collection[str], since: float) -> Condition:
     def ask(observer: Observer) -> Answer:
         view = observer.look()
         if view.manager is None:
-            return cant_tell(view.trouble)
+            return view.unseen()
         lrms = view.manager.lrms
         late = [
             name
@@ -191,7 +193,7 @@ def started(guests: Guests, on: Nodes) -> Condition:
     def ask(observer: Observer) -> Answer:
         view = observer.look()
         if view.manager is None:
-            return cant_tell(view.trouble)
+            return view.unseen()
         places = {}
         for sid in guests.sids:
             service = view.manager.services.get(sid)
@@ -215,10 +217,12 @@ def online(node: Node) -> Condition:
 
     def ask(observer: Observer) -> Answer:
         view = observer.look()
-        if view.membership is None or view.manager is None:
-            return cant_tell(view.trouble)
+        if view.membership is None:
+            return view.unseen()
         if not view.membership.online.get(node.name):
             return no(f"{node.name} is no member yet")
+        if view.manager is None:
+            return view.unseen()
         state = view.manager.nodes.get(node.name)
         if state != "online":
             return no(f"HA calls {node.name} {state}")
@@ -271,16 +275,18 @@ def answering(guests: Guests) -> Condition:
     """Every guest's application has answered every probe for ten seconds."""
 
     def ask(observer: Observer) -> Answer:
-        if observer.sampler is None or not observer.sampler.alive:
+        sampler, agents = observer.sampler, observer.agents
+        if not any(one is not None and one.alive for one in (sampler, agents)):
             return cant_tell("nothing is being sampled; call run.watch(guests) first")
         now = observer.site.clock.now().mono
         bad, young = [], []
-        for sid in guests.sids:
-            since = observer.sampler.good_since(sid)
-            if since is None:
-                bad.append(sid)
-            elif now - since < LASTING * SECOND:
-                young.append(sid)
+        for guest in guests:
+            asked = [sampler] if guest.probes else []
+            since = [one.good_since(guest.sid) if one else None for one in [*asked, *([agents] if guest.agent else [])]]
+            if not since or None in since:
+                bad.append(guest.sid)
+            elif any(now - each < LASTING * SECOND for each in since if each is not None):
+                young.append(guest.sid)
         if bad:
             return no(f"no answer from {', '.join(bad)}{_places(observer, bad)}")
         if young:

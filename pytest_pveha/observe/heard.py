@@ -23,16 +23,29 @@ class Heard:
 
     Args:
         period: nanoseconds between two questions to one of them.
+        probe: what asking one is called, with its name for the braces; ``subject`` whose answer it is, likewise.
+        what: how it is asked.
     """
 
-    def __init__(self, observer: Observer, period: int) -> None:
+    def __init__(
+        self,
+        observer: Observer,
+        period: int,
+        *,
+        probe: str = "inside:{}",
+        subject: str = "node:{}:inside",
+        what: str = "ssh",
+    ) -> None:
         self._observer = observer
         self._period = period
+        self._probe = probe
+        self._subject = subject
+        self._what = what
         self._streaks: dict[str, _Streak] = {}
 
     def expect(self, name: str) -> None:
         """That one will be asked: a claim may be about it."""
-        data = {"probe": f"inside:{name}", "subject": f"node:{name}:inside", "what": "ssh"}
+        data = {"probe": self._probe.format(name), "subject": self._subject.format(name), "what": self._what}
         self._observer.write("watch", {**data, "period_ms": self._period // 1_000_000})
 
     def told(self, name: str, answer: str, asked: int, ended: int) -> None:
@@ -57,10 +70,10 @@ class Heard:
         self._observer.write(
             "samples",
             {
-                "probe": f"inside:{name}",
-                "subject": f"node:{name}:inside",
+                "probe": self._probe.format(name),
+                "subject": self._subject.format(name),
                 "answer": streak.answer,
-                "saw": "answered" if streak.answer == "good" else "no answer",
+                "saw": {"good": "answered", "bad": "no answer"}.get(streak.answer, "it could not be asked"),
                 "first": streak.first,
                 "first_end": streak.first_end,
                 "last": streak.last,

@@ -23,6 +23,11 @@ CALM: Final = 60
 """Seconds between two readings of a canary while nothing is due."""
 CLOSE: Final = 1
 """The same around a fault: what was written in the last second before it is known, too."""
+BUSY: Final = 5
+"""The same in the first minute after Ceph began to make copies, and after it ended: how long a write takes meanwhile
+is told apart from before and after."""
+REBUILDING: Final = "ceph/rebuilding"
+"""What was seen of it: yes or no."""
 AGAIN: Final = 5
 """Seconds until one that did not answer is asked again; also how soon readers follow a change of pace."""
 PATIENCE: Final = 5.0
@@ -150,11 +155,19 @@ class Reader:
         looked = self._clock.now().mono
         while not self._pace.over:
             now = self._clock.now().mono
-            every = AGAIN if self._silent else CLOSE if self._pace.close(now, self._guest.sid, self._node) else CALM
+            every = AGAIN if self._silent else self._every(now)
             if now >= looked + every * SECOND:
                 self.look()
                 looked = now
             self._clock.sleep(min(every, AGAIN))
+
+    def _every(self, now: int) -> int:
+        if self._pace.close(now, self._guest.sid, self._node):
+            return CLOSE
+        began = self._observer.began(REBUILDING)
+        if began is None or self._observer.change(REBUILDING) is None or now >= began + CALM * SECOND:
+            return CALM
+        return BUSY
 
     def last_look(self, patience: float) -> None:
         """It was read, and all that was durable looked for; an agent that is later up than its guest is waited for."""

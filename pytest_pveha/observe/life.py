@@ -93,7 +93,7 @@ def recovered(residents: Guests, victim: Node) -> Condition:
     def ask(observer: Observer) -> Answer:
         view = observer.look()
         if view.manager is None:
-            return cant_tell(view.trouble)
+            return view.unseen()
         places = {}
         for sid in residents.sids:
             service = view.manager.services.get(sid)

@@ -52,7 +52,7 @@ def empty(node: Node) -> Condition:
     def ask(observer: Observer) -> Answer:
         view = observer.look()
         if view.manager is None:
-            return cant_tell(view.trouble)
+            return view.unseen()
         left = sorted(sid for sid, row in view.manager.services.items() if row.node == node.name and row.running)
         running = sorted(observer.processes(node).ages.keys() & {*observer.site.guests.sids})
         if left or running:
@@ -81,7 +81,7 @@ def frozen(guests: Guests, victim: Node) -> Condition:
     def ask(observer: Observer) -> Answer:
         view = observer.look()
         if view.manager is None:
-            return cant_tell(view.trouble)
+            return view.unseen()
         for sid in guests.sids:
             row = view.manager.services.get(sid)
             if row is None:
@@ -99,7 +99,7 @@ def recovered_or_home(guests: Guests, victim: Node) -> Condition:
     def ask(observer: Observer) -> Answer:
         view = observer.look()
         if view.manager is None:
-            return cant_tell(view.trouble)
+            return view.unseen()
         rows = {sid: view.manager.services.get(sid) for sid in guests.sids}
         away = sorted(sid for sid, row in rows.items() if row is None or row.node != victim.name)
         if not away:

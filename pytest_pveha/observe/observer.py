@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from pytest_pveha.clock import SECOND, Instant
-from pytest_pveha.errors import EvidenceError, SiteError
+from pytest_pveha.errors import EvidenceError, NoProxmox, SiteError
 from pytest_pveha.handles.cluster import Manager, Membership
 from pytest_pveha.handles.node import Node, Processes, Votes
 from pytest_pveha.handles.site import Site
-from pytest_pveha.observe.answer import Write
+from pytest_pveha.observe.answer import Answer, Write, cant_tell, not_there
 from pytest_pveha.observe.people import People
 from pytest_pveha.observe.sampling import Sampling
 
@@ -28,6 +28,25 @@ class View:
     membership: Membership | None
     manager: Manager | None
     trouble: str
+    proxmox: bool = True
+    """Whether there is an HA manager that could have told."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether all was told that there is to tell."""
+        return self.membership is not None and (self.manager is not None or not self.proxmox)
+
+    def unseen(self) -> Answer:
+        """What a question is answered with whose part of this view is None."""
+        return not_there() if self.membership is not None and not self.proxmox else cant_tell(self.trouble)
+
+
+class Agents(Protocol):
+    """Who asks guests by what answers inside of them."""
+
+    @property
+    def alive(self) -> bool: ...
+    def good_since(self, sid: str) -> int | None: ...
 
 
 class Observer:
@@ -48,6 +67,8 @@ class Observer:
         """When the present incident began (epoch seconds): journals are read from here on."""
         self.broken_at = 0
         """When the present fault was injected (mono ns)."""
+        self.agents: Agents | None = None
+        """Who asks guests by their agents, in a run."""
         self.sampler: Sampling | None = None
         self.sentinel: Callable[[View], None] = lambda view: None
         """Sees every view while a fault is in force, and raises when it must end at once."""
@@ -60,6 +81,8 @@ class Observer:
         self._last: dict[str, tuple[str, int]] = {}
         self._changes: dict[str, tuple[int, int]] = {}
         self._began: dict[str, int] = {}
+        self.mute_of_ceph: set[str] = set()
+        """Nodes that had no answer of Ceph's when they were asked last."""
 
     @contextmanager
     def undeterred(self) -> Iterator[None]:
@@ -87,11 +110,13 @@ class Observer:
         """Membership and the HA manager's status as one endpoint tells them: two reads."""
         membership: Membership | None = None
         manager: Manager | None = None
-        trouble = ""
+        trouble, proxmox = "", True
         deadline = self.site.clock.deadline(READ)
         try:
             membership = self.site.cluster.membership(deadline)
             manager = self.site.cluster.manager(deadline)
+        except NoProxmox as error:
+            trouble, proxmox = str(error), False
         except SiteError as error:
             trouble = str(error)
         if membership is not None:
@@ -107,7 +132,7 @@ class Observer:
             for sid, service in sorted(manager.services.items()):
                 self.note(f"service/{sid}", f"{service.state}@{service.node}", asked.at, asked.answered, "api")
         self.people.hear()
-        view = View(membership, manager, trouble)
+        view = View(membership, manager, trouble, proxmox)
         self.sentinel(view)
         self.witness(view)
         return view

@@ -9,7 +9,7 @@ from pytest_pveha.clock import SECOND
 from pytest_pveha.errors import CantTell, PreflightRefused, SiteError, StopAsked
 from pytest_pveha.handles.hand import Hand
 from pytest_pveha.observe.answer import Answer, Condition, cant_tell, wait_until, yes
-from pytest_pveha.record.questions import WORDS, Desk, Said, Word, login
+from pytest_pveha.record.questions import WORDS, Desk, Question, Said, Word, login
 
 if TYPE_CHECKING:
     from pytest_pveha.observe.observer import Observer
@@ -44,11 +44,14 @@ class People:
         desk: Desk | None = None,
         terminal: Terminal | None = None,
         stop_asked: Callable[[], str | None] = lambda: None,
+        keep: Callable[[Question, Said | None], bool] = lambda question, said: True,
     ) -> None:
         self._observer = observer
         self._desk = desk
         self._terminal = terminal
         self._stop_asked = stop_asked
+        self._keep = keep
+        """Takes down what was asked and answered where whoever heals elsewhere finds it; whether that is certain."""
         self._looked: dict[str, int] = {}
         """Each question of ours without an answer, and when (mono ns) there was none yet."""
         self._asked: set[str] = set()
@@ -91,11 +94,24 @@ class People:
         if step not in self._asked:
             self.put(step, text, hand, within)
 
-    def put(self, step: str, text: str, hand: Hand, within: float) -> None:
-        """They are asked: on the terminal, by the command that calls them, and for ``pveha answer``."""
+    def put(self, step: str, text: str, hand: Hand, within: float, *, harmful: bool = False) -> None:
+        """They are asked: on the terminal, by the command that calls them, and for ``pveha answer``.
+
+        Args:
+            harmful: what they are to do breaks something: they are asked only if who heals elsewhere would know.
+
+        Raises:
+            PreflightRefused: it is harmful, and nobody elsewhere would; nobody was asked.
+        """
         self._asked.add(step)
         observer, clock = self._observer, self._observer.site.clock
         question = self._our_desk.ask(step, text, hand.who)
+        if not self._keep(question, None) and harmful:
+            self.drop(step)
+            raise PreflightRefused(
+                f"no majority of the nodes takes down that {hand} is asked ({step}), so who heals from another machine "
+                f"would not know of it; nobody was asked. Repair SSH to the nodes, or make room in /var"
+            )
         observer.write("ask", {"step": step, "text": text, "who": hand.who, "within": within})
         now = clock.now().mono
         self._looked[step] = now
@@ -127,6 +143,7 @@ class People:
             self._looked[step] = now
             return None
         del self._looked[step]
+        self._note(step)
         told = {"step": step, "answer": said.word, "user": said.user, "way": way, "low": before, "high": now}
         self._observer.write("answer", told)
         return said
@@ -146,6 +163,7 @@ class People:
     def settle(self, step: str) -> None:
         """It was seen to be done."""
         self._our_desk.settle(step)
+        self._note(step)
 
     def drop(self, step: str) -> None:
         """Nobody waits for that answer any more."""
@@ -162,6 +180,10 @@ class People:
         self._asked.clear()
         if self._desk is not None:
             self._desk.clear()
+
+    def _note(self, step: str) -> None:
+        if (question := self._our_desk.question(step)) is not None:
+            self._keep(question, self._our_desk.answer(step))
 
     @property
     def _our_desk(self) -> Desk:

@@ -19,7 +19,7 @@ def by_the_rules(guests: Guests) -> Condition:
     def ask(observer: Observer) -> Answer:
         view = observer.look()
         if view.membership is None or view.manager is None:
-            return cant_tell(view.trouble)
+            return view.unseen()
         online = [name for name, there in view.membership.online.items() if there]
         rules = observer.site.cluster.ha_rules(observer.site.clock.deadline(READ))
         where = {sid: row.node for sid, row in view.manager.services.items() if row.state == "started"}

@@ -7,7 +7,7 @@ from pytest_pveha.errors import SiteError
 from pytest_pveha.handles import corosync
 from pytest_pveha.handles.guest import Nodes
 from pytest_pveha.handles.node import Node
-from pytest_pveha.observe.answer import Answer, Condition, cant_tell, no, yes
+from pytest_pveha.observe.answer import Answer, Condition, cant_tell, no, not_there, yes
 from pytest_pveha.observe.observer import READ, Observer
 
 PROBE = "/etc/pve/priv/pveha-write-probe"
@@ -51,6 +51,8 @@ def refuses_writes(nodes: Nodes) -> Condition:
 
     def ask(observer: Observer) -> Answer:
         observer.look()
+        if not observer.site.cluster.proxmox:
+            return not_there()
         for node in nodes:
             said = corosync.write_refused(node, PROBE, observer.site.clock.deadline(READ))
             if said is None:
@@ -146,7 +148,7 @@ def loser_reset(one: Nodes, other: Nodes) -> Condition:
         if not losers:
             view = observer.look()
             if view.manager is None:
-                return cant_tell(view.trouble)
+                return view.unseen()
             side = next((side for side in (one, other) if not any(_quorate(observer, side).values())), None)
             if side is None:
                 return no(f"{_names(one)} and {_names(other)} are both quorate")

@@ -43,7 +43,7 @@ def started_from(replicas: Replicas) -> Condition:
             oldest = min(found.values(), key=lambda each: each.created)  # the guest is as old as its oldest disk
             replicas.note(observer.write, guest.sid, where, oldest)
             told.append(f"{guest.sid} on {where} from {oldest.epoch}")
-        return yes("; ".join(told))
+        return yes("; ".join(told) or "no guest is replicated by the cluster's jobs")
 
     return Condition("what each guest started from is known", ask)
 

@@ -10,12 +10,14 @@ import errno
 import socket
 import struct
 import threading
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from pytest_pveha.clock import SECOND, Clock, Task
 from pytest_pveha.handles.knock import knock, learn
 from pytest_pveha.observe.answer import Write
+from pytest_pveha.record.took import counts, step
 
 SLOW = SECOND
 FAST = SECOND // 10
@@ -76,6 +78,8 @@ class Sampler:
         self._changed = changed
         self._probes: list[Probe] = []
         self._streaks: dict[str, _Streak] = {}
+        self._took: dict[str, Counter[int]] = {}
+        self._since = 0
         self._period = SLOW
         self._stopping = False
         self._task: Task | None = None
@@ -85,6 +89,8 @@ class Sampler:
     def watch(self, probes: list[Probe]) -> None:
         """These probes are asked from now on."""
         with self._lock:
+            if not self._probes:
+                self._since = self._clock.now().mono
             known = {probe.name for probe in self._probes}
             for probe in probes:
                 if probe.name in known:
@@ -104,6 +110,11 @@ class Sampler:
     def slow(self) -> None:
         """From the next tick on every probe is asked once a second."""
         self._period = SLOW
+
+    def mark(self) -> None:
+        """How long the answers took until now is in the journal, by itself: what comes is another stretch."""
+        with self._lock:
+            self._mark()
 
     @property
     def alive(self) -> bool:
@@ -141,6 +152,7 @@ class Sampler:
                 due += (now - due) // period * period
             self._clock.sleep_until(due)
         with self._lock:
+            self._mark()
             for probe in self._probes:
                 self._flush(probe)
 
@@ -191,6 +203,8 @@ class Sampler:
         with self._lock:
             streak = self._streaks.get(probe.name)
             late = max(0, sent - due)
+            if answer == "good" and sent >= self._since:
+                self._took.setdefault(probe.name, Counter())[step(end - sent)] += 1
             if streak is not None and (streak.answer, streak.saw) == (answer, saw):
                 streak.worst_gap = max(streak.worst_gap, sent - streak.last)
                 streak.worst_late = max(streak.worst_late, late)
@@ -200,6 +214,15 @@ class Sampler:
             self._flush(probe)
             self._streaks[probe.name] = _Streak(answer, saw, sent, end, sent, end, out, worst_late=late)
             self._changed(probe, answer, sent)
+
+    def _mark(self) -> None:
+        since, until = self._since, self._clock.now().mono
+        for probe in self._probes:
+            if took := self._took.get(probe.name):
+                data = {"probe": probe.name, "subject": probe.subject, "since": since, "until": until}
+                self._write("took", {**data, "took": counts(took)})
+        self._took.clear()
+        self._since = until
 
     def _flush(self, probe: Probe) -> None:
         streak = self._streaks.pop(probe.name, None)

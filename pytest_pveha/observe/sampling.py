@@ -35,6 +35,7 @@ class Sampling(Protocol):
     def watch(self, probes: list[Probe]) -> None: ...
     def fast(self) -> None: ...
     def slow(self) -> None: ...
+    def mark(self) -> None: ...
     def good_since(self, subject: str) -> int | None: ...
     def stop(self) -> None: ...
 
@@ -77,6 +78,10 @@ class SamplerProcess:
     def slow(self) -> None:
         """From the next tick on once a second."""
         self._send(pace="slow")
+
+    def mark(self) -> None:
+        """How long the answers took until about now is soon in the journal, by itself."""
+        self._send(mark=True)
 
     def good_since(self, subject: str) -> int | None:
         """Since which sending (mono ns) every probe of the subject has answered well; None while one does not."""
@@ -162,6 +167,8 @@ def main() -> int:
             command = json.loads(line)
             if "watch" in command:
                 asking.watch([Probe(**probe) for probe in command["watch"]])
+            elif "mark" in command:
+                asking.mark()
             elif command["pace"] == "fast":
                 asking.fast()
             else:

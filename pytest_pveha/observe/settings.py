@@ -27,9 +27,11 @@ OPTIONS = ("ha", "crs", "fencing", "migration", "max_workers")
 
 
 def of_the_cluster(observer: Observer) -> dict[str, str]:
-    """How HA and Ceph are set, as the API tells it."""
+    """How HA and Ceph are set, as the API tells it; nothing where there is no Proxmox."""
     site, deadline = observer.site, observer.site.clock.deadline
     found: dict[str, str] = {}
+    if not site.cluster.proxmox:
+        return found
     try:
         found |= _rules(site.cluster.ha_rules(deadline(READ))) | {RULES: "read"}
     except SiteError:

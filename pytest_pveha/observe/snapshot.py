@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from pytest_pveha.errors import SiteError
-from pytest_pveha.handles.cluster import Manager
+from pytest_pveha.handles.cluster import NOBODY, Manager
 from pytest_pveha.observe import settings
 from pytest_pveha.observe.observer import READ, Observer
 
@@ -18,7 +18,7 @@ class Snapshot:
     cluster: str
     quorate: bool
     nodes: dict[str, str]
-    """HA's word for each node (``online``), or ``offline`` where it is no member."""
+    """HA's word for each node (``online``), or ``offline`` where it is no member; without HA that it is one."""
     services: dict[str, str]
     """``state@node`` of each HA service."""
     guests: dict[str, str]
@@ -43,12 +43,13 @@ def take(observer: Observer) -> Snapshot:
     """Who is there now and what runs where. SiteError when it cannot be seen whole."""
     site = observer.site
     view = observer.look()
-    if view.membership is None or view.manager is None:
+    if view.membership is None or not view.whole:
         raise SiteError(f"the site cannot be seen: {view.trouble}")
+    manager = view.manager or NOBODY
     guests = site.cluster.guests(site.clock.deadline(READ))
     nodes, boot_ids = {}, {}
     for name, online in sorted(view.membership.online.items()):
-        nodes[name] = view.manager.nodes.get(name, "unknown") if online else "offline"
+        nodes[name] = (manager.nodes.get(name, "unknown") if view.manager else "online") if online else "offline"
     for node in site.nodes:
         if view.membership.online.get(node.name):
             boot_ids[node.name] = observer.boot_id(node)
@@ -56,10 +57,10 @@ def take(observer: Observer) -> Snapshot:
         cluster=view.membership.cluster,
         quorate=view.membership.quorate,
         nodes=nodes,
-        services={sid: f"{row.state}@{row.node}" for sid, row in sorted(view.manager.services.items())},
+        services={sid: f"{row.state}@{row.node}" for sid, row in sorted(manager.services.items())},
         guests={sid: f"{row.status}@{row.node}" for sid, row in sorted(guests.items())},
         boot_ids=boot_ids,
-        guarded={name: _guarded(view.manager, name) for name in nodes},
+        guarded={name: _guarded(manager, name) for name in nodes},
     )
 
 

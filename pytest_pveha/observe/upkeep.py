@@ -20,7 +20,7 @@ def emptied(node: Node) -> Condition:
     def ask(observer: Observer) -> Answer:
         view = observer.look()
         if view.manager is None:
-            return cant_tell(view.trouble)
+            return view.unseen()
         state = view.manager.nodes.get(node.name)
         if state != "maintenance":
             return no(f"HA calls {node.name} {state}")
@@ -45,7 +45,7 @@ def rebooted(node: Node, before: Snapshot) -> Condition:
             return no(f"{node.name} is still in the boot it was in")
         view = observer.look()
         if view.membership is None or view.manager is None:
-            return cant_tell(view.trouble)
+            return view.unseen()
         if not view.membership.online.get(node.name):
             return no(f"{node.name} has booted, and is no member yet")
         if not view.manager.fresh(node.name):
@@ -63,7 +63,7 @@ def ha_working(nodes: Nodes) -> Condition:
         first.append(observer.site.clock.now().utc / SECOND)
         view = observer.look()
         if view.manager is None:
-            return cant_tell(view.trouble)
+            return view.unseen()
         manager = view.manager
         if not manager.master or manager.timestamp <= first[0]:
             return no(f"the CRM master ({manager.master or 'nobody'}) has not written yet")
@@ -84,7 +84,7 @@ def home(guests: Guests, before: Snapshot) -> Condition:
     def ask(observer: Observer) -> Answer:
         view = observer.look()
         if view.manager is None:
-            return cant_tell(view.trouble)
+            return view.unseen()
         away = []
         for sid in guests.sids:
             row = view.manager.services.get(sid)
@@ -111,7 +111,7 @@ def settled(guests: Guests, before: Snapshot) -> Condition:
     def ask(observer: Observer) -> Answer:
         view = observer.look()
         if view.manager is None:
-            return cant_tell(view.trouble)
+            return view.unseen()
         rows = {sid: view.manager.services.get(sid) for sid in guests.sids}
         states = {sid: row.state if row is not None else "absent" for sid, row in rows.items()}
         other = [

@@ -8,6 +8,7 @@ CRUSH Maps, Monitor Config Reference.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -57,6 +58,22 @@ class CephMap:
         if not domains:
             return None
         return max(domains.items(), key=lambda one: sum(self.rooms[osd].used for osd in one[1] if osd in self.rooms))
+
+    @property
+    def gaps(self) -> tuple[str, ...]:
+        """What one answer speaks of and another one does not: what would be left cannot be told from such maps."""
+        serving = sorted(osd.id for osd in self.osd_map.osds.values() if osd.up and osd.in_)
+        told = Counter(pg.pool for pg in self.pgs)
+        return (
+            *(f"osd.{osd} is not in `osd tree`" for osd in serving if osd not in self.places),
+            *(f"osd.{osd} is not in `osd df`" for osd in serving if osd not in self.rooms),
+            *(f"pool {pool.name} is not in `df`" for pool in self.osd_map.pools.values() if pool.id not in self.stored),
+            *(
+                f"{told[pool.id]} of {pool.pg_num} placement groups of pool {pool.name} are told"
+                for pool in self.osd_map.pools.values()
+                if told[pool.id] < pool.pg_num
+            ),
+        )
 
     @property
     def up(self) -> frozenset[int]:

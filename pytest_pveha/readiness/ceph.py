@@ -109,6 +109,12 @@ def _room(observer: Observer) -> Answer:
     return no(f"{words}: not below {limit:.0%}") if max(now, *then.values()) >= limit else yes(words)
 
 
+def _mutes(observer: Observer) -> Answer:
+    """A check that somebody muted complains to nobody: health stays OK through the next outage."""
+    muted = ceph_map.status(observer).muted
+    return no(f"{', '.join(muted)}: muted") if muted else yes("no health check is muted")
+
+
 def _largest(maps: CephMap) -> list[tuple[str, frozenset[int]]]:
     """The failure domain with the most data, of each kind that a rule keeps apart: ``host pve1`` and its OSDs."""
     kinds = sorted({rule.failure_domain for rule in maps.rules.values()} - {"osd"})
@@ -246,6 +252,7 @@ BLOCKERS = (
 
 FINDINGS = (
     Check("ceph-mons", "Three mons or more stand on hosts of their own", "`pveceph mon create` there", _mon_hosts),
+    Check("ceph-mutes", "No health check is muted", "`ceph health unmute CODE`, if it is over", _mutes),
     Check("ceph-room", "Nobody is near full, even without the largest failure domain", "add disks", _room),
     Check("ceph-spare-place", "After the largest loss Ceph becomes whole by itself", "add a host", _spare_place),
     Check("ceph-one-osd", "After the loss of an OSD Ceph becomes whole by itself", "add OSDs to each host", _one_osd),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pytest_pveha.clock import SECOND
 from pytest_pveha.handles import corosync
 from pytest_pveha.handles.cluster import FRESH
-from pytest_pveha.observe.answer import Answer, Condition, ask, cant_tell, no, yes
+from pytest_pveha.observe.answer import Answer, Condition, ask, cant_tell, no, not_there, yes
 from pytest_pveha.observe.ha import quorum_whole
 from pytest_pveha.observe.observer import READ, Observer
 from pytest_pveha.observe.sampler import Probe, asked_once
@@ -31,7 +31,7 @@ _HEALTHY = {"started", "stopped", "ignored", "disabled"}
 def _cluster_is_named(observer: Observer) -> Answer:
     view = observer.look()
     if view.membership is None:
-        return cant_tell(view.trouble)
+        return view.unseen()
     there, named = set(view.membership.online), set(observer.site.nodes.names)
     if there != named:
         extra = ", ".join(sorted(there - named)) or "none"
@@ -66,7 +66,7 @@ def _quorate(observer: Observer) -> Answer:
 def _master(observer: Observer) -> Answer:
     view = observer.look()
     if view.manager is None:
-        return cant_tell(view.trouble)
+        return view.unseen()
     if view.manager.nodes.get(view.manager.master) != "online":
         return no(f"the CRM master {view.manager.master or '(none)'} is not online")
     silent = view.manager.asked.answered.utc / SECOND - view.manager.timestamp
@@ -78,7 +78,7 @@ def _master(observer: Observer) -> Answer:
 def _lrms(observer: Observer) -> Answer:
     view = observer.look()
     if view.manager is None:
-        return cant_tell(view.trouble)
+        return view.unseen()
     bad = []
     busy = {row.node for row in view.manager.services.values() if row.state == "started"}
     for name in observer.site.nodes.names:
@@ -103,7 +103,7 @@ def _armed(observer: Observer) -> Answer:
 def _services(observer: Observer) -> Answer:
     view = observer.look()
     if view.manager is None:
-        return cant_tell(view.trouble)
+        return view.unseen()
     bad = [f"{sid} {row.state}" for sid, row in sorted(view.manager.services.items()) if row.state not in _HEALTHY]
     missing = [sid for sid in observer.site.guests.sids if sid not in view.manager.services]
     if bad or missing:
@@ -113,8 +113,8 @@ def _services(observer: Observer) -> Answer:
 
 def _processes(observer: Observer) -> Answer:
     view = observer.look()
-    if view.manager is None:
-        return cant_tell(view.trouble)
+    if not view.whole:
+        return view.unseen()
     where: dict[str, list[str]] = {}
     for node in observer.site.nodes:
         for sid in observer.processes(node).ages:
@@ -128,6 +128,8 @@ def _processes(observer: Observer) -> Answer:
 
 def _daemons(observer: Observer) -> Answer:
     """They run, and come back with their node: one that is not enabled is missed after the first reset only."""
+    if not observer.site.cluster.proxmox:
+        return not_there()
     site, deadline = observer.site, observer.site.clock.deadline
     off = [f"{unit} on {node.name}" for node in site.nodes for unit in node.units.inactive(_DAEMONS, deadline(READ))]
     lost = [
@@ -142,7 +144,7 @@ def _answering(observer: Observer) -> Answer:
     """Of a guest that does not answer before a fault nothing could be measured: it would go down for nothing."""
     view = observer.look()
     if view.manager is None:
-        return cant_tell(view.trouble)
+        return view.unseen()
     services = view.manager.services
     due = [guest for guest in observer.site.guests if guest.sid in services and services[guest.sid].state == "started"]
     probes = [Probe(f"{guest.sid} at {one.host} port {one.port}", guest.sid, one.host, one.port)

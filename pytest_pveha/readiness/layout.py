@@ -43,8 +43,10 @@ def _votes(observer: Observer) -> Answer:
 
 
 def _tiebreaker(observer: Observer) -> Answer:
-    """The quorum device stands in a third room."""
+    """The quorum device, or a node that is the tiebreaker, stands in a third room."""
     layout = observer.site.layout
+    if not layout.device and (third := layout.arbiter_room):
+        return yes(f"{_list(layout.rooms[third])} is the tiebreaker, in {third}")
     if not layout.device:
         return no(f"nobody outside of {_list(layout.rooms)} has a vote: the inventory has no quorum_device")
     if not layout.device_room:
@@ -65,14 +67,16 @@ def _arbiters(observer: Observer) -> Answer:
         return yes("no Ceph is in scope: corosync decides alone")
     if not layout.ceph_tiebreaker:
         return no("Ceph is in scope and has no tiebreaker; add ceph.stretch_tiebreaker")
-    if not (layout.ceph_room and layout.device_room):
+    here = layout.arbiter_room
+    if not (layout.ceph_room and here):
         return cant_tell("where the two tiebreakers stand is not said; add ceph.tiebreaker_room and quorum_device.room")
-    if layout.ceph_room != layout.device_room:
+    what = "the quorum device" if layout.device else "corosync's tiebreaker node"
+    if layout.ceph_room != here:
         return no(
-            f"mon {layout.ceph_tiebreaker} stands in {layout.ceph_room}, the quorum device in {layout.device_room}: "
+            f"mon {layout.ceph_tiebreaker} stands in {layout.ceph_room}, {what} in {here}: "
             f"when one of the two ways is cut as well, Ceph goes on in one room and corosync in the other"
         )
-    return yes(f"mon {layout.ceph_tiebreaker} and the quorum device both stand in {layout.device_room}")
+    return yes(f"mon {layout.ceph_tiebreaker} and {what} both stand in {here}")
 
 
 def _bmcs(observer: Observer) -> Answer:

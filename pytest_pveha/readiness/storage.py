@@ -29,7 +29,7 @@ def _disks(observer: Observer) -> Answer:
     site, deadline = observer.site, observer.site.clock.deadline
     view = observer.look()
     if view.manager is None:
-        return cant_tell(view.trouble)
+        return view.unseen()
     defined: dict[str, Defined] | None = None
     jobs: dict[str, Job] | None = None
     wrong: list[str] = []
@@ -123,7 +123,7 @@ def _replicas(observer: Observer) -> Answer:
         return yes("the inventory has no replication block")
     view = observer.look()
     if view.manager is None:
-        return cant_tell(view.trouble)
+        return view.unseen()
     configured = site.replication.jobs(deadline(READ))
     wanted = site.replicated or frozenset(
         sid for sid in site.guests.sids if any(sid.endswith(f":{job.vmid}") for job in configured.values())

@@ -23,6 +23,7 @@ FIELDS: Final[Mapping[str, frozenset[str]]] = {
         "probe", "subject", "answer", "saw", "first", "last", "first_end", "last_end", "count", "worst_gap",
         "worst_late",
     }),
+    "took": frozenset({"probe", "subject", "since", "until", "took"}),
     "ledger": frozenset({"guest", "event", "asked", "answered"}),
     "seen": frozenset({"what", "old", "new", "low", "high", "source"}),
     "fault.plan": frozenset({"fault", "type", "params", "undo"}),

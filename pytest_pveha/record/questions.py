@@ -115,6 +115,17 @@ class Desk:
             raise EvidenceError(f"{path}: cannot be written ({error.strerror}); nobody hears this answer") from error
         return self.answer(step) or Said(word, user)
 
+    def recall(self, step: str, text: str, who: str, settled: bool, said: Said | None) -> None:
+        """It counts as asked here, and as answered with that: a run on another machine asked it, and has ended.
+
+        Raises:
+            UsageError: the step's name cannot be one.
+            EvidenceError: it cannot be written.
+        """
+        self._write(Question(self.run, _named(step), text, who, os.getpid(), settled), anew=True)
+        if said is not None:
+            self.say(step, said.word, said.user)
+
     def answer(self, step: str) -> Said | None:
         """What was answered first; None as long as nobody has."""
         found = _read(self._answer(step))
@@ -157,8 +168,13 @@ def login() -> str:
         return f"user {os.getuid()}"
 
 
+def is_step(text: str) -> bool:
+    """Whether a question can have that name."""
+    return _STEP.fullmatch(text) is not None
+
+
 def _named(step: str) -> str:
-    if not _STEP.fullmatch(step):
+    if not is_step(step):
         raise UsageError(f"{step!r} cannot be a step's name; expected small letters, digits and hyphens")
     return step
 

@@ -32,6 +32,7 @@ _ANSWER_WORDS = {
     "yes": "yes",
     "no": "no",
     "cant_tell": "can't tell",
+    "not_there": "not proven",
     "met": "met",
     "not_met": "not met",
 }

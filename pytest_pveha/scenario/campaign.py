@@ -36,7 +36,7 @@ from pytest_pveha.readiness.checks import Finding, run_checks
 from pytest_pveha.record.journal import Journal, Line, read
 from pytest_pveha.record.lease import Lease
 from pytest_pveha.record.openings import OpenRuns, open_runs
-from pytest_pveha.record.questions import Desk
+from pytest_pveha.record.questions import Desk, Question, Said
 from pytest_pveha.scenario.declared import Declared
 from pytest_pveha.scenario.objectives import as_json
 from pytest_pveha.scenario.run import Run
@@ -181,12 +181,12 @@ class Campaign:
         self._journal = Journal(self.folder / "journal.jsonl", self.clock)
         self.keeping = Keeping(self.site, self.id)
         self.observer = Observer(self.site, self._write, self.tell)
-        self.observer.people = People(self.observer, Desk(self.id), self._terminal, self.stop_asked)
+        self.observer.people = People(self.observer, Desk(self.id), self._terminal, self.stop_asked, self._keep_asked)
         self.tell("looking at the site", "")
         self.found = with_settings(self.observer, take(self.observer))
         if self.found.cluster != self.declared.model.cluster.name:
             raise UnsafeTarget(
-                f"the API answers for cluster {self.found.cluster!r}, the inventory is for "
+                f"what answers is cluster {self.found.cluster!r}, the inventory is for "
                 f"{self.declared.model.cluster.name!r}: wrong endpoint, or wrong inventory. Nothing was touched."
             )
         self.versions = self._ask_versions()
@@ -197,6 +197,7 @@ class Campaign:
                 "run": self.id,
                 "site": self.declared.name,
                 "simulated": self.declared.simulated,
+                "proxmox": self.site.cluster.proxmox,
                 "cluster": self.found.cluster,
                 "pveha": __version__,
                 "pve": self.versions,
@@ -350,7 +351,7 @@ class Campaign:
             raise PreflightRefused(f"the campaign has ended before this test: {self._over}")
         if self._broken:
             raise PreflightRefused("an earlier test left the site dirty; type `pveha heal` first")
-        shut = [finding for finding in self.gate() if finding.answer.verdict != "yes"]
+        shut = [finding for finding in self.gate() if finding.answer.verdict not in ("yes", "not_there")]
         if shut:
             what = "; ".join(f"{row.check.title}: {row.answer.saw} ({row.check.advice})" for row in shut)
             raise PreflightRefused(f"the gate is shut, the site is not fit to be broken: {what}")
@@ -358,7 +359,9 @@ class Campaign:
     def _hold(self) -> None:
         """The cluster is ours, as every other controller sees, and nothing is left on its nodes by an earlier run."""
         if self._cluster is None:
-            cluster = ClusterLease(self.site.nodes, self.clock, self.id, socket.gethostname(), os.getpid())
+            cluster = ClusterLease(
+                self.site.lease_on, self.clock, self.id, socket.gethostname(), os.getpid(), self.site.lease_folder
+            )
             cluster.take()
             self._cluster = cluster
             self._renewed()
@@ -435,6 +438,10 @@ class Campaign:
             self._kept = True
             about = {"site": self.declared.name, "cluster": self.found.cluster, "host": socket.gethostname()}
             self.keeping.begin({**about, "pveha": __version__, "found": self.found.to_json()})
+
+    def _keep_asked(self, question: Question, said: Said | None) -> bool:
+        """The nodes know what people were asked, as long as they know of anything to undo; whether a majority does."""
+        return self._kept and self.keeping.asked(question, said)
 
     def closed(self) -> None:
         """Nothing of this run is left to heal, here or on the nodes."""

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
 from pytest_pveha.clock import SECOND
 from pytest_pveha.errors import PreflightRefused, SiteError
-from pytest_pveha.faults.ceph import CLUSTER, CephNetworkCut, NooutSet, OsdKilled, OsdLost
+from pytest_pveha.faults.ceph import CLUSTER, ECHO_EVERY, ECHOES, CephNetworkCut, NooutSet, OsdKilled, OsdLost
 from pytest_pveha.faults.fault import Fault
 from pytest_pveha.handles.ceph import shell
 from pytest_pveha.handles.ceph.daemon import OsdDaemon
 from pytest_pveha.handles.ceph.maps import OsdMap
+from pytest_pveha.handles.echo import echoes
 from pytest_pveha.handles.node import Node
 from pytest_pveha.handles.site import Site
 from pytest_pveha.inventory import parse_duration
@@ -24,9 +25,12 @@ from pytest_pveha.observe.observer import READ, Observer
 from pytest_pveha.observe.what_if import ASSUMED_RATE, CephMap, Prediction, without
 
 WINDOW = 1800.0
-"""Seconds a rebuild is waited for; of one that is foretold to take longer, the first ten minutes are watched."""
+"""A rebuild is waited for that is foretold to take at most so many seconds; of another one ten minutes are watched."""
 
 WATCHED = 600.0
+
+LATE = 2.0
+"""How many times as long as foretold it may take: the rate is believed, and copies wait for each other's OSDs."""
 
 SLACK = 120.0
 """Seconds that mons may take beyond their interval to mark an OSD out: they look every few seconds."""
@@ -113,6 +117,7 @@ class CephFaults:
                 mon=victim.name in mons.names,
                 cidr=run.site.ceph_networks.get(network, ""),
                 guests=tuple(sorted(sid for sid, row in services.items() if row.node == victim.name)),
+                echoed=_echoed(run.site, victim, found[victim.name] - {""}),
             ),
             CephNetworkCut.kind,
             (victim.name,),
@@ -128,6 +133,18 @@ class CephFaults:
             lambda tag: NooutSet(sake.name), NooutSet.kind, (sake.name,), parse_duration(at_most), dies=False
         ):
             yield
+
+
+def _echoed(site: Site, victim: Node, addresses: Collection[str]) -> bool:
+    """Whether another node has an answer to its echoes from each of these addresses."""
+    for node in site.nodes - {victim}:
+        try:
+            return bool(addresses) and all(
+                [echoes(node, one, ECHOES, ECHO_EVERY, site.clock.deadline(READ)).times for one in sorted(addresses)]
+            )
+        except SiteError:
+            continue
+    return False
 
 
 def _osd_map(observer: Observer) -> OsdMap:
@@ -179,13 +196,22 @@ class Outlook:
         return ""
 
     @property
+    def nothing_to_copy(self) -> str:
+        """Why no copies are made while the OSD is away; empty where they are."""
+        return "" if self.told.clean_again and self.told.rebuild_bytes else self.unproven or self.told.in_words
+
+    @property
     def _too_long(self) -> bool:
         return self.told.seconds() > WINDOW
 
     @property
     def mended_within(self) -> str:
         """By then it is as far as can be waited for."""
-        return f"{(WATCHED if self._too_long else WINDOW) + SLACK:.0f} s"
+        return f"{(WATCHED if self._too_long else max(WINDOW, LATE * self.told.seconds())) + SLACK:.0f} s"
+
+    def given_up(self, osd: OsdDaemon) -> Condition:
+        """The mons have marked it out by themselves; where they leave in what is lost, all is as foretold still."""
+        return ceph.as_predicted(self.told) if osd.id in self.told.stays_in else ceph.marked_out(osd)
 
     def begun(self) -> Condition:
         """The rebuild has begun by itself, where there is a place for what was lost; else all is as foretold still."""

@@ -44,7 +44,7 @@ class Objectives:
         self.live = Live("live", self.rto.by_tier)
         self.rpo = Objective("rpo", {name: tier.rpo for name, tier in tiers.items()})
         self.write_stall = Objective("write_stall", {name: tier.write_stall for name, tier in tiers.items()})
-        self.slowdown = block.slowdown
+        self.slowdown, self.rebuild_slowdown = block.slowdown, block.rebuild_slowdown
         self.fence_margin = block.fence_margin
         self.fence_path = block.fence_path
         self.rtt, self.jitter = block.rtt * 1000, block.jitter * 1000

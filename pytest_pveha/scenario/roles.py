@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
+from pytest_pveha.inventory.rooms import third_room
+
 ROOM_ROLES = ("room-with-master", "other-room")
 
 
@@ -37,13 +39,15 @@ def cast_side(
 
     Args:
         role: one of ``cast``'s; ``crm-master+2``, the master and so many others; ``others-2``, so many without it;
-            ``room-with-master`` or ``other-room``: all nodes of that room.
+            ``room-with-master`` or ``other-room``: all nodes of that room; the room of a single node that is the
+            tiebreaker of two others is neither.
         rooms: the nodes of each room.
     """
     if role in ROOM_ROLES:
+        rooms = {room: members for room, members in rooms.items() if room != third_room(rooms)}
         mine = next((room for room, members in rooms.items() if master in members), None)
         wanted = mine if role == "room-with-master" else next((room for room in rooms if room != mine), None)
-        return None if mine is None or wanted is None else tuple(rooms[wanted])
+        return None if wanted is None or master not in nodes else tuple(rooms[wanted])
     if role.startswith("others-"):
         parts = [f"other-{number}" for number in range(1, int(role.removeprefix("others-")) + 1)]
     elif "+" in role:

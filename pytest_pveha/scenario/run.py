@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_network
 from typing import Any
 
@@ -14,7 +14,9 @@ from pytest_pveha.errors import (
     CantTell,
     HarmSeen,
     HealFailed,
+    NoProxmox,
     NotMet,
+    NotThere,
     PreflightRefused,
     SiteError,
     UsageError,
@@ -48,8 +50,11 @@ from pytest_pveha.handles.site import Site
 from pytest_pveha.handles.watchdog import SOFTWARE, identity, restarts_after_panic
 from pytest_pveha.inventory import parse_duration
 from pytest_pveha.judge import Measure, violations
+from pytest_pveha.judge.claims import UNWATCHED
+from pytest_pveha.observe.agents import AgentProbes
 from pytest_pveha.observe.answer import Condition, Met, ask, wait_until
-from pytest_pveha.observe.audits import Audit, Scene, asked, audit
+from pytest_pveha.observe.arbiters import MonWitness
+from pytest_pveha.observe.audits import CLUSTER, Audit, Scene, asked, audit
 from pytest_pveha.observe.bmc_log import BmcLogs
 from pytest_pveha.observe.ceph_witness import CephWitness
 from pytest_pveha.observe.copies import Copy, keep_apart
@@ -100,6 +105,14 @@ CALMLY, CLOSELY = 5.0, 2.0
 
 REJOIN = 60.0
 """Seconds in which everybody is one cluster again after the short cut."""
+
+WITHOUT_PROXMOX = frozenset(
+    {
+        "both_quorate", "broken_paths", "collateral_resets", "downtime", "fence_path_time", "membership_changes",
+        "overlaps", "quorum_losses", "rejoins", "violations", "wrong_machines",
+    }
+)  # fmt: skip
+"""Measures that rest on nothing that Proxmox says: on nodes, their corosync, BMCs, processes and probes alone."""
 
 MILESTONES = (("acknowledged", "fencing: acknowledged - got agent lock for node '{node}'"),)
 """What the CRM's journal tells better than the API, by the phase it marks (wording: pve-ha-manager 5.2, Manager.pm)."""
@@ -156,13 +169,16 @@ class Run:
         self._settle = settle
         self._sampler = sampler(observer.site.clock, observer.write)
         self._ledger = Ledger(observer, keeping.run)
+        self._agents = AgentProbes(observer)
         self._faults = 0
+        self._claims = False
         self._open = 0
         self._victims: set[str] = set()
-        self._witnesses: list[Witness | CephWitness] = []
+        self._whole_ceph = False
+        self._witnesses: list[Witness | CephWitness | MonWitness] = []
         self._since = present(observer)
         self._declared_news: list[Expected] = []
-        observer.sampler = self._sampler
+        observer.sampler, observer.agents = self._sampler, self._agents
 
     @property
     def site(self) -> Site:
@@ -194,16 +210,26 @@ class Run:
                 probes += [probe for node in nodes for probe in _node_probes(node)]
         self._sampler.watch([*(probe for guest in watched for probe in _guest_probes(guest)), *probes])
         self._ledger.start(watched)
+        self._agents.watch(watched)
 
     def witness(self, nodes: Nodes) -> None:
         """From now on, until the test is over, each of these nodes is asked itself: its quorum, processes, boot id."""
         self._testify(Witness(self._observer, nodes))
 
     def watch_ceph(self) -> None:
-        """From now on, until the test is over, Ceph itself is asked what its placement groups, mons and OSDs do."""
+        """From now on, until the test is over, Ceph itself is asked what its placement groups, mons and OSDs do.
+
+        Every canary is read closely around a fault: the disks of all guests lie on all of Ceph.
+        """
+        self._whole_ceph = True
         self._testify(CephWitness(self._observer))
 
-    def _testify(self, witness: Witness | CephWitness) -> None:
+    def witness_mons(self, nodes: Nodes) -> None:
+        """From now on, until the test is over, the mon on each of these nodes is asked itself; none: nobody is."""
+        if nodes:
+            self._testify(MonWitness(self._observer, nodes))
+
+    def _testify(self, witness: Witness | CephWitness | MonWitness) -> None:
         self._witnesses.append(witness)
         self._observer.witness = self._ask_witnesses
         self._observer.look()
@@ -213,7 +239,10 @@ class Run:
             witness(view)
 
     def expect(self, condition: Condition, *, within: str) -> None:
-        """The condition holds within that time; NotMet when it was seen not to, CantTell when nothing was seen."""
+        """The condition holds within that time; NotMet when it was seen not to, CantTell when nothing was seen.
+
+        What is about Proxmox is not waited for where there is none, and is on record as not proven.
+        """
         seconds = parse_duration(within)
         data: dict[str, Any] = {"condition": condition.name, "within": seconds, "low": None, "high": None}
         try:
@@ -221,6 +250,9 @@ class Run:
         except NotMet as error:
             self._observer.write("expect", {**data, "outcome": "not_met", "saw": error.last_seen})
             raise
+        except NotThere as error:
+            self._observer.write("expect", {**data, "outcome": "not_there", "saw": error.last_seen})
+            return
         except CantTell as error:
             self._observer.write("expect", {**data, "outcome": "cant_tell", "saw": error.last_seen})
             raise
@@ -305,8 +337,16 @@ class Run:
     ) -> None:
         """The measure, of each of its subjects, meets the objective; judged from the journal when the test ends."""
         objective, op = (0.0, "none") if none else (at_most, "at_most") if at_least is None else (at_least, "at_least")
+        if not self._claims:
+            self._sampler.mark()  # what the site does from here on is asked of it by us
+        self._claims = True
         if objective is None:
             raise UsageError("a claim needs at_most, at_least or none=True")
+        if not measure.applies:
+            self._observer.write("note", {"text": f"{measure.measure} is not claimed: out of the inventory's scope"})
+            return
+        if not self._site.cluster.proxmox:
+            measure = self._without_proxmox(measure)
         for guest in measure.guests or (None,):
             value: Objective | float | None = objective
             if isinstance(objective, Objective) and guest:
@@ -326,6 +366,20 @@ class Run:
                     "unit": measure.unit,
                 },
             )
+
+    def _without_proxmox(self, measure: Measure) -> Measure:
+        """The measure as a site without Proxmox has it: what is about HA is not proven, and said so."""
+        if UNWATCHED in measure.params:
+            return measure
+        why = {UNWATCHED: str(NoProxmox())}
+        if measure.measure not in WITHOUT_PROXMOX:
+            return replace(measure, params={**measure.params, **why})
+        lacking = [one.name for one in CLUSTER if one.of_proxmox]
+        if measure.measure == "violations" and (gone := [name for name in measure.params["audits"] if name in lacking]):
+            left = [name for name in measure.params["audits"] if name not in lacking]
+            self.claim(replace(measure, subject=", ".join(gone), params={"audits": gone, **why}), none=True)
+            return replace(measure, params={**measure.params, "audits": left})
+        return measure
 
     @contextmanager
     def break_with(
@@ -361,7 +415,7 @@ class Run:
         whole = fault.reach.beside(self._session.standing)
         outermost = self._open == 0
         self._sampler.fast()
-        self._ledger.closely(victims)
+        self._ledger.closely(() if self._whole_ceph else victims)
         self._victims.update(victims if dies else ())
         majority = 2 * len(whole.nodes) < len(self._site.nodes)
         self._declared_news += made_by(kind, victims, majority=majority)
@@ -369,6 +423,7 @@ class Run:
         try:
             if outermost:  # else everything has been sampled fast for long
                 self._clock.sleep(BEFORE_FAULT)
+                self._sampler.mark()
             if fault.family in CUTS and (len(fault.reach.nodes) > 1 or fault.reach.site_wide):
                 self._try_first(trial or make, f"{name}-trial", unattended=fault.reach.about_quorum)
             with self._session.injected(fault, name, at_most=at_most, grace=grace):
@@ -385,6 +440,7 @@ class Run:
             self._ledger.calmly()
             if outermost:
                 self._sampler.slow()
+                self._sampler.mark()
 
     def _try_first(self, make: Callable[[str], Fault], name: str, *, unattended: bool) -> None:
         """The same cut for a moment: quorum and storage do what was predicted, and all is whole again after it.
@@ -480,10 +536,11 @@ class Run:
                         self._observer.write("audit", {"audit": one.name, "answer": answer.verdict, "saw": answer.saw})
         finally:
             with self._clock.shielded():
+                self._agents.stop()
                 self._sampler.stop()
                 for witness in self._witnesses:
                     witness.stop()
-            self._observer.sampler = None
+            self._observer.sampler = self._observer.agents = None
             self._observer.witness = _nobody_asks
 
     def _scene(self) -> Scene:
@@ -576,9 +633,11 @@ class Faults(CephFaults):
         """That room and the other nodes do not hear each other by any protocol while open.
 
         Args:
-            blind: it does not reach the quorum device either, so that it is the one that loses.
+            blind: it does not reach the quorum device either, so that it is the one that loses; where a node is the
+                tiebreaker it reaches that as little as any other.
         """
         deadline, every = self._site.clock.deadline, self._site.nodes
+        blind = blind and bool(self._site.layout.device)
         rest = every - room
         lesser, larger = (room, rest) if blind or len(room) <= len(rest) else (rest, room)
         halves = not blind and len(lesser) == len(larger)
@@ -938,9 +997,13 @@ def _places(guest: Guest) -> tuple[tuple[str, int], ...]:
 
 
 def _guest_probes(guest: Guest) -> list[Probe]:
+    if not guest.probes and guest.agent:
+        return []
     if not guest.probes:
         kinds = f" (only {', '.join(guest.unprobed)}, which this version cannot ask)" if guest.unprobed else ""
-        raise UsageError(f"guest {guest.sid} has no tcp probe in the inventory{kinds}; add one under guests.probes")
+        raise UsageError(
+            f"guest {guest.sid} has no tcp or agent probe in the inventory{kinds}; add one under guests.probes"
+        )
     if len(guest.probes) == 1:
         return [Probe(f"tcp:{guest.sid}", guest.sid, guest.probes[0].host, guest.probes[0].port)]
     return [

@@ -11,7 +11,7 @@ A participant is one thread of one process, connected by its own Unix SEQPACKET 
     → until {when}              ← grant {now}           sleep
     → guard {peers, deadline}   (← expired {now})       "I am waiting for an answer from these ports"
     → unguard {}                ← grant {now}           the answer came, or it was given up
-    → silent {ports}            ← silent {ports}        which of these would never answer
+    → silent {ports}            ← silent {ports, late}  which of these would never answer, and which how late (ns)
     → announce {name, rank}     ← ok                    a thread of ours will say hello under that name
     → join {name}               ← grant {now}           wait for its leave
     → wake {}                                           from a signal handler: end my sleep now
@@ -98,6 +98,7 @@ class Baton:
         listener: Path,
         *,
         silent: Callable[[int], bool],
+        late: Callable[[int], int] = lambda _: 0,
         changed: Callable[[], None] = lambda: None,
         buried: Callable[[], None] = lambda: None,
         plugged: Callable[[bool], None] = lambda _: None,
@@ -110,6 +111,7 @@ class Baton:
         self.lock = threading.RLock()
         self._timeline = timeline
         self._silent = silent
+        self._late = late
         self._changed = changed
         self._buried = buried
         self._plugged = plugged
@@ -398,7 +400,8 @@ class Baton:
         who.send(re="grant", now=self._timeline.now)
 
     def _on_silent(self, who: Participant, message: dict[str, Any]) -> None:
-        who.send(re="silent", ports=[port for port in message["ports"] if self._silent(port)])
+        late = [(port, after) for port in message["ports"] if (after := self._late(port))]
+        who.send(re="silent", ports=[port for port in message["ports"] if self._silent(port)], late=late)
 
     def _on_announce(self, who: Participant, message: dict[str, Any]) -> None:
         child = Participant(message["name"], message["rank"], who.pid)

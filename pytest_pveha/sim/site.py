@@ -120,6 +120,7 @@ class SimulatedSite:
             timeline,
             runtime / "baton",
             silent=self._silent,
+            late=self._late,
             changed=self._refresh,
             buried=self._buried,
             plugged=self._plugged,
@@ -291,6 +292,12 @@ class SimulatedSite:
     def _silent(self, port: int) -> bool:
         watched = self._watched.get(port)
         return watched is not None and watched.port.state is State.SILENT
+
+    def _late(self, port: int) -> int:
+        """How long after its question (ns) whoever is behind that port answers: slow guests alone are late."""
+        watched = self._watched.get(port)
+        guest = watched.port if watched is not None else None
+        return self.world.guest_late(guest.vmid) if isinstance(guest, GuestPort) else 0
 
     def _refresh(self) -> None:
         for watched in self._watched.values():

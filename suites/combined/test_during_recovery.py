@@ -2,7 +2,7 @@
 
 import pytest
 
-from pytest_pveha.judge import collateral_resets, downtime, violations
+from pytest_pveha.judge import answer_slowdown, collateral_resets, downtime, violations
 from pytest_pveha.observe import audits, ha
 from pytest_pveha.observe.guests import started_again
 
@@ -28,6 +28,7 @@ def test_a_guest_dies_meanwhile(victim, residents, unhurt, at_home, nodes, guest
     run.expect(ha.quorum_whole(), within="2 min")
 
     run.claim(downtime(guests), at_most=objectives.rto)
+    run.claim(answer_slowdown(guests), at_most=objectives.slowdown)
     run.claim(collateral_resets(victim), none=True)
     run.claim(violations(audits.CLUSTER), none=True)
 
@@ -49,5 +50,6 @@ def test_a_second_node_is_lost_meanwhile(victim, second, residents, nodes, guest
     run.expect(ha.quorum_whole(), within="2 min")
 
     run.claim(downtime(guests), at_most=objectives.rto)
+    run.claim(answer_slowdown(guests), at_most=objectives.slowdown)
     run.claim(collateral_resets(victim, second), none=True)
     run.claim(violations(audits.CLUSTER), none=True)

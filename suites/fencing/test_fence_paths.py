@@ -7,7 +7,7 @@ from pytest_pveha.observe import audits, ha
 
 
 @pytest.mark.readiness
-@pytest.mark.needs(nodes=2)
+@pytest.mark.needs(nodes=2, proxmox=False)
 def test_every_node_reaches_every_bmc(nodes, run, objectives):
     """From each node every other node's BMC answers in time, lets us switch power, and is that node's own."""
     run.try_fence_paths(within=objectives.fence_path)
@@ -19,7 +19,7 @@ def test_every_node_reaches_every_bmc(nodes, run, objectives):
 
 @pytest.mark.destructive(blast="one node and its guests", expected="6 min", breaks=("power-cut-by-peer",))
 @pytest.mark.roles("other")
-@pytest.mark.needs(losses=1)
+@pytest.mark.needs(losses=1, proxmox=False)
 def test_a_peer_cuts_the_power(victim, nodes, guests, faults, run):
     """A command typed on one node cuts another one's power, and nobody else's."""
     run.watch(guests, nodes)

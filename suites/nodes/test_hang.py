@@ -3,6 +3,7 @@
 import pytest
 
 from pytest_pveha.judge import (
+    answer_slowdown,
     collateral_resets,
     double_runs,
     half_alive,
@@ -27,6 +28,7 @@ def test_hang_of_one_node(victim, residents, nodes, guests, faults, run, objecti
         run.expect(ha.answering(residents), within="20 min")
     run.expect(ha.online(victim), within="15 min")
     run.expect(ha.quorum_whole(), within="2 min")
+    run.hold("1 min")
     run.expect(ha.answering(guests), within="2 min")
 
     run.claim(recovery_time(residents), at_most=objectives.rto)
@@ -35,5 +37,6 @@ def test_hang_of_one_node(victim, residents, nodes, guests, faults, run, objecti
     run.claim(double_runs(residents), none=True)
     run.claim(write_stall(guests), at_most=objectives.write_stall)
     run.claim(write_slowdown(residents), at_most=objectives.slowdown)
+    run.claim(answer_slowdown(residents), at_most=objectives.slowdown)
     run.claim(collateral_resets(victim), none=True)
     run.claim(violations(audits.CLUSTER), none=True)

@@ -3,6 +3,7 @@
 import pytest
 
 from pytest_pveha.judge import (
+    answer_slowdown,
     collateral_resets,
     double_runs,
     downtime,
@@ -30,6 +31,7 @@ def test_physical_power_cut(victim, residents, nodes, guests, faults, run, objec
         run.expect(ha.answering(residents), within="20 min")
     run.expect(ha.online(victim), within="15 min")
     run.expect(ha.quorum_whole(), within="2 min")
+    run.hold("1 min")
     run.expect(ha.answering(guests), within="2 min")
 
     run.claim(recovery_time(residents), at_most=objectives.rto)
@@ -39,5 +41,6 @@ def test_physical_power_cut(victim, residents, nodes, guests, faults, run, objec
     run.claim(double_runs(residents), none=True)
     run.claim(write_stall(guests), at_most=objectives.write_stall)
     run.claim(write_slowdown(residents), at_most=objectives.slowdown)
+    run.claim(answer_slowdown(residents), at_most=objectives.slowdown)
     run.claim(collateral_resets(victim), none=True)
     run.claim(violations(audits.CLUSTER), none=True)

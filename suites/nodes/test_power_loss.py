@@ -3,6 +3,7 @@
 import pytest
 
 from pytest_pveha.judge import (
+    answer_slowdown,
     collateral_resets,
     double_runs,
     downtime,
@@ -41,5 +42,6 @@ def test_power_loss_of_one_node(victim, residents, nodes, guests, faults, run, o
     run.claim(double_runs(residents), none=True)
     run.claim(write_stall(guests), at_most=objectives.write_stall)
     run.claim(write_slowdown(residents), at_most=objectives.slowdown)
+    run.claim(answer_slowdown(residents), at_most=objectives.slowdown)
     run.claim(collateral_resets(victim), none=True)
     run.claim(violations(audits.CLUSTER), none=True)

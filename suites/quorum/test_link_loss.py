@@ -7,7 +7,7 @@ from pytest_pveha.observe import audits, ha, quorum
 
 
 @pytest.mark.destructive(blast="nothing", expected="2 min 40 s", breaks=("link-loss",))
-@pytest.mark.needs(links=2)
+@pytest.mark.needs(links=2, proxmox=False)
 def test_loss_of_a_link_everywhere(link, nodes, guests, faults, run):
     """When a corosync link fails on all nodes, nobody loses the membership, quorum or a guest."""
     run.watch(guests, nodes)
@@ -27,7 +27,7 @@ def test_loss_of_a_link_everywhere(link, nodes, guests, faults, run):
 
 
 @pytest.mark.destructive(blast="nothing", expected="2 min 40 s", breaks=("link-loss",))
-@pytest.mark.needs(links=2)
+@pytest.mark.needs(links=2, proxmox=False)
 def test_loss_of_a_link_of_one_node(link, node, nodes, guests, faults, run):
     """When one node loses a corosync link, nobody loses the membership, quorum or a guest."""
     run.watch(guests, nodes)

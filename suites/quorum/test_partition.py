@@ -3,6 +3,7 @@
 import pytest
 
 from pytest_pveha.judge import (
+    answer_slowdown,
     both_quorate,
     collateral_resets,
     double_runs,
@@ -41,6 +42,7 @@ def test_minority_stops_before_majority_starts(minority, stranded, nodes, guests
         run.expect(ha.answering(stranded), within="20 min")
     run.expect(ha.all_online(minority), within="15 min")
     run.expect(ha.quorum_whole(), within="2 min")
+    run.hold("1 min")
     run.expect(ha.answering(guests), within="2 min")
 
     run.claim(recovery_time(stranded), at_most=objectives.rto)
@@ -52,6 +54,7 @@ def test_minority_stops_before_majority_starts(minority, stranded, nodes, guests
     run.claim(double_runs(stranded), none=True)
     run.claim(write_stall(guests), at_most=objectives.write_stall)
     run.claim(write_slowdown(stranded), at_most=objectives.slowdown)
+    run.claim(answer_slowdown(stranded), at_most=objectives.slowdown)
     run.claim(collateral_resets(*stranded.resetting(nodes)), none=True)
     run.claim(violations(audits.CLUSTER), none=True)
 
@@ -83,7 +86,7 @@ def test_idle_minority_is_left_alone(idle, nodes, guests, ring, faults, run):
 
 
 @pytest.mark.destructive(blast="the nodes cut off, for some seconds", expected="2 min 30 s", breaks=("partition",))
-@pytest.mark.needs(nodes=3)
+@pytest.mark.needs(nodes=3, proxmox=False)
 def test_short_cut_resets_nobody(minority, blip, nodes, guests, faults, run):
     """A cut of the corosync network that is over within seconds resets and fences nobody, and no guest notices it."""
     run.watch(guests, nodes)
@@ -102,7 +105,7 @@ def test_short_cut_resets_nobody(minority, blip, nodes, guests, faults, run):
 
 @pytest.mark.destructive(blast="the nodes cut off, for some seconds", expected="2 min 20 s", breaks=("partition",))
 @pytest.mark.roles("other")
-@pytest.mark.needs(nodes=3)
+@pytest.mark.needs(nodes=3, proxmox=False)
 @pytest.mark.parametrize("direction", ["in", "out"])
 def test_one_way_cut_is_a_cut(minority, direction, nodes, guests, ring, faults, run):
     """Nodes that are heard and do not hear, or the other way round, lose quorum as if they were cut off altogether."""

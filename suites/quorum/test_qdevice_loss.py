@@ -7,7 +7,7 @@ from pytest_pveha.observe import audits, ha, quorum
 
 
 @pytest.mark.destructive(blast="the quorum device's votes", expected="2 min 30 s", breaks=("qdevice-loss",))
-@pytest.mark.needs(quorum_device=True)
+@pytest.mark.needs(quorum_device=True, proxmox=False)
 def test_cluster_spares_the_quorum_device(nodes, guests, faults, run):
     """Without its quorum device the cluster goes on with the nodes' own votes, and it counts the device again later."""
     run.watch(guests, nodes)

@@ -3,6 +3,7 @@
 import pytest
 
 from pytest_pveha.judge import (
+    answer_slowdown,
     both_quorate,
     collateral_resets,
     double_runs,
@@ -58,6 +59,7 @@ def test_long_loss_of_quorum_resets_the_site(too_many, guarding, nodes, guests, 
     run.expect(ha.started(guests, on=nodes), within="10 min")
     run.expect(ha.answering(guests), within="20 min")
     run.expect(ha.quorum_whole(), within="2 min")
+    run.hold("1 min")
 
     run.claim(starved_for(guarding), at_least=60)
     run.claim(last_reset(guarding), at_most=ring.token + ring.consensus + GIVEN_UP)
@@ -67,5 +69,6 @@ def test_long_loss_of_quorum_resets_the_site(too_many, guarding, nodes, guests, 
     run.claim(lost_writes(guests), none=True)
     run.claim(double_runs(guests), none=True)
     run.claim(write_slowdown(guests), at_most=objectives.slowdown)
+    run.claim(answer_slowdown(guests), at_most=objectives.slowdown)
     run.claim(collateral_resets(*guarding), none=True)
     run.claim(violations(audits.CLUSTER), none=True)

@@ -3,6 +3,7 @@
 import pytest
 
 from pytest_pveha.judge import (
+    answer_slowdown,
     collateral_resets,
     flaps,
     full_ratios,
@@ -40,6 +41,7 @@ def test_ceph_survives_the_loss_of_a_host(victim, osds, host_loss, spared, nodes
 
     run.claim(write_stall(spared), at_most=objectives.write_stall)
     run.claim(lost_writes(guests), at_most=0)
+    run.claim(answer_slowdown(guests), at_most=objectives.slowdown)
     run.claim(unserved(), at_most=PEERING)
     run.claim(unreadable_data(), none=True)
     run.claim(full_ratios(), none=True)

@@ -7,6 +7,7 @@ from pytest_pveha.judge import (
     fences,
     flaps,
     full_ratios,
+    lost_writes,
     silent_health,
     unreadable_data,
     unserved,
@@ -30,6 +31,7 @@ def test_network_of_one_host(victim, network, osds, spared, guests, faults, run,
     run.watch(guests)
     run.watch_ceph()
     with faults.ceph_network_cut(victim, network):
+        run.expect(ceph.all_down(osds), within="1 min")
         run.hold("2 min")
     run.expect(ceph.all_up(osds), within="10 min")
     run.expect(ceph.clean(), within="30 min")
@@ -37,6 +39,7 @@ def test_network_of_one_host(victim, network, osds, spared, guests, faults, run,
     run.expect(ha.answering(guests), within="2 min")
 
     run.claim(write_stall(spared), at_most=objectives.write_stall)
+    run.claim(lost_writes(guests), at_most=0)
     run.claim(unserved(), at_most=PEERING)
     run.claim(silent_health(), at_most=PEERING)
     run.claim(unreadable_data(), none=True)

@@ -13,7 +13,7 @@ PEERING = 30
     blast="two nodes and their guests", expected="90 min", breaks=("noout", "clean-power-off", "power-cut")
 )
 @pytest.mark.roles("other")
-@pytest.mark.needs(ceph=True)
+@pytest.mark.needs(ceph=True, losses=2)
 def test_loss_while_a_node_is_off_for_work(victim, resting, both_lost, nodes, guests, faults, run, objectives):
     """With one node off and noout set, the loss of another leaves data served, as its maps foretell."""
     run.watch(guests, nodes)

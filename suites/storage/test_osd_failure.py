@@ -3,10 +3,12 @@
 import pytest
 
 from pytest_pveha.judge import (
+    answer_slowdown,
     collateral_resets,
     flaps,
     full_ratios,
     lost_writes,
+    rebuild_slowdown,
     rebuilt,
     unreadable_data,
     unserved,
@@ -52,7 +54,7 @@ def test_lost_osd_is_rebuilt(osd, osd_loss, guests, faults, run, objectives):
     run.watch_ceph()
     with faults.osd_lost(osd):
         run.expect(ceph.as_predicted(osd_loss.told), within="3 min")
-        run.expect(ceph.marked_out(osd), within=osd_loss.out_within)
+        run.expect(osd_loss.given_up(osd), within=osd_loss.out_within)
         run.expect(osd_loss.begun(), within="3 min")
         run.expect(osd_loss.mended(), within=osd_loss.mended_within)
     run.expect(ceph.all_up([osd]), within="10 min")
@@ -61,7 +63,9 @@ def test_lost_osd_is_rebuilt(osd, osd_loss, guests, faults, run, objectives):
     run.expect(ha.answering(guests), within="2 min")
 
     run.claim(write_stall(guests), at_most=objectives.write_stall)
+    run.claim(rebuild_slowdown(guests, osd_loss.nothing_to_copy), at_most=objectives.rebuild_slowdown)
     run.claim(write_slowdown(guests), at_most=objectives.slowdown)
+    run.claim(answer_slowdown(guests), at_most=objectives.slowdown)
     run.claim(lost_writes(guests), at_most=0)
     run.claim(rebuilt(osd_loss.unproven), none=True)
     run.claim(unserved(), at_most=PEERING)

@@ -3,6 +3,7 @@
 import pytest
 
 from pytest_pveha.judge import (
+    answer_slowdown,
     collateral_resets,
     data_loss,
     double_runs,
@@ -39,6 +40,7 @@ def test_failover_to_a_replica(victim, replicas, nodes, guests, faults, run, obj
     run.claim(data_loss(replicas), at_most=objectives.rpo)
     run.claim(double_runs(replicas), none=True)
     run.claim(recovery_time(replicas), at_most=objectives.rto)
+    run.claim(answer_slowdown(replicas), at_most=objectives.slowdown)
     run.claim(not_before_death(replicas, victim), at_least=0)
     run.claim(collateral_resets(victim), none=True)
     run.claim(violations(audits.CLUSTER), none=True)

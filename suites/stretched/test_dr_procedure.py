@@ -2,8 +2,17 @@
 
 import pytest
 
-from pytest_pveha.judge import collateral_resets, downtime, overlaps, recovery_time, unconfirmed_steps, violations
-from pytest_pveha.observe import audits, ha, quorum
+from pytest_pveha.judge import (
+    collateral_resets,
+    data_loss,
+    downtime,
+    lost_span,
+    overlaps,
+    recovery_time,
+    unconfirmed_steps,
+    violations,
+)
+from pytest_pveha.observe import audits, ha, quorum, replication
 
 
 @pytest.mark.destructive(
@@ -11,8 +20,8 @@ from pytest_pveha.observe import audits, ha, quorum
 )
 @pytest.mark.roles("other-room")
 @pytest.mark.needs(rooms=2, manual_failover=True)
-def test_dr_procedure(room, roomers, nodes, guests, procedure, operator, faults, run, objectives):
-    """With a room without power people bring its guests up in the other by the runbook, within their RTO, and back."""
+def test_dr_procedure(room, roomers, copies, nodes, guests, procedure, operator, faults, run, objectives):
+    """With a room without power people bring its guests up in the other by the runbook, within their RTO and RPO."""
     left = nodes - room
     run.watch(guests, nodes)
     run.witness(nodes)
@@ -20,6 +29,7 @@ def test_dr_procedure(room, roomers, nodes, guests, procedure, operator, faults,
         run.expect(quorum.kept(left), within="45 s")
         operator.follow(procedure.there, procedure.runbook, at=left)
         run.expect(ha.started(roomers, on=left), within="15 min")
+        run.expect(replication.started_from(copies), within="1 min")
         run.expect(ha.answering(roomers), within="20 min")
     run.expect(ha.all_online(nodes), within="15 min")
     run.expect(ha.quorum_whole(), within="2 min")
@@ -30,6 +40,8 @@ def test_dr_procedure(room, roomers, nodes, guests, procedure, operator, faults,
     run.claim(unconfirmed_steps(procedure.names), none=True)
     run.claim(recovery_time(roomers), at_most=objectives.rto)
     run.claim(downtime(roomers), at_most=objectives.rto)
+    run.claim(lost_span(roomers), at_most=objectives.rpo)
+    run.claim(data_loss(roomers), at_most=objectives.rpo)
     run.claim(overlaps(guests, nodes), none=True)
     run.claim(collateral_resets(*room), none=True)
     run.claim(violations(audits.CLUSTER), none=True)

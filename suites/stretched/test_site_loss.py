@@ -18,7 +18,7 @@ from pytest_pveha.observe import audits, ha, placement, quorum
     blast="one room and its guests", expected="30 min", breaks=("room-power-cut",), site_reset=True
 )
 @pytest.mark.roles("room-with-master", "other-room")
-@pytest.mark.needs(rooms=2, quorum_device=True)
+@pytest.mark.needs(rooms=2, tiebreaker=True)
 def test_site_loss(room, roomers, nodes, guests, faults, run, objectives):
     """When all nodes of a room lose power at once, the other room runs all their HA guests within their RTO."""
     left = nodes - room

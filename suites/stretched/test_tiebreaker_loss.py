@@ -1,4 +1,4 @@
-"""The tiebreaker is gone and both rooms are there: nothing happens, and it is noticed."""
+"""The tiebreaker is gone and both rooms are there: they go on, and it is noticed."""
 
 import pytest
 
@@ -28,4 +28,25 @@ def test_tiebreaker_loss(nodes, guests, faults, run):
     run.claim(fences(), none=True)
     run.claim(downtime(guests), at_most=5)
     run.claim(collateral_resets(), none=True)
+    run.claim(violations(audits.CLUSTER), none=True)
+
+
+@pytest.mark.destructive(blast="the tiebreaker node", expected="20 min", breaks=("power-cut",))
+@pytest.mark.needs(rooms=2, tiebreaker_node=True)
+def test_tiebreaker_node_loss(tiebreaker, nodes, guests, faults, run):
+    """Without the node that is the tiebreaker both rooms stay one cluster and quorate, and it returns."""
+    rooms = nodes - {tiebreaker}
+    run.watch(guests, nodes)
+    run.witness(nodes)
+    with faults.power_cut(tiebreaker):
+        run.expect(ha.membership_lost(tiebreaker), within="1 min")
+        run.expect(quorum.kept(rooms), within="10 s")
+        run.hold("2 min")
+        run.expect(quorum.kept(rooms), within="10 s")
+    run.expect(ha.online(tiebreaker), within="15 min")
+    run.expect(ha.quorum_whole(), within="2 min")
+
+    run.claim(quorum_losses(rooms), none=True)
+    run.claim(downtime(guests), at_most=5)
+    run.claim(collateral_resets(tiebreaker), none=True)
     run.claim(violations(audits.CLUSTER), none=True)

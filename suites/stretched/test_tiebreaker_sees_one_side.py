@@ -16,7 +16,7 @@ from pytest_pveha.observe import audits, ha, quorum
 
 @pytest.mark.destructive(blast="one room and its guests", expected="30 min", breaks=("room-cut",), site_reset=True)
 @pytest.mark.roles("room-with-master", "other-room")
-@pytest.mark.needs(rooms=2, quorum_device=True)
+@pytest.mark.needs(rooms=2, tiebreaker=True)
 def test_tiebreaker_sees_one_side(room, roomers, nodes, guests, ring, faults, run, objectives):
     """A room that reaches neither the other nor the tiebreaker stops and resets itself; the other one goes on."""
     seen = nodes - room

@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from real_style import describe, write
+from warm_start import run
 
 from pytest_pveha.embedded import Embedded
 
 ROOT = Path(__file__).parents[2]
 SIMULATED = ROOT / "inventories" / "sim-3node.yml"
 EXAMPLE = ROOT / "inventories" / "example-prod.yml"
-BACKSTOP = 240
-"""Real seconds after which a hanging process fails the test; no result is decided by it."""
 
 
 @dataclass(frozen=True)
@@ -51,19 +50,10 @@ class Shell:
 
     def pveha(self, *words: object, check: bool = True, **environment: str) -> Done:
         """``pveha`` with these words; whatever happens, it shows no traceback."""
-        done = subprocess.run(
-            [sys.executable, "-m", "pytest_pveha", *map(str, words)],
-            cwd=self.place,
-            env={**self.environment, **environment},
-            capture_output=True,
-            text=True,
-            timeout=BACKSTOP,
-            stdin=subprocess.DEVNULL,
-            check=False,
-        )
+        ended = run("pytest_pveha", [*map(str, words)], cwd=self.place, env={**self.environment, **environment})
         if check:
-            assert "Traceback" not in done.stdout + done.stderr, done.stderr
-        return Done(done.returncode, done.stdout, done.stderr)
+            assert "Traceback" not in ended.output, ended.err
+        return Done(ended.returncode, ended.out, ended.err)
 
     def begin(self, *words: object, stdout: int | IO[Any] = subprocess.PIPE) -> subprocess.Popen[str]:
         """``pveha`` with these words, in the background."""

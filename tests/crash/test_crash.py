@@ -7,6 +7,7 @@ each fault; ``make proof`` plays the whole table; STRIKES=K/N plays every N-th c
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -27,7 +28,7 @@ from warm_start import run_pytest
 from whole_run import ROOT, Place
 
 from pytest_pveha.clock import SECOND
-from pytest_pveha.embedded import attach, start
+from pytest_pveha.embedded import attach, runtime_directory
 from pytest_pveha.faults.catalogue import FAULTS
 from pytest_pveha.faults.keeping import STORE
 from pytest_pveha.handles.cluster_lease import lease_holder
@@ -159,8 +160,7 @@ class Struck:
 
 
 def struck(here: Place, inventory: Path, case: Case) -> Struck:
-    """That run's end; the site runs on."""
-    site = start(load(inventory))
+    """That run's end; the site that it started runs on."""
     mark = here.folder / "struck"
     environment = {
         **here.environment,
@@ -169,7 +169,7 @@ def struck(here: Place, inventory: Path, case: Case) -> Struck:
         "STRIKE_BY": case.way,
         "STRIKE_FAULT": case.of,
         "STRUCK": str(mark),
-        "SITE_BATON": str(site.runtime / "baton"),
+        "SITE_BATON": str(runtime_directory(load(inventory)) / "baton"),
     }
     typed = [*whole_run.typed(inventory, here)[:-1], case.test, "-p", "striking", "-p", "site_stays"]
     done = run_pytest(typed, env=environment, cwd=ROOT)
@@ -194,14 +194,11 @@ def wait_for_supervisor(run: Path) -> None:
 
 
 def supervisor_of(run: Path) -> int | None:
-    """The process that watches over that run."""
+    """The process that watches over that run: what it says goes into the run's folder."""
+    log = run.resolve() / "raw" / "supervisor.log"
     for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                words = (entry / "cmdline").read_bytes().split(b"\0")
-            except OSError:
-                continue
-            if b"pytest_pveha.supervisor" in words and os.fsencode(run.resolve()) in words:
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit() and (entry / "fd" / "1").readlink() == log:
                 return int(entry.name)
     return None
 
@@ -324,10 +321,11 @@ def _osds(truth: list[dict[str, Any]]) -> dict[str, str]:
 
 def undone_after(truth: list[dict[str, Any]], run: Struck) -> float:
     """Site seconds from the blow until nothing was broken any more, for good; 0 where nothing was."""
+    found = run.found
     bad = [
         number
         for number, event in enumerate(truth)
-        if event["at"] >= run.at and trouble(truth[: number + 1], run.found, placed=False)
+        if event["at"] >= run.at and trouble(truth[: number + 1], found, placed=False)
     ]
     if not bad:
         return 0.0

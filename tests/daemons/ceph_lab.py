@@ -139,12 +139,16 @@ class CephCluster:
         for machine in self.machines.values():
             self.boot(machine)
         self.client.start()
-        self._make_mons()
-        self._make_mgrs()
-        self._make_osds()
+        self.make()
         self.ceph("osd", "pool", "create", POOL, str(PGS), str(PGS))
         self.ceph("osd", "pool", "application", "enable", POOL, "rbd")
         eventually(self.clean, within=SETTLES, what="all placement groups are active+clean")
+
+    def make(self) -> None:
+        """The daemons are made and run, on machines that do."""
+        self._make_mons()
+        self._make_mgrs()
+        self._make_osds()
 
     def boot(self, machine: Machine) -> None:
         """The machine runs, with its sshd, and with the Ceph daemons that stand on it."""

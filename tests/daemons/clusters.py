@@ -124,6 +124,8 @@ class Cluster:
         if boards:
             for number, (name, machine) in enumerate(self.machines.items(), first):
                 self.boards[name] = Board(lab, machine, number, self.boot)
+        self.at_boot: list[Callable[[Machine], None]] = []
+        """What else runs on each machine when it has booted."""
         self.marks: dict[str, int] = {}
         """Where each node's log ended when it was last marked."""
         self.file = self._inventory()
@@ -214,6 +216,8 @@ class Cluster:
     def _boot(self, machine: Machine) -> None:
         machine.start()
         machine.daemon("/usr/sbin/sshd", "-D", "-e")
+        for start in self.at_boot:
+            start(machine)
 
     def run_corosync(self, machine: Machine) -> None:
         """Its corosync runs, and what needs that to answer."""

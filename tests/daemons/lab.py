@@ -36,9 +36,12 @@ BULKY = "/var/lib/ceph"
 BULK = Path("/var/tmp")
 """What each machine has for itself of the former lies there, in a folder of the lab's name: ``/run`` may be memory."""
 
+KEPT = "/var/lib/pveha"
+"""What a run keeps on a node; an empty folder of that name stays on this host, to be hidden by each machine's own."""
+
 OWN = (
     str(Path("~root").expanduser()), "/srv", "/usr/local", "/var/lib/corosync", "/var/log/corosync", BULKY,
-    "/var/log/ceph",
+    "/var/log/ceph", KEPT,
 )  # fmt: skip
 """What each machine has for itself, empty at first; ``/etc``, too, which begins as a copy of the host's."""
 
@@ -88,9 +91,9 @@ class Lab:
     """Machines and the networks between them. Whoever made it closes it."""
 
     def __init__(self) -> None:
+        for folder in RUN.glob(f"{TAG}*"):
+            _clear_away(folder)
         with _locked(RUN):
-            for folder in RUN.glob(f"{TAG}*"):
-                _clear_away(folder)
             self.name = TAG + secrets.token_hex(3)
             self.folder = RUN / self.name
             self.folder.mkdir(mode=0o700)
@@ -154,9 +157,8 @@ class Lab:
             act()
         for machine in self.machines.values():
             machine.cut_power()
-        with _locked(RUN):
-            os.close(self._owned)
-            _clear_away(self.folder)
+        _clear(self.folder)
+        os.close(self._owned)
 
 
 class Machine:
@@ -168,6 +170,7 @@ class Machine:
         self.addresses = addresses
         """Its address in each network."""
         self._files = lab.folder / name
+        Path(KEPT).mkdir(exist_ok=True)
         shutil.copytree("/etc", self._files / "etc", symlinks=True)
         for own in OWN:
             (self._files / own[1:]).parent.mkdir(parents=True, exist_ok=True)
@@ -264,18 +267,30 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _clear_away(folder: Path) -> None:
-    """Nothing of the lab in that folder is left, unless somebody holds it."""
-    held = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(BlockingIOError):
+    """Nothing of the lab in that folder is left, unless somebody holds it: its owner, or another who clears it away."""
+    with _locked(RUN):  # so that no folder is seen before its owner holds it
+        try:
+            held = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:
+            return
+        try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            for space in NAMESPACES.glob(f"{folder.name}-*"):
-                _end_all(space.name)
-                tool("ip", "netns", "delete", space.name)
-            shutil.rmtree(BULK / folder.name, ignore_errors=True)
-            shutil.rmtree(folder)
+        except BlockingIOError:
+            os.close(held)
+            return
+    try:
+        _clear(folder)
     finally:
         os.close(held)
+
+
+def _clear(folder: Path) -> None:
+    """Nothing of that lab is left; whoever calls holds it. Others begin and end theirs meanwhile."""
+    for space in NAMESPACES.glob(f"{folder.name}-*"):
+        _end_all(space.name)
+        tool("ip", "netns", "delete", space.name)
+    shutil.rmtree(BULK / folder.name, ignore_errors=True)
+    shutil.rmtree(folder)
 
 
 def _end_all(namespace: str) -> None:

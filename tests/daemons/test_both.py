@@ -10,38 +10,28 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from clusters import TOKEN, Cluster
 from lab import AMPLE, needs
+from worlds import world_site
 
-from pytest_pveha.clock import SECOND, Clock, Deadline, Instant
-from pytest_pveha.errors import ProtocolError, Unreachable
+from pytest_pveha.clock import SECOND, Clock, Deadline
+from pytest_pveha.errors import ProtocolError
 from pytest_pveha.faults.fault import Fault
 from pytest_pveha.faults.network import LinkLoss, Partition, QdeviceLoss
-from pytest_pveha.handles import cluster as cluster_handle
 from pytest_pveha.handles import corosync
-from pytest_pveha.handles.ceph import Ceph
-from pytest_pveha.handles.copies import Copies
 from pytest_pveha.handles.corosync import Quorum, Ring
-from pytest_pveha.handles.guest import Guests, Nodes
 from pytest_pveha.handles.node import Node, Votes
-from pytest_pveha.handles.replication import Replication
 from pytest_pveha.handles.shell import quote
 from pytest_pveha.handles.site import Site
-from pytest_pveha.handles.storages import Storages
 from pytest_pveha.observe.observer import Observer
-from pytest_pveha.sim.servers.commands import COMMANDS
 from pytest_pveha.sim.servers.programs import run_program
-from pytest_pveha.sim.servers.shell import Shell
 from pytest_pveha.sim.spec import SiteSpec
 from pytest_pveha.sim.timeline import Timeline
 from pytest_pveha.sim.world.world import World
-from pytest_pveha.wire.pve_api import PveApi
-from pytest_pveha.wire.ssh import CommandResult, ShellLine, Ssh
 from tests.sim.servers_kit import PlayingGate
 
 FILE = Path(__file__).parent / "recorded" / "corosync-3.1.7.json"
@@ -142,57 +132,6 @@ class Real(Bench):
         self._cluster.machines[name].run("pkill", "-KILL", "-x", "corosync")
 
 
-@dataclass
-class WorldClock:
-    """The simulated site's time, which passes while somebody waits."""
-
-    gate: PlayingGate
-    simulated = True
-
-    def now(self) -> Instant:
-        now = self.gate.world.timeline.now
-        return Instant(now, now)
-
-    def sleep(self, seconds: float) -> None:
-        self.gate.play(seconds)
-
-    def deadline(self, seconds: float) -> Deadline:
-        return Deadline(cast("Clock", self), self.now().mono + round(seconds * SECOND))
-
-
-@dataclass
-class WorldShell:
-    """A node's shell, without a network between."""
-
-    gate: PlayingGate
-    name: str
-    clock: Clock
-
-    def run(
-        self, command: ShellLine, *, deadline: Deadline, acts: bool = False, input: bytes | None = None
-    ) -> CommandResult:
-        asked = self.clock.now()
-        done = Shell(self.gate, self.name, COMMANDS, None, lambda: (input or b"").decode()).run(command)
-        return CommandResult(done.status, done.out.encode(), done.err.encode(), asked, self.clock.now())
-
-
-class NoApi:
-    """Nobody serves an API, as in the laboratory."""
-
-    def shun(self, because: str, nodes: frozenset[str]) -> None:
-        """Nobody is asked anyway."""
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        def refuse(*args: Any, **named: Any) -> Any:
-            raise Unreachable("nobody serves an API here")
-
-        return refuse
-
-
-def _no_agent(sid: str, node: str) -> Any:
-    raise Unreachable("no guest is here")
-
-
 class Simulated(Bench):
     """The embedded site's world and commands."""
 
@@ -206,14 +145,7 @@ class Simulated(Bench):
         }
         self._world = World(SiteSpec.from_json(spec), Timeline(), lambda kind, data: None, run=run_program)
         self._gate = PlayingGate(self._world)
-        clock = cast("Clock", WorldClock(self._gate))
-        api = cast("PveApi", NoApi())
-        nodes = Nodes(
-            Node(name, cast("Ssh", WorldShell(self._gate, name, clock)), None, clock, ()) for name in self._world.nodes
-        )
-        cluster = cluster_handle.Cluster(api)
-        data = (Ceph(api), Storages(api), Replication(api))
-        site = Site("lab", True, clock, cluster, *data, nodes, Guests(()), _no_agent, Copies(api))
+        site = world_site(self._gate, "lab")
         address = self._world.network.address
         super().__init__(site, tuple((n.name, (address(n, 0), address(n, 1))) for n in self._world.nodes.values()))
         self._gate.play(30)

@@ -11,6 +11,7 @@ import select
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -33,7 +34,7 @@ pytestmark = [
 ]
 
 SERVER = "10.79.0.9"
-NFS, ISCSI = 2049, 3260
+NFS, ISCSI, CLOSED = 2049, 3260, 3261
 TARGET = "iqn.2003-01.example:vault"
 TAG = "pveha-lab-storage-cut-1"
 SIZE = 64 << 20
@@ -91,8 +92,9 @@ class Bench:
             assert not deadline.expired(), f"nothing listens at {SERVER}:{port}"
             self.clock.sleep(0.2)
 
-    def serve_nfs(self) -> str:
-        """An export with a disk; its URL."""
+    @cached_property
+    def nfs(self) -> str:
+        """The URL of a disk on its export, which is served from now on."""
         self.server.run("mkdir", "-p", "/run/vault", "/run/ganesha", "/run/rpcbind", "/var/lib/corosync/nfs")
         self.server.run("truncate", "-s", str(SIZE), "/run/vault/disk")
         self.server.path("/etc/ganesha.conf").write_text(GANESHA.format(path="/run/vault"))
@@ -103,8 +105,9 @@ class Bench:
         self.until_open(NFS)
         return f"nfs://{SERVER}/run/vault/disk"
 
-    def serve_iscsi(self) -> str:
-        """A target with one LUN; its URL."""
+    @cached_property
+    def iscsi(self) -> str:
+        """The URL of a target's one LUN, which is served from now on."""
         self.server.run("truncate", "-s", str(SIZE), "/run/lun")
         self.server.daemon("tgtd", "-f", "--iscsi", f"portal={SERVER}:{ISCSI}")
         self.until_open(ISCSI)
@@ -151,9 +154,9 @@ class Writer:
         self._process.communicate()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def bench() -> Iterator[Bench]:
-    """The machines, up."""
+    """The machines, up: one set for all tests here."""
     lab = Lab()
     try:
         yield Bench(lab)
@@ -178,7 +181,7 @@ def writers(bench: Bench, url: str) -> Iterator[list[Writer]]:
 @pytest.mark.parametrize(("kind", "port"), [("nfs", NFS), ("iscsi", ISCSI)])
 def test_a_cut_stalls_every_client_and_fails_none(bench: Bench, kind: str, port: int) -> None:
     """While the server is cut off no request is answered; after it all are, and what was written is on the server."""
-    url = bench.serve_nfs() if kind == "nfs" else bench.serve_iscsi()
+    url = bench.nfs if kind == "nfs" else bench.iscsi
     cut = bench.cut(port)
     with writers(bench, url) as clients:
         assert cut.took_effect(bench.observer).verdict == "no"
@@ -200,7 +203,7 @@ def test_a_cut_stalls_every_client_and_fails_none(bench: Bench, kind: str, port:
 
 def test_nodes_undo_the_cut_by_themselves(bench: Bench) -> None:
     """What a dead-man runs on a node takes the real rules back there, and is no error where there are none."""
-    bench.serve_iscsi()
+    assert bench.iscsi
     cut = bench.cut(ISCSI)
     cut.inject(bench.observer)
     for undo in cut.dead_man(bench.observer, "/run/x").undos:
@@ -212,7 +215,7 @@ def test_nodes_undo_the_cut_by_themselves(bench: Bench) -> None:
 
 def test_a_silent_server_is_refused_before_it_is_cut(bench: Bench) -> None:
     """A closed port is no connection; and where a path gives up too soon nothing is broken, with the sum."""
-    assert not storages.reaches(bench.nodes["pve1"], SERVER, ISCSI, bench.soon())
+    assert not storages.reaches(bench.nodes["pve1"], SERVER, CLOSED, bench.soon())
     with pytest.raises(PreflightRefused, match=r"after 16 s \+ 5 s of margin = 21 s is not below 21 s"):
         bench.cut(ISCSI, 21.0)._check_patience()
 

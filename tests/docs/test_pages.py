@@ -93,7 +93,7 @@ def test_make_targets_exist() -> None:
 
 def test_make_demo_types_what_the_readme_says() -> None:
     """The demo is the main job, word for word, with a key to sign with."""
-    typed = "pytest --inventory inventories/sim-3node.yml -m destructive"
+    typed = "pytest --inventory inventories/sim-hyperconverged.yml -m destructive"
     assert typed in (ROOT / "README.md").read_text(encoding="utf-8")
     planned = subprocess.run(["make", "-n", "demo"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
     (line,) = [each for each in planned.splitlines() if each.startswith(".venv/bin/pytest ")]

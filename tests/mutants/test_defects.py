@@ -81,6 +81,12 @@ CAUGHT = {
         "rejected",
         r"write_slowdown of vm:\d+ is 2(\.\d)? times \(.*\), objective at most 1\.5 times: after the recovery its",
     ),
+    "answers-slower-after-recovery": Caught(
+        (OTHER,),
+        "rejected",
+        r"answer_slowdown of vm:\d+ is 6(\.\d)? times \(.*\), objective at most 1\.5 times: it answers again, and takes"
+        r" longer than before.* \(half of the answers within 0\.1 ms before, 60\.5 ms after\)",
+    ),
     "agent-hangs-after-recovery": Caught(
         (OTHER,), "inconclusive", r"lost_writes of vm:\d+ could not be measured: .*QEMU guest agent is not running"
     ),

@@ -13,7 +13,10 @@ import whole_run
 from pytest_pveha.sim.defects import DEFECTS
 from tests.mutants.test_defects import EXIT, assert_left_whole, assert_said_everywhere
 
-SUITES = tuple(f"suites/storage/test_{name}.py" for name in ("osd_failure", "ceph_host_loss"))
+SUITES = tuple(
+    f"suites/storage/test_{name}.py"
+    for name in ("osd_failure", "ceph_host_loss", "ceph_network", "maintenance_plus_loss")
+)
 GUESTS = [
     {"id": f"vm:{100 + number}", "tier": "gold", "preferred_node": f"pve{number}", "canary": True}
     for number in (1, 2, 3)
@@ -23,6 +26,15 @@ PATIENT = {
     **SITE,
     "objectives": {"tiers": {"gold": {"rto": "5 min"}}, "settle": "6 h"},
 }
+
+
+FIVE: dict[str, Any] = {
+    "ceph": {},
+    "nodes": {f"pve{number}": {"room": f"room-{number}"} for number in range(1, 6)},
+    "guests": GUESTS,
+}
+FOUR_COPIES = {"ceph": {"size": 4}, "guests": []}
+"""Of which two are enough: two hosts may be lost."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +47,8 @@ class Caught:
     site: dict[str, Any] = field(default_factory=dict)
     """How the simulated site is set for it to show."""
     blocks: dict[str, Any] = field(default_factory=lambda: SITE)
+    role: str = "other-1"
+    """Which of the test's cases is played."""
     of_the_run: str = ""
     """The run's verdict, where the gate's own is worse."""
 
@@ -72,6 +86,43 @@ CAUGHT = {
         "not proven",
         r"the interlock refuses to break pve\d: Ceph: `ceph osd ok-to-stop \d \d` \(all of pve\d\) says no: ",
     ),
+    "ceph-cluster-network-dead": Caught(
+        "network_of_one_host",
+        "not proven",
+        r"Ceph is whole: .*4 up and 6 in of 6 OSDs; OSD_DOWN: 2 osds down",
+        role="other-1-cluster",
+        of_the_run="rejected",
+    ),
+    "cut-osds-flap": Caught(
+        "network_of_one_host",
+        "rejected",
+        r"flaps of Ceph is [2-9]\d*, objective none: an OSD was lost again and again",
+        role="other-1-cluster",
+    ),
+    "osd-grace-too-long": Caught(
+        "network_of_one_host",
+        "rejected",
+        r"Ceph calls osd\.\d, osd\.\d down: not within 60 s; last seen: Ceph calls osd\.\d, osd\.\d up",
+        role="other-1-cluster",
+    ),
+    "health-muted": Caught(
+        "network_of_one_host",
+        "rejected",
+        r"silent_health of Ceph is 1\d\d(\.\d)? s .*, objective at most 30 s: whoever watches its health alone",
+        role="other-1-public",
+    ),
+    "rebuild-starves-clients": Caught(
+        "lost_osd",
+        "rejected",
+        r"rebuild_slowdown of vm:\d+ is 10\.\d times .*, objective at most 3 times: its writes wait for the rebuild",
+    ),
+    "second-loss-hangs": Caught(
+        "loss_while_a_node_is_off",
+        "rejected",
+        r"\d+ of 129 placement groups have served no data for 30 s: healed at once",
+        FOUR_COPIES,
+        FIVE,
+    ),
     "two-mons-only": Caught(
         "loss_of_a_host",
         "not proven",
@@ -97,7 +148,7 @@ def test_every_defect_is_in_the_table() -> None:
 def test_the_defect_is_caught_and_named(name: str, here: whole_run.Place) -> None:
     """With that defect its test gives the promised verdict, names the cause everywhere, and leaves a whole site."""
     caught = CAUGHT[name]
-    role = "other-1"
+    role = caught.role
     inventory = here.inventory(caught.blocks, defects=[name], boot_seconds=40, **caught.site)
     suite = whole_run.ROOT / DEFECTS[name].caught_by
     outcome = whole_run.run(inventory, here, "-k", f"{caught.test} and {role}", suites=suite)

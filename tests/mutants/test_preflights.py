@@ -449,6 +449,13 @@ ELSEWHERE = {
     "foresight.py: wrong endpoint, or wrong": "tests/cli/test_plan.py::test_another_cluster_is_not_planned_for",
     "cluster_lease.py: this cluster is held by": f"{SAFETY}::test_one_run_a_cluster",
     "cluster_lease.py: this cluster is no longer ours": f"{SAFETY}::test_one_run_a_cluster",
+    "people.py: gave no answer in ": "tests/unit/test_people.py::test_no_answer_in_time_is_a_refusal",
+    "people.py: refuses (": "tests/unit/test_people.py::test_a_refusal_is_one",
+    "people.py: no majority of the nodes takes down": "tests/unit/test_people.py"
+    "::test_what_breaks_something_is_asked_only_if_it_is_known_elsewhere",
+    "healing.py: has this cluster for ": "tests/cli/test_lease.py::test_nobody_somebody_nobody",
+    "copies.py: which no tool takes away": "tests/unit/test_observe_copies.py::test_what_can_be_taken_away_is",
+    "copies.py: is not started, for it would not": "tests/unit/test_observe_copies.py::test_what_can_be_taken_away_is",
     "lease.py: is using this site": "tests/cli/test_heal.py::test_a_site_in_use_is_left_alone",
     "keeping.py: a copy of what must be undone": f"{SAFETY}"
     "::test_an_undo_that_cannot_be_kept_by_a_majority_refuses_the_fault",
@@ -498,7 +505,16 @@ class Raised:
 
 
 REFUSING = {"PreflightRefused", "UnsafeTarget", "SiteBusy", "SiteDirty"}
-BEFORE = ("faults", "scenario", "approval.py", "foresight.py", "handles/cluster_lease.py", "record/lease.py")
+BEFORE = (
+    "faults",
+    "scenario",
+    "observe",
+    "healing.py",
+    "approval.py",
+    "foresight.py",
+    "handles/cluster_lease.py",
+    "record/lease.py",
+)
 """Where a run, or a fault, is refused."""
 
 

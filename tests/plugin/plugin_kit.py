@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+from warm_start import run_pytest
 
 from pytest_pveha.judge.schema import verdict_schema
 
@@ -154,13 +155,16 @@ class Bench:
         return path
 
     def pytest(self, *args: str, everything: bool = False, cwd: Path | None = None, **env: str) -> Result:
-        """Run it. Plug-ins that happen to be installed are loaded only with ``everything``: they take seconds."""
-        few = () if everything else ("-p", "pveha", "-p", "pytest_metadata.plugin", "-p", "pytest_html.plugin")
-        environment = {**self.env, **({} if everything else {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}), **env}
+        """Run it. Only with ``everything`` from a cold start, and with the plug-ins that happen to be installed."""
+        if not everything:
+            few = ("-p", "pveha", "-p", "pytest_metadata.plugin", "-p", "pytest_html.plugin")
+            environment = {**self.env, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", **env}
+            ended = run_pytest([*few, *args], cwd=cwd or self.project, env=environment)
+            return Result(ended.returncode, ended.out, ended.err, self.project / "reports")
         done = subprocess.run(
-            [sys.executable, "-m", "pytest", *few, *args],
+            [sys.executable, "-m", "pytest", *args],
             cwd=cwd or self.project,
-            env=environment,
+            env={**self.env, **env},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

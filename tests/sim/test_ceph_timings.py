@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pytest_pveha.sim.world.ceph.wires import CLUSTER, PUBLIC
+from pytest_pveha.sim.world.network import Chain, Rule, Table
 from tests.sim.ceph_kit import CephSite
 
 SEEDS = range(1, 6)
@@ -12,12 +13,16 @@ SEEDS = range(1, 6)
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_killed_osd_stalls_writes_for_two_seconds(seed: int) -> None:
-    """Its peers are refused at once: down within 1.3 s, a stall of 2.1 to 2.5 s at worst, and systemd has it back."""
+    """Its peers are refused at once: down within 1.3 s, a stall of 2.1 to 2.5 s at worst, and systemd has it back.
+
+    Not before its unit's RestartSec is over: 10 s.
+    """
     site = CephSite(seed=seed)
     site.systemctl(1, "kill", "KILL")
     site.play(1.5)
     assert site.when("osd_down", osd=1) <= 1.3
     site.until(lambda: site.ceph.osds[1].up and site.clean(), 60)
+    assert 10 < site.when("osd_up", osd=1) <= 20
     assert 1.0 <= site.stalled()[0] <= 2.6
     assert all(stall <= 2.6 for stall in site.stalled())
 
@@ -227,6 +232,30 @@ def test_a_clock_that_is_off_is_told_of() -> None:
     site = CephSite()
     site.world.nodes["pve2"].clock_offset += 0.2
     assert site.health() == {"MON_CLOCK_SKEW": "clock skew detected on mon.pve2"}
+
+
+def test_two_rooms_that_both_hear_the_tiebreaker_are_no_quorum_together() -> None:
+    """The first room has the quorum; the other's mons have none, and its OSDs do not ask the tiebreaker."""
+    site = CephSite(
+        nodes=4, rooms=("a", "b"), ceph={"size": 4, "min_size": 2, "stretch": True, "tiebreaker": "arbiter"}
+    )
+    world, ceph = site.world, site.ceph
+    for name in ("pve1", "pve3"):
+        others = frozenset(
+            ceph.network.address(other, kind) for other in ("pve2", "pve4") for kind in (CLUSTER, PUBLIC)
+        )
+        chain = Chain("in", "input", rules=[Rule("cut", "drop", sources=others)])
+        world.network.tables(world.nodes[name])["inet cut"] = Table("cut", chains={"in": chain})
+        world.network.changed(world.nodes[name])
+    site.until(lambda: ceph.mons.quorum == ("pve1", "pve3", "arbiter"), 60)
+    said = {name: ceph.mons.state(ceph.mons.all[name]) for name in ("pve1", "pve2", "pve3", "pve4")}
+    assert said == {"pve1": "leader", "pve2": "probing", "pve3": "peon", "pve4": "probing"}
+    assert ceph.answers(world.nodes["pve2"])  # by the tiebreaker: what it is told is no word of its own room
+    assert not ceph.reaches_mons("pve2")
+    site.until(
+        lambda: ceph.stretch.degraded and not any(osd.up for osd in ceph.osds.values() if osd.host in ("pve2", "pve4")),
+        90,
+    )
 
 
 def test_stretch_mode_survives_a_room() -> None:

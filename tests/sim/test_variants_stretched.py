@@ -25,6 +25,9 @@ def test_people_follow_the_runbook(here: whole_run.Place) -> None:
     test = outcome.test("other-room")
     assert (test["verdict"], outcome.exit_code) == ("accepted", 0), outcome.output
     assert "unconfirmed_steps of cluster is 0, objective none (decide 79.5 s (79 to 80); release-101" in test["reason"]
+    lost = {claim["subject"]: claim["high"] for claim in test["claims"] if claim["measure"] == "lost_span"}
+    assert lost.keys() == {"vm:101", "vm:102"}
+    assert all(0 < seconds < 15 * 60 + 30 for seconds in lost.values())  # the jobs run every quarter of an hour
     asked = [line for line in outcome.journal if line.kind == "ask"]
     said = [line.data for line in outcome.journal if line.kind == "answer"]
     steps = ["decide", "release-101", "release-102", "return-101", "return-102"]

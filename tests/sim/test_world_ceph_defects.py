@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from pytest_pveha.sim.world.ceph.health import Health
+from pytest_pveha.sim.world.ceph.wires import CLUSTER
 from tests.sim.ceph_kit import CephSite
 
 
@@ -40,9 +43,9 @@ def test_copies_may_share_a_host() -> None:
 
 
 def test_a_dead_cluster_network_takes_a_nodes_osds() -> None:
-    """The last node's OSDs are called down within half a minute, and stay so over a reboot."""
+    """The last node's OSDs are called down from the beginning, and stay so over a reboot."""
     site = planted("ceph-cluster-network-dead")
-    site.play(30)
+    site.play(2)
     assert [osd.number for osd in site.ceph.osds.values() if not osd.up] == [4, 5]
     site.power_off("pve3")
     site.world.chassis("pve3", "on")
@@ -92,6 +95,60 @@ def test_an_osd_flaps() -> None:
             site.systemctl(0, "start")
         site.play(60)
     assert site.ceph.osds[0].up
+
+
+@pytest.mark.parametrize(("defect", "until"), [("osd-grace-too-long", 190), ("", 0)])
+def test_silent_osds_are_waited_for_too_long(defect: str, until: float) -> None:
+    """They are called down after minutes, and nothing is written meanwhile; those that are refused are not."""
+    site = CephSite(defects=[defect] if defect else [])
+    site.systemctl(0, "kill", "KILL")
+    site.play(20)
+    assert site.when("osd_down", osd=0) < 2
+    cut = site.now
+    site.ceph.network.set_link("pve3", CLUSTER, False)
+    site.play(300)
+    assert site.when("osd_down", osd=4) - cut > until
+    assert (site.when("osd_down", osd=4) - cut < 30) is not bool(defect)
+    assert (max(site.stalled()) > 190) is bool(defect)
+
+
+def test_osds_that_are_cut_off_flap() -> None:
+    """Over the public network they say that they are there, and are missed again: down three times in two minutes."""
+    lost = []
+    for site in (planted("cut-osds-flap"), CephSite()):
+        site.ceph.network.set_link("pve3", CLUSTER, False)
+        site.play(120)
+        lost.append(sum(kind == "osd_down" and told["osd"] == 4 for _, kind, told in site.happened))
+    assert lost[0] >= 3
+    assert lost[1] == 1
+
+
+@pytest.mark.parametrize("defect", ["second-loss-hangs", ""])
+def test_a_second_loss_hangs(defect: str) -> None:
+    """With one of four copies gone all are served; with two, which are enough, only where nothing is planted."""
+    site = CephSite(5, defects=[defect] if defect else [], ceph={"size": 4})
+    site.ceph.set_flag("noout", True)
+    for host, served in (("pve1", True), ("pve2", not defect)):
+        site.power_off(host)
+        site.play(60)
+        assert any("peering" in state for state in site.ceph.groups.states) is not served
+        assert (site.ceph.io.blocked == {}) is served
+    site.world.chassis("pve1", "on")
+    site.until(lambda: not site.ceph.io.blocked, 200)
+
+
+def test_a_rebuild_starves_clients() -> None:
+    """Writes take a quarter of a second longer while copies are made, and 12 ms where nothing is planted."""
+    added = []
+    for site in (planted("rebuild-starves-clients", ceph={"fill": 0.003}), CephSite(ceph={"fill": 0.003})):
+        site.systemctl(0, "stop")
+        site.play(610)
+        site.until(site.clean, 600)
+        drags = site.world.storages[site.world.spec.default_storage].drags
+        assert drags
+        assert drags[-1][1] is not None  # over
+        added.append({round(seconds, 3) for _, _, seconds in drags})
+    assert added == [{0.24}, {0.012}]
 
 
 def test_there_are_two_mons_only() -> None:

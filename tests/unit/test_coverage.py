@@ -11,6 +11,9 @@ import pytest
 from journal_builder import TEST, Entry, accepted_run, chained, changed, fault, replaced, run_open
 
 from pytest_pveha.evidence.manifest import write_manifest
+from pytest_pveha.faults.rooms import SwitchLoss
+from pytest_pveha.faults.storage import StorageCut
+from pytest_pveha.foresight import NO_NODES
 from pytest_pveha.history import History, history, plain
 from pytest_pveha.judge.verdict import Verdict, dump, judge
 from pytest_pveha.report.coverage import lines
@@ -89,6 +92,27 @@ def test_a_cut_is_proven_of_everybody_it_cut_off() -> None:
     )
     found = judge(chained(entries))
     assert {cell[1:] for cell in squares(found)} == {("other", "pve2"), ("other", "pve3")}
+
+
+@pytest.mark.parametrize(("kind", "params"), [(StorageCut.kind, "storage"), (SwitchLoss.kind, "switch")])
+def test_what_all_nodes_share_is_proven_by_its_name(kind: str, params: str) -> None:
+    """One storage's server, or one switch, fails for every node at once: the other one is a gap yet."""
+    assert kind in NO_NODES
+    wanted = [{"fault": kind, "role": "", "of": NO_NODES[kind], "subjects": ["one", "another"]}]
+    planned = {params: "one", "nodes": ["pve1", "pve2"]}
+    entries = replaced(
+        a_run(wanted=wanted),
+        "fault.plan",
+        lambda entry: fault("plan", type="Fault", params=planned, undo={}),
+    )
+    entries = [
+        Entry(each.kind, each.data | {"fault": f"{kind}-1"}, each.test) if each.kind.startswith("fault.") else each
+        for each in entries
+    ]
+    found = squares(judge(chained(entries)))
+    assert found.keys() == {(kind, "", "one"), (kind, "", "another")}
+    assert found[kind, "", "one"][1] is not None
+    assert found[kind, "", "another"] == (None, None)
 
 
 # what lies in the reports

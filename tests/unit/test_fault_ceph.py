@@ -30,6 +30,10 @@ NOOUT = json.dumps({**RECORDED["whole"]["osd dump"], "flags": "noout,sortbitwise
 CLOCK = LiveClock()
 BACK = tuple((f"ceph{n}", (f"10.77.6.3{n}",)) for n in (1, 2, 3))
 OSDS = ((0, 1.0), (1, 1.0))
+PING = "PING 10.77.6.31 (10.77.6.31) 56(84) bytes of data.\n"
+ANSWERED = f"{PING}64 bytes from 10.77.6.31: icmp_seq=2 ttl=64 time=0.2 ms\n\n3 packets transmitted, 1 received, 66%\
+ packet loss, time 400ms\n"
+SILENT = f"{PING}\n3 packets transmitted, 0 received, 100% packet loss, time 400ms\n\n"
 
 
 class Shell:
@@ -59,6 +63,9 @@ class Cluster:
             raise Unreachable("nobody answers")
         return self._rings
 
+    def membership(self, deadline: object) -> None:
+        raise Unreachable("nobody answers")
+
 
 RINGS = {f"ceph{n}": (f"10.1.0.{n}",) for n in (1, 2, 3)}
 
@@ -71,6 +78,7 @@ def observer(rings: Mapping[str, tuple[str, ...]] | None = RINGS, **changes: str
         "osd dump": changes.get("dump", DUMP),
         "SSH_CONNECTION": changes.get("way", "192.0.2.9 4000 192.0.2.31 22\n"),
         "MainPID": "MainPID=812\n",
+        "ping": changes.get("ping", SILENT),
     }
     nodes = Nodes(Node(f"ceph{n}", cast("Ssh", Shell(answers)), None, cast("Clock", CLOCK), ()) for n in (1, 2, 3))
     given: dict[str, Any] = dict.fromkeys(
@@ -131,6 +139,30 @@ def test_an_osd_that_nobody_knows_is_not_broken() -> None:
     wish = CephFaults(run).osd_lost(OsdDaemon(77, "ceph1"))
     with pytest.raises(PreflightRefused, match=r"Ceph knows no osd\.77, so nothing was broken"), wish:
         pass
+
+
+@pytest.mark.parametrize(
+    ("said", "verdict", "saw"),
+    [
+        (SILENT, "yes", "ceph2, ceph3 hear nothing of ceph1 on Ceph's cluster network"),
+        (ANSWERED, "no", "ceph2 hears ceph1 at 10.77.6.31"),
+        (None, "cant_tell", "no node could say whether it hears ceph1: nobody answers"),
+        ("ping: socket: Operation not permitted", "cant_tell", "no node could say whether it hears ceph1"),
+    ],
+)
+def test_a_cut_bites_when_nobody_hears_the_node(said: str | None, verdict: str, saw: str) -> None:
+    """By the echoes of the others' kernels, where there were any before; one that came through is enough for no."""
+    eyes = observer(ping=said)
+    found = cut(echoed=True).took_effect(eyes)
+    assert found.verdict == verdict
+    assert saw in found.saw
+
+
+def test_without_echoes_before_ceph_has_the_word() -> None:
+    """Where pings were never answered their silence says nothing: the OSDs that are called down do."""
+    assert cut().took_effect(observer(ping=SILENT)).verdict == "no"
+    found = cut().took_effect(observer(ping=ANSWERED, dump=HURT))
+    assert (found.verdict, found.saw) == ("yes", "Ceph calls osd.0 of ceph1 down")
 
 
 def test_what_each_takes_away() -> None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_pveha.handles.cluster import Rules
-from pytest_pveha.handles.ha_homes import company, homes, places_after, rightful, together
+from pytest_pveha.handles.ha_homes import company, homes, places_after, rightful, stays, together
 
 NODES = ("n1", "n2", "n3")
 
@@ -40,6 +40,19 @@ def test_with_others_it_may_be_anywhere() -> None:
     both = {"a": {"type": "resource-affinity", "resources": "vm:101,vm:102"}, "b": rule("n1:1")}
     assert of(both) == list(NODES)
     assert of(dict(reversed(both.items()))) == list(NODES)
+
+
+def test_a_move_to_a_lower_priority_does_not_last() -> None:
+    """With failback only the best nodes keep a guest that is sent there, strict or not; without, all it may be on."""
+
+    def kept(rules: dict[str, dict[str, str]] | None, **resource: str) -> set[str]:
+        return set(stays(Rules(rules, None, {"vm:101": resource}), NODES, "vm:101"))
+
+    assert kept({"r": rule("n1:2,n2:1")}) == {"n1"}
+    assert kept({"r": rule("n1:2,n2:1", strict="1")}) == {"n1"}
+    assert kept({"r": rule("n1:2,n2:1", strict="1")}, failback="0") == {"n1", "n2"}
+    assert kept({"r": rule("n1:1,n2:1", strict="1")}) == {"n1", "n2"}
+    assert kept(None) == set(NODES)
 
 
 PAIR = {"type": "resource-affinity", "resources": "vm:101,vm:102", "affinity": "positive"}

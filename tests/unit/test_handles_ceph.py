@@ -55,6 +55,20 @@ def test_counts_come_from_pg_states() -> None:
     assert (found.inactive, found.clean) == (1, False)
 
 
+def test_what_is_muted_is_known() -> None:
+    """By the list of mutes, whether the check complains now or not, and by what a check says of itself."""
+    health = {
+        "status": "HEALTH_OK",
+        "checks": {
+            "OSD_DOWN": {"severity": "HEALTH_WARN", "muted": True},
+            "PG_DEGRADED": {"severity": "HEALTH_WARN", "muted": False},
+        },
+        "mutes": [{"code": "MON_DOWN", "sticky": True, "summary": "1/3 mons down", "count": 1}],
+    }
+    assert status({**DEGRADED, "health": health}).muted == ("MON_DOWN", "OSD_DOWN")
+    assert status(DEGRADED).muted == ()
+
+
 def test_no_placement_groups_are_not_called_clean() -> None:
     """A status without any PG state says nothing about cleanness, so it is not clean."""
     assert status({**DEGRADED, "pgmap": {}}).clean is False

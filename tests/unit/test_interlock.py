@@ -7,12 +7,13 @@ from dataclasses import replace
 from itertools import product
 
 import pytest
+from fuzzing import tries
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_pveha.errors import PreflightRefused, Unreachable
-from pytest_pveha.faults.fault import Reach
-from pytest_pveha.faults.interlock import CephState, State, interlock, losses, needs, objections
+from pytest_pveha.faults.fault import Reach, Restoring
+from pytest_pveha.faults.interlock import CephState, Source, State, interlock, losses, needs, objections
 from pytest_pveha.handles.cluster import GuestRow, RunningTask, Totem
 from pytest_pveha.handles.node import ClockOffset, Votes
 from pytest_pveha.observe.what_if import Prediction
@@ -92,6 +93,19 @@ TWO = replace(
     counted=all_say(Votes(True, 2, 2, 2), "n1", "n2"),
     online=frozenset({"n1", "n2"}),
 )
+
+
+def test_of_two_halves_ceph_may_lose_either_and_not_both() -> None:
+    """Where the cluster decides which side is lost, Ceph is asked about each by itself; a side that it cannot spare is
+    named."""
+    east, west = frozenset({"n1"}), frozenset({"n2"})
+    halves = Reach(east | west, sides=(east, west), splits=True)
+    both = replace(CEPH, ok_to_stop=False, said="would become offline")
+    spared = replace(TWO, device_votes=1, ceph=both, ceph_without={east: CEPH, west: CEPH})
+    assert not [text for text in objections(spared, halves) if "ok-to-stop" in text]
+    lost = replace(spared, ceph_without={east: CEPH, west: both})
+    told = [text for text in objections(lost, halves) if "ok-to-stop" in text]
+    assert told == ["Ceph: `ceph osd ok-to-stop 0 1` (all of n2) says no: would become offline"]
 
 
 def test_a_healthy_site_may_lose_one_node() -> None:
@@ -572,3 +586,140 @@ def test_the_oracle_sees_harm() -> None:
     assert would_harm(replace(wide, free_memory={}), ONE) == ["memory"]
     assert would_harm(replace(wide, never_touch=frozenset({"vm:101"})), ONE) == ["never vm:101"]
     assert would_harm(replace(wide, ceph=replace(CEPH, ok_to_stop=False)), ONE) == ["data"]
+
+
+# --- the same of faults of Ceph, storages, rooms and restores, one beside another -------------------------------------
+
+COPY = Restoring("vm:101", "vm:9000", "n1", "local-lvm", "pbs1:backup/vm/101/x", 8 * GIB, 4 * GIB)
+
+
+@st.composite
+def further(draw: st.DrawFn) -> tuple[State, Reach, tuple[Reach, ...]]:
+    """A random site, what is broken there already, and a wish of a newer kind."""
+    state, old = draw(sites()) if draw(st.integers(0, 9)) == 0 else (replace(MINE, ceph=CEPH), ONE)
+    if state.permitted is None:  # else nearly every wish has something else against it
+        touched = draw(st.sets(st.sampled_from(sorted(state.guests) or ["vm:1"]), max_size=1))
+        state = replace(state, never_touch=frozenset(touched) if draw(st.booleans()) else frozenset())
+        free = draw(st.sampled_from([1, 30, 30, 30]))
+        state = replace(state, free_memory=dict.fromkeys(state.votes, free * GIB))
+    names, every = sorted(state.votes), sorted(state.guests)
+    some_nodes = st.sets(st.sampled_from(names), max_size=2).map(frozenset)
+    some = st.sets(st.sampled_from(every)).map(frozenset) if every else st.just(frozenset[str]())
+    kind = draw(st.sampled_from(["osd", "mon", "storage", "device", "room", "room-cut", "by-hand", "restore", "old"]))
+    wish = {
+        "osd": lambda: Reach(frozenset(), costs_membership=False, osds=frozenset({7}), degraded=draw(st.booleans())),
+        "mon": lambda: Reach(frozenset(), costs_membership=False, mons=draw(some_nodes)),
+        "storage": lambda: Reach(frozenset(), costs_membership=False, hung=draw(some)),
+        "device": lambda: Reach(frozenset(), device=True),
+        "room": lambda: Reach(draw(some_nodes), site_wide=True),
+        "room-cut": lambda: Reach(
+            frozenset(names), sides=(frozenset(names[:1]), frozenset(names[1:])), splits=True, site_wide=True
+        ),
+        "by-hand": lambda: Reach(draw(some_nodes), by_hand=True),
+        "restore": lambda: Reach(frozenset(), costs_membership=False, restoring=COPY),
+        "old": lambda: old,
+    }[kind]()
+    standing = tuple(Reach(each) for each in draw(st.lists(some_nodes, max_size=2)) if each)
+    ceph = state.ceph
+    if ceph is not None:
+        rarely = st.sampled_from([True] * 7 + [False])
+        left = replace(
+            LEFT,
+            inactive=() if draw(rarely) else ("1.0",),
+            rebuild_bytes=draw(st.sampled_from([0, 5 * GIB])),
+            fullest=draw(st.sampled_from([0.4, 0.89, 0.9, 0.97])),
+        )
+        falls = wish.osds or any(one.nodes for one in (wish, *standing))
+        ceph = replace(ceph, osds=(7,) if falls else (), prediction=left if draw(rarely) else None)
+        ok = draw(st.sampled_from([True, True, True, False, None]))
+        up = frozenset(draw(st.sets(st.sampled_from(sorted(ceph.in_quorum) or ["n1"]), min_size=1)))
+        ceph = replace(ceph, clean=draw(rarely), ok_to_stop=ok, in_quorum=ceph.in_quorum if draw(rarely) else up)
+    source = Source(
+        draw(st.sampled_from(["ok", "", "ok", "failed", None])),
+        draw(st.sampled_from([True, True, True, False, None])),
+        draw(st.sampled_from([100 * GIB, 100 * GIB, None])),
+        draw(st.sampled_from([0, 70 * GIB, 77 * GIB, 90 * GIB, None])),
+    )
+    return replace(state, ceph=ceph, source=draw(st.sampled_from([source, source, None]))), wish, standing
+
+
+def would_harm_further(state: State, wish: Reach, standing: tuple[Reach, ...]) -> list[str]:
+    """What it would cost beside what is broken, each side of a cut by itself."""
+    gone = frozenset().union(*(one.nodes for one in standing))
+    harm = []
+    for side in wish.sides or (wish.nodes,):
+        lost = side | gone
+        ballots = sum(votes for name, votes in state.votes.items() if name in state.online and name not in lost)
+        if state.qdevice_connected and not wish.device:
+            ballots += state.device_votes
+        of = sum(state.votes.values()) + state.device_votes
+        two_node = any("2Node" in one.flags for one in state.counted.values())
+        if not wish.about_quorum and not (two_node and ballots) and 2 * ballots <= of:
+            harm.append("quorum")
+        if state.ceph is not None and not wish.about_quorum:
+            mons = {mon: name for name, of_node in state.ceph.mons.items() for mon in of_node}
+            hit = {mon for mon, name in mons.items() if name in lost | wish.mons}
+            if hit and 2 * len(state.ceph.in_quorum - hit) <= len(mons):
+                harm.append("mons")
+    for sid in wish.hung | {sid for sid, one in state.guests.items() if one.node in wish.nodes}:
+        if sid not in wish.hung and state.guests[sid].status == "stopped":
+            continue
+        if sid in state.never_touch or (state.permitted is not None and sid not in state.permitted):
+            harm.append(f"guest {sid}")
+    if state.ceph is not None:
+        left = state.ceph.prediction
+        degraded = wish.degraded or bool(gone)
+        if not state.ceph.clean and not (degraded and left is not None and left.serves):
+            harm.append("data")
+        if state.ceph.osds and not wish.about_quorum:
+            if state.ceph.ok_to_stop is not True or left is None:
+                harm.append("data")
+            elif left.rebuild_bytes and left.fullest >= state.ceph.backfillfull:
+                harm.append("room")
+    if (copy := wish.restoring) is not None:
+        source = state.source
+        if source is None or not source.total or source.used is None or source.key_there is not True:
+            return [*harm, "unknown backup"]
+        if source.verification in (None, "failed"):
+            harm.append("backup")
+        if (source.used + copy.size) / source.total >= 0.85:
+            harm.append("space")
+        if copy.memory > state.free_memory.get(copy.node, 0):
+            harm.append("memory")
+    return harm
+
+
+@tries(1000)
+@given(further())
+def test_nothing_newer_costs_quorum_data_or_a_guest_either(case: tuple[State, Reach, tuple[Reach, ...]]) -> None:
+    """Of Ceph, storages, rooms, people and restores, alone and beside others: what is allowed harms nothing."""
+    state, wish, standing = case
+    if not objections(state, wish, standing):
+        assert would_harm_further(state, wish, standing) == []
+
+
+def test_each_newer_kind_is_allowed_and_sees_harm() -> None:
+    """On a healthy site each may be; and the second oracle can say no, of each kind of harm once."""
+    good = Source("ok", True, 100 * GIB, 0)
+    site = replace(MINE, ceph=replace(CEPH, osds=()), source=good)
+    osd = Reach(frozenset(), costs_membership=False, osds=frozenset({7}))
+    stops = replace(site, ceph=replace(CEPH, osds=(7,)))
+    copy = Reach(frozenset(), costs_membership=False, restoring=COPY)
+    hung = Reach(frozenset(), costs_membership=False, hung=frozenset({"vm:101"}))
+    mon = Reach(frozenset(), costs_membership=False, mons=frozenset({"n1"}))
+    for state, wish in ((stops, osd), (site, copy), (site, hung), (site, mon)):
+        assert objections(state, wish) == []
+        assert would_harm_further(state, wish, ()) == []
+    full = replace(LEFT, rebuild_bytes=GIB, fullest=0.95)
+    told = [
+        (replace(stops, ceph=replace(stops.ceph, ok_to_stop=False)), osd, (), "data"),
+        (replace(stops, ceph=replace(stops.ceph, prediction=full)), osd, (), "room"),
+        (replace(site, source=replace(good, used=80 * GIB)), copy, (), "space"),
+        (replace(site, source=replace(good, verification="failed")), copy, (), "backup"),
+        (replace(site, never_touch=frozenset({"vm:101"})), hung, (), "guest vm:101"),
+        (site, Reach(frozenset({"n1"})), (Reach(frozenset({"n2"})),), "quorum"),
+        (site, mon, (Reach(frozenset({"n2"})),), "mons"),
+    ]
+    for state, wish, standing, harm in told:
+        assert harm in would_harm_further(state, wish, standing)
+        assert objections(state, wish, standing) != []

@@ -48,6 +48,24 @@ def test_simulated_default_site() -> None:
     assert site.model.evidence.signing_key is None
 
 
+def test_the_demo_has_something_of_every_suite() -> None:
+    """The demo's site has Ceph with three copies, replicas, a storage that may fall silent, backups to restore from."""
+    site = load(ROOT / "inventories" / "sim-hyperconverged.yml")
+    model = site.model
+    assert site.simulated
+    assert model.simulator is not None
+    assert (model.simulator.ceph.size, model.simulator.ceph.failure_domain, len(model.nodes)) == (3, "host", 3)
+    assert model.ceph is not None
+    assert model.backup is not None
+    assert model.backup.restore is not None
+    assert model.replication is not None
+    assert set(model.storages) == {"vault"}
+    lying = {guest.id: guest.storage for guest in model.simulator.guests if guest.storage}
+    replicated = {job.guest for job in model.simulator.replication}
+    assert replicated == {guest for guest, storage in lying.items() if storage == "local-zfs"}
+    assert not replicated & {guest.id for guest in model.guests if guest.canary}
+
+
 def test_production_example_uses_every_block() -> None:
     """The production example is valid without network or secrets, and leaves out no block but the simulator."""
     site = load(PROD)

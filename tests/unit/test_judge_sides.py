@@ -233,3 +233,49 @@ def test_what_happened_is_counted() -> None:
     assert sides.sides_reset(facts(*watched, *both), "cluster", SIDES).low == 2
     reset = sides.last_reset(facts(*watched, *died(66)), "cluster", {"nodes": ["pve1"]})
     assert reset.low <= 66.5 <= (reset.high or 0)
+
+
+APART = {**SIDES, "mons": ["pve1", "pve2"]}
+
+
+def mon(node: str, lost: float | None = None, back: float | None = None, value: str = "in quorum") -> list[Entry]:
+    """The mon there was asked all the time: it was that, then from that moment on not, and then again."""
+    told = [
+        samples(f"inside:mon:{node}", "good", -20, 310, subject=f"node:mon:{node}:inside"),
+        seen(f"mon@{node}", None, value, -20, -19, "ssh"),
+    ]
+    if lost is not None:
+        told.append(seen(f"mon@{node}", value, "out", lost - 1, lost, "ssh"))
+    if back is not None:
+        told.append(seen(f"mon@{node}", "out", value, back - 1, back, "ssh"))
+    return told
+
+
+@given(lost=st.floats(2, 60), away=st.floats(2, 200))
+def test_the_time_without_a_mon_of_the_side_that_goes_on(lost: float, away: float) -> None:
+    """pve2 goes on, and its mon is in no quorum for so long: Ceph went on elsewhere."""
+    known = [*asked("pve1", "pve2"), *quorate("pve1", 9), *quorate("pve2"), *mon("pve1")]
+    measured = sides.arbiters_apart(facts(*known, *mon("pve2", lost, lost + away)), "cluster", APART)
+    assert measured.low <= away <= (measured.high or 0) + 1e-6
+    assert sides.arbiters_apart(facts(*known, *mon("pve2")), "cluster", APART).high == pytest.approx(0)
+
+
+def test_a_mon_that_never_was_in_quorum_is_the_whole_cut() -> None:
+    """What never was so is no spell."""
+    known = [*asked("pve1", "pve2"), *quorate("pve1", 9), *quorate("pve2"), *mon("pve1"), *mon("pve2", value="out")]
+    assert sides.arbiters_apart(facts(*known), "cluster", APART).low == pytest.approx(300)
+
+
+@pytest.mark.parametrize(
+    ("told", "mons", "why"),
+    [
+        ([*quorate("pve1", 9), *quorate("pve2")], ["pve1", "pve2"], "mon:pve2 was not asked"),
+        ([*quorate("pve1", 9), *quorate("pve2"), *mon("pve1")], ["pve1"], "no mon stands on the side that went on"),
+        ([*quorate("pve1"), *quorate("pve2"), *mon("pve2")], ["pve2"], "both sides were seen to go on"),
+        ([*quorate("pve1", 9), *quorate("pve2", 9), *mon("pve2")], ["pve2"], "neither side was seen to go on"),
+    ],
+)
+def test_whom_ceph_chose_is_not_guessed(told: list[Entry], mons: list[str], why: str) -> None:
+    """A mon that nobody asked, or that is not there, says nothing."""
+    with pytest.raises(Inconclusive, match=why):
+        sides.arbiters_apart(facts(*asked("pve1", "pve2"), *told), "cluster", {**SIDES, "mons": mons})

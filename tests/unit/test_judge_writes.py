@@ -12,9 +12,9 @@ from journal_builder import FAULT_AT, TEST, S, accepted_run, chained, changed, c
 
 from pytest_pveha.errors import Inconclusive
 from pytest_pveha.handles.guest import Guest
-from pytest_pveha.judge import data_loss, lost_writes, write_stall
+from pytest_pveha.judge import data_loss, lost_writes, rebuild_slowdown, write_stall
 from pytest_pveha.judge import writes as measures
-from pytest_pveha.judge.facts import Fault, TestFacts
+from pytest_pveha.judge.facts import Fault, Seen, TestFacts
 from pytest_pveha.judge.verdict import judge
 from pytest_pveha.record.kinds import FIELDS
 
@@ -215,6 +215,62 @@ def test_a_few_writes_say_nothing_of_their_speed() -> None:
     few = read(OLD, -3, -0.6)
     with pytest.raises(Inconclusive, match="30 are needed"):
         measures.write_slowdown(facts(few, *HEALTHY[1:]), SID, {})
+
+
+REBUILT = (
+    read(OLD, -30, -0.6),
+    read(OLD, -0.4, 99, took=[[2, 500]]),
+    read(OLD, 99.2, 112, took=[[9, 60]]),  # it began before copies were made
+    read(OLD, 112.2, 150, took=[[6, 180]]),
+    read(OLD, 150.2, 203, took=[[4, 200]]),  # and this one ended after
+    read(OLD, 203.2, 250, took=[[5, 200]]),
+    read(OLD, 250.2, 310, took=[[2, 300]]),
+    read(OLD, 310.2, 340, took=[[2, 150]]),
+)
+
+
+def rebuilding(*changes: tuple[float, str]) -> TestFacts:
+    """A guest that lives on, while Ceph was seen to make copies, or not to, from these moments on; healed at 240."""
+    found = facts(*REBUILT, healed=240)
+    old = "no"
+    found.seen.append(Seen("ceph/rebuilding", None, "no", ns(-20), ns(-20), "ceph"))
+    for at, new in changes:
+        found.seen.append(Seen("ceph/rebuilding", old, new, ns(at - 2), ns(at), "ceph"))
+        old = new
+    return found
+
+
+def test_writes_during_a_rebuild_are_told_apart() -> None:
+    """Of the readings those count alone that lie in it as a whole; what comes after it is after."""
+    found = rebuilding((105, "yes"), (200, "no"))
+    slower = measures.rebuild_slowdown(found, SID, {})
+    assert slower.about == "20 ms before, 60 ms meanwhile"
+    assert slower.high is not None
+    assert slower.low <= 3 <= slower.high
+    after = measures.write_slowdown(found, SID, {})
+    assert after.about.startswith("20 ms before, 29")  # 200 writes of 50 ms, and 450 of 20
+
+
+def test_what_is_written_in_a_rebuild_is_not_after_it() -> None:
+    """Copies are made until after the heal: until they are, nothing is as it will be."""
+    after = measures.write_slowdown(rebuilding((105, "yes"), (245, "no")), SID, {})
+    assert after.about == "20 ms before, 20 ms after"
+
+
+def test_a_rebuild_that_was_not_seen_slows_nothing() -> None:
+    """Neither where none was made since the fault, nor where it was over too soon for thirty writes to be read."""
+    for changes in ((), ((-10, "yes"), (-5, "no"))):
+        with pytest.raises(Inconclusive, match="Ceph was not seen to make copies since the fault"):
+            measures.rebuild_slowdown(rebuilding(*changes), SID, {})
+    with pytest.raises(Inconclusive, match=r"0 writes of vm:101 were read back while Ceph made copies"):
+        measures.rebuild_slowdown(rebuilding((120, "yes"), (140, "no")), SID, {})
+
+
+def test_where_nothing_is_to_be_copied_nothing_is_promised() -> None:
+    """It is listed with its reason, and not judged."""
+    written = Guest(SID, "gold", None, (), canary=True)
+    assert rebuild_slowdown([written], "no place").params == {"unwatched": "no place"}
+    assert rebuild_slowdown([written]).guests == (written,)
 
 
 def test_a_copys_loss_is_up_to_its_last_write() -> None:

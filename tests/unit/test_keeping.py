@@ -9,10 +9,11 @@ import pytest
 
 from pytest_pveha.clock import SECOND, Deadline, Instant, LiveClock
 from pytest_pveha.errors import ProtocolError, Unreachable
-from pytest_pveha.faults.keeping import Fired, Keeping
+from pytest_pveha.faults.keeping import Fired, Keeping, remembered
 from pytest_pveha.handles.guest import Nodes
 from pytest_pveha.handles.node import Node, Uptime, uptime_of
 from pytest_pveha.handles.site import Site
+from pytest_pveha.record.questions import Question, Said
 
 BOOT, OTHER = "5f76b90a-0d1c-4d8c-8a55-0b6a52e9b0aa", "11111111-0d1c-4d8c-8a55-0b6a52e9b0aa"
 START = LiveClock().now()
@@ -132,3 +133,85 @@ def test_who_did_not_answer_a_look_is_astray_too() -> None:
 def test_what_is_no_uptime(text: str) -> None:
     """Nothing else passes for one."""
     assert uptime_of(text) is None
+
+
+# --- what people were asked -------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Shelf:
+    """A node's disk under the store; one that is full takes nothing."""
+
+    name: str
+    full: bool = False
+    files: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def disk(self) -> Any:
+        return self
+
+    def write(self, path: str, content: str, deadline: Deadline) -> None:
+        if self.full:
+            raise Unreachable("No space left on device")
+        self.files[path] = content
+
+    def read(self, path: str, deadline: Deadline) -> str:
+        return self.files[path]
+
+    def names(self, folder: str, deadline: Deadline) -> list[str]:
+        depth = folder.count("/") + 1
+        return sorted({path.split("/")[depth] for path in self.files if path.startswith(f"{folder}/")})
+
+
+@dataclass
+class Field:
+    """Three such nodes, of which one may be down because of us."""
+
+    nodes: Nodes
+    shunned: frozenset[str] = frozenset()
+    clock: LiveClock = field(default_factory=LiveClock)
+
+    @property
+    def cluster(self) -> Any:
+        return self
+
+
+PULL = Question("0a1b2c3d", "cord-pulled-1-pull", "pull ALL power cords of n1 now", "J. Doe", 1)
+
+
+def shelves(*full: str, shunned: str = "") -> tuple[Site, list[Shelf]]:
+    """n1 to n3, of which these take nothing."""
+    found = [Shelf(name, name in full) for name in ("n1", "n2", "n3")]
+    away = frozenset({shunned} if shunned else ())
+    return cast("Site", Field(Nodes([cast("Node", each) for each in found]), away)), found
+
+
+def test_what_a_person_was_asked_is_known_elsewhere() -> None:
+    """The newest copy of any node counts, as asked, answered, and seen to be done."""
+    site, (one, *_) = shelves()
+    keeping = Keeping(site, "0a1b2c3d")
+    assert keeping.asked(PULL, None)
+    asked = remembered(site)["0a1b2c3d"].asked["cord-pulled-1-pull"]
+    assert (asked.text, asked.who, asked.settled, asked.said) == (PULL.text, "J. Doe", False, None)
+    one.full = True  # it keeps the older copy
+    assert keeping.asked(replace(PULL, settled=True), Said("done", "jdoe"))
+    asked = remembered(site)["0a1b2c3d"].asked["cord-pulled-1-pull"]
+    assert (asked.settled, asked.said) == (True, Said("done", "jdoe"))
+    assert remembered(site)["0a1b2c3d"].plans == {}
+
+
+def test_what_no_majority_takes_down_is_not_known_elsewhere() -> None:
+    """Neither with full disks, nor with one and a node that is down because of us, which is not waited for."""
+    assert not Keeping(shelves("n1", "n2")[0], "0a1b2c3d").asked(PULL, None)
+    site, (one, *_) = shelves("n2", shunned="n1")
+    assert not Keeping(site, "0a1b2c3d").asked(PULL, None)
+    assert one.files == {}
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"settled": "yes"}', '{"word": "perhaps", "at": "now"}', "\x00"])
+def test_a_question_that_cannot_be_read_was_asked_and_is_open(text: str) -> None:
+    """Whoever heals must think of somebody who may be on the way."""
+    site, (one, *_) = shelves()
+    one.files["/var/lib/pveha/0a1b2c3d/cord-pulled-1-pull.asked"] = text
+    asked = remembered(site)["0a1b2c3d"].asked["cord-pulled-1-pull"]
+    assert (asked.settled, asked.said) == (False, None)

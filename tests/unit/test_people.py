@@ -15,7 +15,7 @@ from pytest_pveha.handles.hand import Hand
 from pytest_pveha.handles.site import Site
 from pytest_pveha.observe.observer import Observer
 from pytest_pveha.observe.people import People
-from pytest_pveha.record.questions import Desk
+from pytest_pveha.record.questions import Desk, Question, Said
 
 RUN = "0a1b2c3d"
 
@@ -205,3 +205,27 @@ def test_outside_of_a_run_nobody_can_be_asked(scene: Scene) -> None:
     people.hear()
     people.clear()
     assert people.over()
+
+
+def test_what_breaks_something_is_asked_only_if_it_is_known_elsewhere(scene: Scene) -> None:
+    """Else nobody is called, nothing waits for an answer, and the refusal says what to do."""
+    kept: list[tuple[str, bool, str | None]] = []
+    known = True
+
+    def keep(question: Question, said: Said | None) -> bool:
+        kept.append((question.step, question.settled, said.word if said else None))
+        return known
+
+    people = People(scene.people._observer, scene.desk, scene.screen, keep=keep)
+    people.put("pull", "pull it", JANE, 60, harmful=True)
+    scene.desk.say("pull", "done", "jdoe")
+    people.hear()
+    people.settle("pull")
+    assert kept == [("pull", False, None), ("pull", False, "done"), ("pull", True, "done")]
+    known = False
+    people.put("plug", "put it in", JANE, 60)
+    shown = len(scene.screen.shown)
+    with pytest.raises(PreflightRefused, match=r"no majority of the nodes takes down that J\. Doe .* nobody was asked"):
+        people.put("pull", "pull it", JANE, 60, harmful=True)
+    assert len(scene.screen.shown) == shown
+    assert not people.asked("pull")

@@ -120,3 +120,14 @@ def test_a_disk_that_takes_nothing_is_said(tmp_path: Path) -> None:
         desk.ask("pull", "pull it", "J. Doe")
     with pytest.raises(EvidenceError, match="nobody hears this answer"):
         desk.say("pull", "done", "jdoe")
+
+
+def test_what_was_asked_elsewhere_counts_as_asked_here(tmp_path: Path) -> None:
+    """With its answer, whatever was said to it here before."""
+    desk = Desk(RUN, {"PVEHA_STATE": str(tmp_path)})
+    desk.ask("cord-pulled-1-pull", "pull", "J. Doe")
+    desk.say("cord-pulled-1-pull", "done", "old")
+    desk.recall("cord-pulled-1-pull", "pull", "J. Doe", False, None)
+    assert [each.step for each in desk.open()] == ["cord-pulled-1-pull"]
+    desk.recall("cord-pulled-1-pull", "pull", "J. Doe", False, Said("refuse", "jdoe"))
+    assert desk.answer("cord-pulled-1-pull") == Said("refuse", "jdoe")

@@ -14,6 +14,7 @@ from inventory_texts import CONSENT, REAL, SIMULATED
 
 from pytest_pveha.errors import UsageError
 from pytest_pveha.inventory import Site, load, node_digest
+from pytest_pveha.inventory.rooms import third_room
 from pytest_pveha.scenario.declared import Declared
 from pytest_pveha.scenario.planning import (
     Document,
@@ -254,4 +255,16 @@ def test_a_room_is_cast_by_where_the_master_is() -> None:
     assert cast_side("room-with-master", names, "n3", {}, rooms) == ("n3", "n4")
     assert cast_side("other-room", names, "n3", {}, rooms) == ("n1", "n2")
     assert cast_side("other-room", names, "n9", {}, rooms) is None
+
+
+def test_the_room_of_a_node_that_is_the_tiebreaker_is_no_side() -> None:
+    """Beside two larger rooms it is never cut off as a room, whoever the master is; three equal rooms have none."""
+    rooms = {"tie": ["n5"], "east": ["n1", "n2"], "west": ["n3", "n4"]}
+    names = ("n1", "n2", "n3", "n4", "n5")
+    assert third_room(rooms) == "tie"
+    assert cast_side("other-room", names, "n1", {}, rooms) == ("n3", "n4")
+    assert cast_side("other-room", names, "n5", {}, rooms) == ("n1", "n2")
+    assert cast_side("room-with-master", names, "n5", {}, rooms) is None
+    assert third_room({"east": ["n1", "n2"], "west": ["n3"]}) == ""
+    assert third_room({"a": ["n1"], "b": ["n2"], "c": ["n3"]}) == ""
     assert cast_side("other-room", names, "n1", {}) is None

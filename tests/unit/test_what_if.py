@@ -228,3 +228,18 @@ def test_each_group_is_counted_once_and_by_its_copies(
     more = without(ceph, {*gone, 0})
     assert set(told.inactive) <= set(more.inactive)
     assert told.stays_in <= gone
+
+
+@pytest.mark.parametrize("state", ["whole", "one down", "host down"])
+def test_recorded_maps_fit_together(state: str) -> None:
+    """A real Ceph's answers speak of the same OSDs, pools and placement groups, whatever is down."""
+    assert recorded(state).gaps == ()
+
+
+def test_maps_that_do_not_fit_together_are_told() -> None:
+    """An answer in which an OSD, a pool or placement groups are missing is no ground for saying what would be left."""
+    whole = recorded("whole")
+    assert replace(whole, rooms={}).gaps[0] == "osd.0 is not in `osd df`"
+    assert replace(whole, places={}).gaps[0] == "osd.0 is not in `osd tree`"
+    assert replace(whole, stored={}).gaps[0].startswith("pool ")
+    assert "31 of 32 placement groups of pool vmdata are told" in replace(whole, pgs=whole.pgs[1:]).gaps

@@ -14,7 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import whole_run
-from stretched_site import BLOCKS, PLAYED, rooms_of
+from stretched_site import (
+    BLOCKS,
+    PLAYED,
+    PLAYED_WITH_A_NODE,
+    PLAYED_WITH_CEPH,
+    WITH_A_NODE,
+    WITH_CEPH,
+    rooms_of,
+)
 from whole_run import ROOT, Outcome
 
 from tests.storage_sites import ISCSI, NFS, PLAIN_ZFS, REPLICATED, STORAGES
@@ -46,6 +54,8 @@ TWO_LOST = (
     "nodes/test_maintenance.py::test_loss_while_another_node_is_off",
     "combined/test_during_recovery.py::test_a_second_node_is_lost_meanwhile",
 )
+MOVED = tuple(f"guests/test_each_guest.py::{name}" for name in ("test_migrated_there_and_back", "test_relocated"))
+"""Where a rule ranks the nodes, HA takes the guest back at once, and there is nothing to prove."""
 IDLE = dict.fromkeys((POWER_LOSS, "nodes/test_clean_reboot.py", "nodes/test_maintenance.py"), "not proven")
 """What the CRM master's own fate proves where it may run no guest."""
 MINORITY = (
@@ -79,6 +89,10 @@ class Variant:
             absent |= set(STRETCHED_SUITES)
         if "replication" not in self.blocks:
             absent.add("stretched/test_dr_procedure.py")
+        if self.name == "stretched-2-2-1-nodes":
+            absent |= {f"stretched/{name}" for name in ("test_intersite_cut.py", DEVICE_LOSS)}
+        else:
+            absent.add("stretched/test_tiebreaker_loss.py::test_tiebreaker_node_loss")
         if self.simulator.get("links", 1) < 2:
             absent.add("quorum/test_link_loss.py")
         if self.name != "a-full-host":
@@ -92,13 +106,15 @@ class Variant:
             absent.add("backup/test_restore.py")
         elif not restore.get("live"):
             absent.add(LIVE)
+        if "ceph" not in self.blocks:
+            absent |= set(CEPH_SUITES)
         if "storages" not in self.blocks:
             absent.add(SILENT)
         if "replication" not in self.blocks:
             absent.add(FAILOVER)
         votes = count + device
         if count < 3 or votes - 2 <= votes // 2:  # two lost leave no quorum
-            absent |= set(TWO_LOST)
+            absent |= {*TWO_LOST, BESIDE_WORK}
         if count < 3:  # a side of such a cut would be no minority
             absent |= {f"quorum/test_partition.py::{name}" for name in MINORITY}
             absent.add("quorum/test_quorum_loss.py")
@@ -111,6 +127,8 @@ class Variant:
         may = {**(PROMISES_NO_MOVE if policy != "migrate" else {}), **self.may}
         may |= dict.fromkeys(self.lacks, "not applicable")
         other = may.get(plain) or may.get(plain.partition("::")[0])
+        if plain in MOVED and {"rules", "groups"} & self.simulator.keys():
+            return GOOD | {"not applicable"}
         if plain in PARTS_OF_THE_CLUSTER:  # each of its sides is either idle or not
             return GOOD | {"not applicable"}
         if other == "not applicable":
@@ -137,11 +155,22 @@ def guests(*homes: str, kind: str = "vm") -> list[dict[str, Any]]:
 
 
 THREE = ("pve1", "pve1", "pve2", "pve2", "pve3", "pve3")
+CEPH_SUITES = tuple(
+    f"storage/test_{name}.py" for name in ("ceph_host_loss", "ceph_network", "maintenance_plus_loss", "osd_failure")
+)
+REBUILT = "storage/test_osd_failure.py::test_lost_osd_is_rebuilt"
+NETWORK = "storage/test_ceph_network.py::test_network_of_one_host[other-1-{}]"
+BESIDE_WORK = "storage/test_maintenance_plus_loss.py"
+STOPPED = {BESIDE_WORK: "not proven"}
+"""Two hosts of three copies are one too many: that is foretold, and not tried."""
 FIVE = tuple(f"pve{number}" for number in (1, 1, 2, 2, 3, 3, 4, 4, 5, 5))
 STRETCHED_SUITES = tuple(
     f"stretched/test_{name}.py"
     for name in ("intersite_cut", "site_loss", "switch_loss", "tiebreaker_loss", "tiebreaker_sees_one_side")
 )
+WHERE_THE_MASTER_IS = ("stretched/test_site_loss.py", "stretched/test_tiebreaker_sees_one_side.py")
+"""What the CRM master's own room proves, where the tiebreaker may be it."""
+DEVICE_LOSS = "test_tiebreaker_loss.py::test_tiebreaker_loss"
 QDEVICE = {"quorum_device": {"host": "192.0.2.9", "algorithm": "ffsplit"}}
 
 
@@ -153,6 +182,19 @@ def backed_up(**restore: Any) -> dict[str, Any]:
         "backup": {"storage": "pbs1", "restore": where},
         "objectives": {"tiers": tiers, "restore_rto": "15 min"},
     }
+
+
+def on_ceph(count: int = 3, **ceph: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A Ceph on so many nodes, each with a guest that is written in: blocks, and keys of the simulator block."""
+    written = [{**guest, "canary": True} for guest in guests(*(f"pve{number}" for number in range(1, count + 1)))]
+    return {"nodes": nodes(count), "guests": written, "ceph": {}}, {"guests": [], "ceph": ceph}
+
+
+def stretched_ceph() -> tuple[dict[str, Any], dict[str, Any]]:
+    """The stretched site with a Ceph in stretch mode, whose tiebreaker stands where the quorum device does."""
+    ceph = {"failure_domain": "room", "stretch_tiebreaker": "tie", "tiebreaker_room": "tie"}
+    written = [{**guest, "canary": True} for guest in BLOCKS["guests"]]
+    return {**BLOCKS, "guests": written, "ceph": ceph}, {**PLAYED, "ceph": {"size": 4, "failure_domain": "room"}}
 
 
 VARIANTS: Sequence[Variant] = (
@@ -230,6 +272,19 @@ VARIANTS: Sequence[Variant] = (
     ),
     Variant("two-links", simulator={"links": 2}),
     Variant("stretched-2-2-1", BLOCKS, PLAYED, quick="stretched/test_intersite_cut.py::test_intersite_cut"),
+    Variant(
+        "stretched-2-2-1-on-ceph",
+        WITH_CEPH,
+        PLAYED_WITH_CEPH,
+        quick="stretched/test_intersite_cut.py::test_intersite_cut",
+    ),
+    Variant(
+        "stretched-2-2-1-nodes",
+        WITH_A_NODE,
+        PLAYED_WITH_A_NODE,
+        quick="stretched/test_tiebreaker_loss.py::test_tiebreaker_node_loss",
+        may=dict.fromkeys(WHERE_THE_MASTER_IS, "not proven"),
+    ),
     Variant("stretched-3-3-1", rooms_of(3), PLAYED, quick="stretched/test_site_loss.py::test_site_loss[other-room]"),
     Variant("backed-up", backed_up(), quick=RESTORE),
     Variant(
@@ -251,6 +306,13 @@ VARIANTS: Sequence[Variant] = (
         {"version": "8.4.14", "backup": {"config": {"hostpci0": "0000:01:00.0", "usb0": "host=1-2"}}},
         quick=RESTORE,
     ),
+    Variant("ceph-3-nodes", *on_ceph(), quick=NETWORK.format("cluster")),
+    Variant("ceph-4-nodes", *on_ceph(4), quick=f"{REBUILT}[other-1]"),
+    Variant("ceph-5-nodes", *on_ceph(5, fill=0.1), quick=NETWORK.format("public"), may=STOPPED),
+    Variant("ceph-5-nodes-4-copies", *on_ceph(5, size=4, fill=0.1), quick=BESIDE_WORK),
+    Variant("ceph-1-osd-a-host", *on_ceph(osds_per_node=1), quick=f"{REBUILT}[other-1]"),
+    Variant("ceph-4-osds-a-host", *on_ceph(osds_per_node=4), quick=f"{REBUILT}[other-1]"),
+    Variant("ceph-stretched", *stretched_ceph(), quick=NETWORK.format("cluster")),
     Variant("on-nfs", STORAGES, NFS, quick=SILENT),
     Variant("on-iscsi", STORAGES, ISCSI, quick=SILENT),
     Variant("replicated", REPLICATED, PLAIN_ZFS, quick=f"{FAILOVER}[other-1]"),

@@ -89,10 +89,27 @@ def mons(node: Node, deadline: Deadline) -> Mons:
     return mons_of(_object(node, deadline, "quorum_status"))
 
 
+def mon_in_quorum(node: Node, deadline: Deadline) -> bool:
+    """Whether the mon on that node, called as it, says that it is in quorum.
+
+    Asked through its socket there: ``quorum_status`` would be answered by any mon that can be reached, such as the
+    tiebreaker, which both sides of a cut may reach (Ceph's documentation, "Troubleshooting Monitors").
+    """
+    command = ("daemon", f"mon.{node.name}", "mon_status")
+    said = _object(node, deadline, *command)
+    if said.word("name") != node.name:
+        raise ProtocolError(f"{_where(node, command)} was answered by {said.word('name')[:60]!r}")
+    return said.word("state") in ("leader", "peon")
+
+
 def down_out_interval(node: Node, deadline: Deadline) -> float:
-    """Seconds after which an OSD that is down is marked out; 0: never (mon_osd_down_out_interval)."""
-    command = ("config", "get", "mon", "mon_osd_down_out_interval")
-    said = node.command(deadline, *words(*command)).strip()
+    """Seconds after which an OSD that is down is marked out; 0: never (mon_osd_down_out_interval).
+
+    As the leading mon has it: ``ceph config get`` knows nothing of what a mon has from its ceph.conf (seen on 16.2.15).
+    """
+    key = "mon_osd_down_out_interval"
+    command = ("tell", f"mon.{mons(node, deadline).leader}", "config", "get", key)
+    said = _object(node, deadline, *command).word(key)
     if not said.isdigit() or len(said) > 9:
         raise ProtocolError(f"{_where(node, command)} said {said[:60]!r}, which is no time")
     return float(said)

@@ -43,6 +43,9 @@ class CephStatus:
     degraded: int = 0
     """Copies of objects that are missing."""
     misplaced: int = 0
+    muted: tuple[str, ...] = ()
+    """Checks that somebody has muted (``ceph health mute``), whether they complain now or not: they do not count in
+    ``health``."""
     recovery_rate: int = 0
     """Bytes that are rebuilt in a second, by its own smoothed count."""
 
@@ -69,6 +72,12 @@ class CephStatus:
         return ", ".join(f"{count} {state}" for state, count in rows) or "no placement group is told of"
 
 
+def _muted(health: Said, checks: Mapping[str, Said]) -> tuple[str, ...]:
+    """By the list of all mutes, and by what each check says of itself."""
+    listed = {row.word("code") for row in health.rows("mutes")} if "mutes" in health.values else set()
+    return tuple(sorted(listed | {name for name, check in checks.items() if check.truth("muted", False)}))
+
+
 def status_of(body: Said) -> CephStatus:
     """Of Octopus or later; earlier ones nest the osdmap once more. Keys at zero may be absent (seen on 16.2.15)."""
     health, osdmap, monmap = (body.part(name, needed=True) for name in ("health", "osdmap", "monmap"))
@@ -91,5 +100,6 @@ def status_of(body: Said) -> CephStatus:
         expected=pgmap.count("num_pgs") if "num_pgs" in pgmap.values else None,
         degraded=pgmap.count("degraded_objects", 0),
         misplaced=pgmap.count("misplaced_objects", 0),
+        muted=_muted(health, checks),
         recovery_rate=pgmap.count("recovering_bytes_per_sec", 0),
     )

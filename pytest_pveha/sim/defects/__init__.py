@@ -97,6 +97,13 @@ _ALL = (
         "rejected",
     ),
     Defect(
+        "answers-slower-after-recovery",
+        "a recovered guest takes 60 ms for an answer that took less than one before, for good",
+        "it came back on a node that is full or an older one, and waits for its turn on a processor",
+        _POWER_LOSS,
+        "rejected",
+    ),
+    Defect(
         "agent-hangs-after-recovery",
         "the guest agent of a recovered guest does not answer any more",
         "the agent's service is not enabled at boot, or waits for a device that is gone",
@@ -674,6 +681,13 @@ _ALL = (
         "room-cut-starts-both",
         "when the rooms are cut from each other, each calls itself quorate",
         "the quorum device votes for whoever asks: two of them run with one name",
+        _ROOM_CUT,
+        "rejected",
+    ),
+    Defect(
+        "arbiters-disagree",
+        "when the rooms are cut from each other, corosync goes on in one and Ceph in the other",
+        "each has an arbiter of its own, and the mons of the other room score better, or are of lower ranks",
         _ROOM_CUT,
         "rejected",
     ),

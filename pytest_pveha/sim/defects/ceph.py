@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pytest_pveha.sim.defects.defect import Defect
 
-_WORLD = "tests/sim/test_world_ceph_defects.py"
 _OSD, _HOST = "suites/storage/test_osd_failure.py", "suites/storage/test_ceph_host_loss.py"
+_NETWORK, _WORK = "suites/storage/test_ceph_network.py", "suites/storage/test_maintenance_plus_loss.py"
 
 CEPH = (
     Defect(
@@ -26,7 +26,7 @@ CEPH = (
         "ceph-cluster-network-dead",
         "the last node's card on Ceph's cluster network is down (with a `ceph` block)",
         "a cable that was pulled with another one; nothing but Ceph's OSDs uses it",
-        _WORLD,
+        _NETWORK,
         "not proven",
     ),
     Defect(
@@ -40,6 +40,13 @@ CEPH = (
         "rebuild-too-slow",
         "a lost OSD is rebuilt at a fiftieth of the speed (with a `ceph` block)",
         "recovery was throttled for the clients' sake, or the cluster network fell back to 100 Mbit/s",
+        _OSD,
+        "rejected",
+    ),
+    Defect(
+        "rebuild-starves-clients",
+        "while copies are made again each write of a client takes a quarter of a second longer (with a `ceph` block)",
+        "osd_max_backfills was raised, or the mClock profile set to high_recovery_ops, to get through a migration",
         _OSD,
         "rejected",
     ),
@@ -58,6 +65,29 @@ CEPH = (
         "rejected",
     ),
     Defect(
+        "cut-osds-flap",
+        "OSDs that are cut off the cluster network say over the public one that they are there, again and again, and "
+        "each time writes stall until they are missed (with a `ceph` block)",
+        "osd_heartbeat_min_healthy_ratio was set to 0 to get OSDs up during an outage, and left so",
+        _NETWORK,
+        "rejected",
+    ),
+    Defect(
+        "second-loss-hangs",
+        "placement groups of which two copies are gone do not find themselves until one is back, though enough are "
+        "left (with a `ceph` block)",
+        "an OSD with a damaged log, which is asked only once the others are gone; one loss at a time is survived",
+        _WORK,
+        "rejected",
+    ),
+    Defect(
+        "osd-grace-too-long",
+        "OSDs that are silent are waited for ten times as long, and nothing is written meanwhile (with a `ceph` block)",
+        "osd_heartbeat_grace was raised to quieten flapping OSDs",
+        _NETWORK,
+        "rejected",
+    ),
+    Defect(
         "two-mons-only",
         "there are two mons: the loss of either stops all changes of Ceph (with a `ceph` block)",
         "the third was removed with its node, and never made anew",
@@ -68,7 +98,7 @@ CEPH = (
         "health-muted",
         "Ceph calls itself HEALTH_OK while placement groups are not served (with a `ceph` block)",
         "somebody muted the checks during an outage, with --sticky",
-        _WORLD,
+        _NETWORK,
         "rejected",
     ),
 )

@@ -117,6 +117,14 @@ def _version(world: World, params: dict[str, str]) -> dict[str, str]:
     return VERSION
 
 
+def _permissions(world: World, params: dict[str, str]) -> dict[str, dict[str, bool]]:
+    """What the token may do: by path, each privilege and whether it holds below."""
+    spec = world.pbs.spec
+    assert spec is not None
+    held = {privilege: True for privilege in _READ if privilege not in spec.token_lacks}
+    return {params.get("path") or f"/datastore/{spec.datastore}": held}
+
+
 def _stores(world: World, params: dict[str, str]) -> list[dict[str, Any]]:
     spec = world.pbs.spec
     assert spec is not None
@@ -195,6 +203,7 @@ def _entry(one: Snapshot) -> dict[str, Any]:
 
 _ROUTES: tuple[tuple[str, str, tuple[str, ...], Callable[..., Any]], ...] = (
     ("GET", "/version", (), _version),
+    ("GET", "/access/permissions", (), _permissions),
     ("GET", "/admin/datastore", (), _stores),
     ("GET", "/admin/datastore/([^/]+)/status", _READ, _status),
     ("GET", "/admin/datastore/([^/]+)/snapshots", _READ, _snapshots),

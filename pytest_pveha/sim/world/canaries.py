@@ -255,6 +255,7 @@ class Canaries:
         planted, process = self._world.planted, writer.process
         if process.recovered and planted("writes-slower-after-recovery"):
             takes = round(takes * SLOW)
+        takes += round(self._world.storages.dragged(guest, begun) * SECOND)
         hung = [*self._world.storages.stalls(guest), *self._world.storages.refusals(guest)]
         if process.recovered and planted("storage-hangs-after-recovery"):
             hung.append((process.booted_at + HANGS[0], process.booted_at + HANGS[1]))

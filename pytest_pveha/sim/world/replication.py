@@ -215,17 +215,23 @@ class Replication:
             self._world.log(node, "pvescheduler", f"{job.id}: got unexpected replication job error - {error}")
             return
         state.last_sync, state.fail_count, state.error = now, 0, ""
-        self.bases.pop((job.guest.vmid, node.name), None)
+        if self._base(job, node) is not None:
+            self.bases.pop((job.guest.vmid, node.name))
         self._keep(job, now, began)
         job.log.append(f"{job.id}: end replication job")
         self._world.truth("replicated", {"job": job.id, "source": node.name, "target": job.target})
 
     def snapshot(self, job: Job, node: Node) -> int:
         """What the job's snapshot on that node is called after (epoch seconds); 0 where it has none."""
-        kept = self.copies.get((job.guest.vmid, node.name)) or self.bases.get((job.guest.vmid, node.name))
+        kept = self.copies.get((job.guest.vmid, node.name)) or self._base(job, node)
         if kept is not None:
             return kept.epoch
         return job.state(node.name).last_sync if job.source == node.name else 0
+
+    def _base(self, job: Job, node: Node) -> Copy | None:
+        """What that node and the job's target have in common since the guest runs there; other jobs leave it alone."""
+        base = self.bases.get((job.guest.vmid, node.name))
+        return base if base is self.copies.get((job.guest.vmid, job.target)) else None
 
     # a guest elsewhere
 

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 Stall = tuple[int, int | None]
 """Since when writes hung and until when, ns; None while they still do."""
 
+Drag = tuple[int, int | None, float]
+"""Since when writes were slower and until when, ns (None while they still are), and by how many seconds."""
+
 PORTS = {"nfs": 2049, "iscsi": 3260}
 _RTO = 0.2
 _LOGIN = (0.5, 2.5)
@@ -51,6 +54,7 @@ class Storage:
         """Nodes whose mount is of a file system that is no more (ESTALE)."""
         self.stalls: tuple[Stall, ...] = ()
         self._reasons: set[str] = set()
+        self.drags: tuple[Drag, ...] = ()
 
     @property
     def nodes(self) -> tuple[str, ...]:
@@ -79,6 +83,16 @@ class Storage:
         if not self._reasons:
             self.stalls = (*self.stalls[:-1], (self.stalls[-1][0], self._world.timeline.now))
             self._world.truth("storage_resumes", {"storage": self.name})
+
+    def drag(self, seconds: float) -> None:
+        """Writes to it take so much longer from now on; 0: no longer than usual."""
+        now, last = self._world.timeline.now, self.drags[-1] if self.drags else (0, 0, 0.0)
+        if (last[2] if last[1] is None else 0.0) == seconds:
+            return
+        if last[1] is None:
+            self.drags = (*self.drags[:-1], (last[0], now, last[2]))
+        if seconds:
+            self.drags += ((now, None, seconds),)
 
     @property
     def gives_up(self) -> float | None:
@@ -119,6 +133,13 @@ class Storages:
     def stalls(self, guest: Guest) -> tuple[Stall, ...]:
         """When that guest's writes hung, wherever it ran: in order, and not overlapping."""
         return _merged((*self.of(guest).stalls, *self._stalls.get(guest.vmid, ())))
+
+    def dragged(self, guest: Guest, at: int) -> float:
+        """By how many seconds a write of that guest's that began then took longer."""
+        for since, until, seconds in reversed(self.of(guest).drags):
+            if since <= at:
+                return seconds if until is None or at < until else 0.0
+        return 0.0
 
     def refusals(self, guest: Guest) -> tuple[Stall, ...]:
         """When that guest's writes were refused, as its file system was read-only after errors of its disk."""

@@ -56,6 +56,7 @@ from pytest_pveha.sim.world.watchdog import Watchdog
 Truth = Callable[[str, dict[str, Any]], None]
 
 _SLOW_BMC = 30.0
+_SLOW_ANSWER = 60_000_000
 
 
 class World:
@@ -174,6 +175,13 @@ class World:
         return self.switches.carries("guest") and any(
             process.answering and process.link_up and self.nodes[name].bridge_up for name, process in processes.items()
         )
+
+    def guest_late(self, vmid: int) -> int:
+        """How long the guest's application takes for an answer, in ns, where a defect makes it slow."""
+        if not self.planted("answers-slower-after-recovery"):
+            return 0
+        recovered = any(process.recovered for process in self.guests[vmid].processes.values())
+        return _SLOW_ANSWER if recovered else 0
 
     def quorate(self, node: Node) -> bool:
         """Whether that node's cluster file system may be written."""

@@ -175,7 +175,12 @@ def _dumped(ceph: Ceph, osd: Osd) -> dict[str, Any]:
         "lost_at": 0,
         **{f"{name}_addrs": osd_vector(ceph, osd, use) for name, use in names.items()},
         **{f"{name}_addr": f"{osd_address(ceph, osd, use)}/{nonce(osd)}" for name, use in names.items()},
-        "state": [*(["noout"] if "noout" in osd.flags else []), "exists", *(["up"] if osd.up else [])],
+        "state": [
+            *(["noout"] if "noout" in osd.flags else []),
+            *(["autoout"] if osd.auto_out else []),
+            "exists",
+            *(["up"] if osd.up else []),
+        ],
     }
 
 
@@ -318,14 +323,14 @@ def perf(ceph: Ceph) -> dict[str, Any]:
         stats = {"commit_latency_ms": latency, "apply_latency_ms": latency,
                  "commit_latency_ns": latency * 1_000_000, "apply_latency_ns": latency * 1_000_000}  # fmt: skip
         infos.append({"id": osd.number, "perf_stats": stats})
-    return {"osdstats": {"osd_perf_infos": infos}}
+    return {"pg_ready": True, "osdstats": {"osd_perf_infos": infos}}
 
 
 def ok_to_stop(ceph: Ceph, numbers: Collection[int]) -> dict[str, Any]:
     """``ceph osd ok-to-stop N...``: what would become of each placement group without all of these."""
     lists: dict[str, list[str]] = {key: [] for key in ("degraded", "more", "bad", "already")}
     good = 0
-    for group in {group for number in numbers for group in ceph.osds[number].groups}:
+    for group in {group for number in numbers if number in ceph.osds for group in ceph.osds[number].groups}:
         left = [osd for osd in group.acting if osd not in numbers]
         if len(left) == len(group.acting):
             continue
@@ -339,15 +344,13 @@ def ok_to_stop(ceph: Ceph, numbers: Collection[int]) -> dict[str, Any]:
     bad = len(lists["bad"]) + len(lists["already"])
     names = {key: sorted(found) for key, found in lists.items()}
     head = {"ok_to_stop": not bad, "osds": sorted(numbers), "num_ok_pgs": good, "num_not_ok_pgs": bad}
-    if not bad:
-        optional = {"ok_become_degraded": names["degraded"], "ok_become_more_degraded": names["more"]}
-        return head | {key: found for key, found in optional.items() if found}
-    return head | {
-        "bad_become_inactive": names["bad"],
+    optional = {
         "bad_already_inactive": names["already"],
-        "bad_no_pool_pgs": [],
-        "unknown_pgs": [],
+        "bad_become_inactive": names["bad"],
+        "ok_become_degraded": names["degraded"],
+        "ok_become_more_degraded": names["more"],
     }
+    return head | {key: found for key, found in optional.items() if found}
 
 
 def api_list(ceph: Ceph) -> list[dict[str, Any]]:

@@ -134,7 +134,7 @@ def df(ceph: Ceph) -> dict[str, Any]:
         "total_used_raw_bytes": size.used,
         "total_used_raw_ratio": size.used / size.total if size.total else 0.0,
     }
-    count = len(ceph.osds)
+    count = sum(osd.is_in for osd in ceph.osds.values())
     return {
         "stats": {**stats, "num_osds": count, "num_per_pool_osds": count, "num_per_pool_omap_osds": count},
         "stats_by_class": {"ssd": stats},

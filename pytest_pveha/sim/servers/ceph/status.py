@@ -14,7 +14,7 @@ from pytest_pveha.sim.servers.ceph.common import (
     version_text,
 )
 from pytest_pveha.sim.servers.ceph.pools import totals
-from pytest_pveha.sim.world.ceph import Ceph
+from pytest_pveha.sim.world.ceph import Ceph, Mon
 from pytest_pveha.sim.world.ceph.health import Health
 
 _MODULES = ["iostat", "nfs"]
@@ -211,6 +211,24 @@ def quorum_status(ceph: Ceph) -> dict[str, Any]:
         "quorum_age": _quorum_age(ceph),
         "features": {"quorum_con": "4540138322906710015", "quorum_mon": _FEATURES[: RELEASE_NUMBERS[ceph.release] - 8]},
         "monmap": monmap(ceph),
+    }
+
+
+def mon_status(ceph: Ceph, mon: Mon) -> dict[str, Any]:
+    """``ceph daemon mon.NAME mon_status``: its own view, by its socket on its machine."""
+    state = ceph.mons.state(mon)
+    quorum = [] if state == "probing" else [ceph.mons.all[name].rank for name in ceph.mons.quorum]
+    return {
+        "name": mon.name,
+        "rank": mon.rank,
+        "state": state,
+        "election_epoch": ceph.mons.epoch,
+        "quorum": quorum,
+        "outside_quorum": [mon.name] if state == "probing" else [],
+        "extra_probe_peers": [],
+        "sync_provider": [],
+        "monmap": monmap(ceph),
+        "stretch_mode": ceph.spec.stretch,
     }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from pytest_pveha.sim.servers.ceph import config, groups, osds, pools, status
@@ -16,14 +17,21 @@ from pytest_pveha.sim.servers.ceph.text import status_text, tree_text
 from pytest_pveha.sim.servers.commands.registry import command
 from pytest_pveha.sim.servers.shell import Invocation, Result
 from pytest_pveha.sim.world.ceph import FLAGS, Ceph, Osd
+from pytest_pveha.sim.world.model import Node
 
-_ENOENT, _EBUSY, _EINVAL = 2, 16, 22
+_ENOENT, _EAGAIN, _EBUSY, _EINVAL = 2, 11, 16, 22
 _PATIENCE = 300.0
 """client_mount_timeout."""
 _MANAGER = ("pg", "osd df", "osd ok-to-stop", "osd perf", "osd safe-to-destroy")
 """What the active manager answers."""
+_CHANGES = (
+    "osd set", "osd unset", "osd in", "osd out", "osd reweight", "osd add-noout", "osd rm-noout", "health mute",
+    "health unmute",
+)  # fmt: skip
+"""What changes a map, for which the mons have to agree."""
 _TIMED_OUT = "[errno 110] RADOS timed out (error connecting to the cluster)\n"
-_INTERRUPTED = "Cluster connection interrupted or timed out\n"
+_GAVE_UP = "timed out\n"
+"""With a patience of its own given (recorded on 16.2.15)."""
 _VALUED = ("-f", "--format", "--connect-timeout", "-c", "--conf", "-n", "--name", "--id", "-k", "--keyring")
 
 
@@ -35,27 +43,52 @@ def _ceph(call: Invocation) -> Result:
     options, words = _split(call.args)
     if words in (["--version"], ["-v"]):
         return Result(out=f"{version_text(ceph)}\n")
+    if words[:1] == ["daemon"]:
+        return _daemon(ceph, call.facts.node, words[1:])
     as_json = options.get("--format", options.get("-f", "plain")).startswith("json")
     given = options.get("--connect-timeout", "")
     patience = float(given) if given.isdigit() and int(given) else _PATIENCE
-    asks_manager = any(" ".join(words).startswith(one) for one in _MANAGER)
+    asked = " ".join(words)
+    asks_manager = asked.startswith(_MANAGER)
+    changes = asked.startswith(_CHANGES)
+    node, timeline = call.facts.node, ceph.world.timeline
+
+    def connected() -> bool:
+        return node.running and ceph.mons.heard_from(node.name)
 
     def answered() -> bool:
-        return ceph.answers(call.facts.node) and (ceph.managers.works or not asks_manager)
+        return (ceph.answers(node) if changes else connected()) and (ceph.managers.works or not asks_manager)
+
+    def run() -> Result:
+        return _run(ceph, words, as_json)
 
     if answered():
-        return _run(ceph, words, as_json)
-    begun = ceph.world.timeline.now
+        return run()
+    if connected():  # its patience is for the connection; whoever has one waits for ever
+        return Result(until=answered, then=run)
+    begun = timeline.now
 
     def over() -> bool:
-        return answered() or ceph.world.timeline.now - begun >= patience * 1e9
+        return connected() or timeline.now - begun >= patience * 1e9
 
     def then() -> Result:
-        if answered():
-            return _run(ceph, words, as_json)
-        return Result(1, err=_INTERRUPTED if given else _TIMED_OUT)
+        if connected():
+            return Result(until=answered, then=run)
+        return Result(1, err=_GAVE_UP if given else _TIMED_OUT)
 
     return Result(until=over, then=then)
+
+
+def _daemon(ceph: Ceph, node: Node, words: list[str]) -> Result:
+    """What a mon on this very node says through its socket, which needs no quorum."""
+    kind, _, name = words[0].partition(".") if words else ("", "", "")
+    mon = ceph.mons.all.get(name)
+    if kind != "mon" or mon is None or mon.node != node.name or not ceph.mons.alive(mon):
+        text = "admin_socket: exception getting command descriptions: [Errno 2] No such file or directory\n"
+        return Result(_EINVAL, err=text)
+    if words[1:] != ["mon_status"]:
+        return _invalid(words)
+    return Result(out=json.dumps(status.mon_status(ceph, mon), indent=4) + "\n")
 
 
 def _split(args: list[str]) -> tuple[dict[str, str], list[str]]:
@@ -96,14 +129,14 @@ def _json(value: Any) -> Result:
     return Result(out="\n" + json.dumps(value) + "\n")
 
 
-def _shows(asked: Callable[[Ceph], Any], plain: Callable[[Ceph], str] | None = None) -> Act:
-    """An answer without arguments."""
+def _shows(asked: Callable[[Ceph], Any], plain: Callable[[Ceph], str] | None = None, beside: str = "") -> Act:
+    """An answer without arguments; ``beside`` is what it says on its standard error."""
 
     def act(ceph: Ceph, rest: list[str], as_json: bool) -> Result:
         if rest:
             return _invalid(rest)
         if as_json or plain is None:
-            return _json(asked(ceph))
+            return replace(_json(asked(ceph)), err=beside)
         return Result(out=plain(ceph) + "\n")
 
     return act
@@ -115,6 +148,8 @@ def _shows(asked: Callable[[Ceph], Any], plain: Callable[[Ceph], str] | None = N
 def _health(ceph: Ceph, rest: list[str], as_json: bool) -> Result:
     if rest[:1] in (["mute"], ["unmute"]) and len(rest) > 1:
         code = rest[1]
+        if rest[0] == "mute" and code not in status.health(ceph, detail=False)["checks"] and "--sticky" not in rest:
+            return Result(_ENOENT, err=f"Error ENOENT: health alert {code} is not currently raised\n")
         if rest[0] == "mute":
             ceph.muted[code] = "--sticky" in rest
         else:
@@ -135,9 +170,14 @@ def _health(ceph: Ceph, rest: list[str], as_json: bool) -> Result:
     return Result(out="\n".join(lines) + "\n")
 
 
-def _osd_of(ceph: Ceph, text: str) -> Osd | None:
+def _number(text: str) -> int | None:
     number = text.removeprefix("osd.")
-    return ceph.osds.get(int(number)) if number.isdigit() else None
+    return int(number) if number.isdigit() else None
+
+
+def _osd_of(ceph: Ceph, text: str) -> Osd | None:
+    number = _number(text)
+    return None if number is None else ceph.osds.get(number)
 
 
 def _metadata(ceph: Ceph, rest: list[str], as_json: bool) -> Result:
@@ -157,12 +197,11 @@ def _no_osd(name: str = "") -> Result:
 
 
 def _ok_to_stop(ceph: Ceph, rest: list[str], as_json: bool) -> Result:
-    named = [_osd_of(ceph, word) for word in rest]
-    asked = [osd.number for osd in named if osd is not None]
-    if not asked or len(asked) < len(named):
+    numbers = [_number(word) for word in rest]
+    if not numbers or None in numbers:
         return _invalid(["osd", "ok-to-stop", *rest])
-    told = osds.ok_to_stop(ceph, asked)
-    out = json.dumps(told) + "\n"
+    told = osds.ok_to_stop(ceph, [number for number in numbers if number is not None])
+    out = f"\n{json.dumps(told)}\n"
     if told["ok_to_stop"]:
         return Result(out=out)
     bad = told["num_not_ok_pgs"]
@@ -172,18 +211,19 @@ def _ok_to_stop(ceph: Ceph, rest: list[str], as_json: bool) -> Result:
 
 
 def _safe_to_destroy(ceph: Ceph, rest: list[str], as_json: bool) -> Result:
-    named = [osd for word in rest if (osd := _osd_of(ceph, word)) is not None]
-    if not named:
+    numbers = [number for word in rest if (number := _number(word)) is not None]
+    if not numbers or len(numbers) < len(rest):
         return _invalid(["osd", "safe-to-destroy", *rest])
-    mapped = {osd.number: len(osd.groups) for osd in named if osd.groups}
-    if mapped:
-        said = f"OSD(s) {','.join(map(str, mapped))} have {sum(mapped.values())} pgs currently mapped to them."
-        return Result(_EBUSY, err=f"Error EBUSY: {said} \n")
-    numbers = ",".join(str(osd.number) for osd in named)
+    mapped = {number: len(ceph.osds[number].groups) for number in numbers if number in ceph.osds}
+    active = [number for number in numbers if mapped.get(number)]
     if as_json:
-        safe = [osd.number for osd in named]
-        return _json({"safe_to_destroy": safe, "active": [], "missing_stats": [], "stored_pgs": []})
-    return Result(err=f"OSD(s) {numbers} are safe to destroy without reducing data durability.\n")
+        safe = [number for number in numbers if number not in active]
+        return _json({"safe_to_destroy": safe, "active": active, "missing_stats": [], "stored_pgs": []})
+    if active:
+        count = sum(mapped[number] for number in active)
+        said = f"OSD(s) {','.join(map(str, active))} have {count} pgs currently mapped to them."
+        return Result(_EBUSY, err=f"Error EBUSY: {said} \n")
+    return Result(err=f"OSD(s) {','.join(map(str, numbers))} are safe to destroy without reducing data durability.\n")
 
 
 def _pg_ls(ceph: Ceph, rest: list[str], as_json: bool) -> Result:
@@ -197,6 +237,8 @@ def _pg_ls(ceph: Ceph, rest: list[str], as_json: bool) -> Result:
 
 def _pg_by_osd(ceph: Ceph, rest: list[str], as_json: bool) -> Result:
     osd = _osd_of(ceph, rest[0]) if rest else None
+    if osd is not None and not osd.up:
+        return Result(_EAGAIN, err=f"Error EAGAIN: osd {osd.number} is not up\n")
     return _json(groups.listed(ceph, osd=osd.number)) if osd else _no_osd(*rest[:1])
 
 
@@ -227,6 +269,18 @@ def _config_get(ceph: Ceph, rest: list[str], as_json: bool) -> Result:
     return Result(out=f"{found}\n")
 
 
+def _tell(ceph: Ceph, rest: list[str], as_json: bool) -> Result:
+    """A mon's own value, wherever it has it from: that of its file, too, which ``config get`` does not know."""
+    name = rest[0].removeprefix("mon.") if rest else ""
+    if not rest or not rest[0].startswith("mon.") or rest[1:3] != ["config", "get"] or len(rest) != 4:
+        return _invalid(["tell", *rest])
+    mon = ceph.mons.all.get(name)
+    if mon is None:
+        return Result(_ENOENT, err=f"Error ENOENT: problem getting command descriptions from {rest[0]}\n")
+    found = config.value(ceph, rest[0], rest[3])
+    return _json({rest[3]: found}) if found is not None else Result(_ENOENT, err="Error ENOENT: \n")
+
+
 # --- what it changes --------------------------------------------------------------------------------------------------
 
 
@@ -236,7 +290,7 @@ def _set(on: bool) -> Act:
             return _invalid(["osd", "set" if on else "unset", *rest])
         ceph.set_flag(rest[0], on)
         word = "pauserd,pausewr" if rest[0] == "pause" else rest[0]
-        return Result(err=f"{word} is {'set' if on else 'unset'}\n")
+        return Result(out="\n" if as_json else "", err=f"{word} is {'set' if on else 'unset'}\n")
 
     return act
 
@@ -245,12 +299,15 @@ def _in_or_out(is_in: bool) -> Act:
     word = "in" if is_in else "out"
 
     def act(ceph: Ceph, rest: list[str], as_json: bool) -> Result:
-        named = [_osd_of(ceph, text) for text in rest]
-        if not named or any(osd is None for osd in named):
+        numbers = [_number(text) for text in rest]
+        if not numbers or None in numbers:
             return _invalid(["osd", word, *rest])
+        named = [ceph.osds.get(number) for number in numbers if number is not None]
         said = ""
-        for osd in named:
-            if osd is not None:
+        for number, osd in zip(numbers, named, strict=True):
+            if osd is None:
+                said += f"osd.{number} does not exist. "
+            else:
                 already = f"osd.{osd.number} is already {word}. "
                 said += already if osd.is_in is is_in else f"marked {word} osd.{osd.number}. "
         ceph.osd_map.set_in([osd for osd in named if osd is not None], is_in)
@@ -261,10 +318,12 @@ def _in_or_out(is_in: bool) -> Act:
 
 def _reweight(ceph: Ceph, rest: list[str], as_json: bool) -> Result:
     osd = _osd_of(ceph, rest[0]) if rest else None
-    if osd is None or len(rest) != 2 or not re.fullmatch(r"0|1|[01]?\.\d+", rest[1]) or float(rest[1]) > 1:
+    if len(rest) != 2 or not re.fullmatch(r"0|1|[01]?\.\d+", rest[1]) or float(rest[1]) > 1:
         return _invalid(["osd", "reweight", *rest])
+    if osd is None:
+        return _no_osd(rest[0])
     ceph.osd_map.reweight(osd, float(rest[1]))
-    return Result(err=f"reweighted osd.{osd.number} to {float(rest[1]):g} ({round(float(rest[1]) * 65536):x})\n")
+    return Result(err=f"reweighted osd.{osd.number} to {float(rest[1]):g} ({int(float(rest[1]) * 65536):x})\n")
 
 
 def _one_flag(on: bool, flag: str) -> Act:
@@ -303,16 +362,17 @@ _ACTS: dict[str, Act] = {
     "osd reweight": _reweight,
     "osd add-noout": _one_flag(True, "noout"),
     "osd rm-noout": _one_flag(False, "noout"),
-    "pg dump pgs_brief": _shows(groups.dump_brief),
+    "pg dump pgs_brief": _shows(groups.dump_brief, beside="dumped pgs_brief\n"),
     "pg ls": _pg_ls,
     "pg ls-by-osd": _pg_by_osd,
     "pg stat": _shows(groups.stat, groups.stat_text),
     "mon stat": _shows(status.mon_stat),
-    "mon dump": _shows(status.mon_dump),
+    "mon dump": _shows(status.mon_dump, beside="dumped monmap epoch 3\n"),
     "quorum_status": _shows(status.quorum_status),
     "mgr dump": _shows(status.mgr_dump),
     "time-sync-status": _shows(status.time_sync),
     "config get": _config_get,
+    "tell": _tell,
     "config dump": _shows(config.entries),
     "df": _shows(pools.df),
     "versions": _shows(status.versions),

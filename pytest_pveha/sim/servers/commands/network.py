@@ -28,11 +28,14 @@ def _ping(call: Invocation) -> Result:
     if not host or host.startswith("-"):
         return Result(1, err="ping: usage error: Destination address required\n")
     count, interval = int(wanted["-c"] or 5), float(wanted["-i"] or 1.0)
-    paths = call.facts.world.paths
-    if paths.node_at(host) is None and host != call.facts.world.spec.qdevice_host:
+    world, paths, ceph = call.facts.world, call.facts.world.paths, call.facts.world.ceph
+    if ceph is not None and (holder := ceph.network.holder(host)):
+        room, heard = world.nodes[holder].spec.room, ceph.network.echoed(call.facts.node.name, host)
+    elif paths.node_at(host) is not None or host == world.spec.qdevice_host:
+        room, heard = paths.room(host), world.network.echoed(call.facts.node, host)
+    else:
         return Result(2, err=f"ping: {host}: Name or service not known\n")
-    rooms = call.facts.node.spec.room, paths.room(host)
-    heard = call.facts.world.network.echoed(call.facts.node, host)
+    rooms = call.facts.node.spec.room, room
     times = [paths.round_trip(*rooms) if heard else None for _ in range(count)]
     return _told(host, int(wanted["-s"] or 56), times, interval, float(wanted["-W"] or _PATIENCE))
 

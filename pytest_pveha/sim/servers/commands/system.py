@@ -42,8 +42,11 @@ def _sleep(call: Invocation) -> Result:
 @command("hostname")
 def _hostname(call: Invocation) -> Result:
     if call.args == ["-I"]:
-        links = range(call.facts.world.spec.links)
-        return Result(out=" ".join(call.facts.address(call.facts.node, link) for link in links) + " \n")
+        node, ceph = call.facts.node, call.facts.world.ceph
+        known = [call.facts.address(node, link) for link in range(call.facts.world.spec.links)]
+        if ceph is not None:
+            known += [ceph.network.address(node.name, kind) for kind in ceph.network.kinds]
+        return Result(out=" ".join(known) + " \n")
     return Result(out=f"{call.facts.node.name}\n")
 
 

@@ -26,10 +26,14 @@ if TYPE_CHECKING:
     from pytest_pveha.sim.world.world import World
 
 _OBJECT = 4 << 20
-_MGR_POOL = PoolSpec(".mgr", pgs=1)
+_MGR_POOL = {"pacific": "device_health_metrics"}
+"""What the managers' own pool is called; since Quincy it is ``.mgr``."""
 _RULE_NAMES = {"host": "replicated_rule", "osd": "replicated_osd", "room": "replicated_room"}
 _NEARLY_FULL = 0.82
-_MUTED = ("MON_DOWN", "OSD_DOWN", "OSD_HOST_DOWN", "PG_AVAILABILITY", "PG_DEGRADED", "SLOW_OPS")
+_MUTED = (
+    "MON_DOWN", "OSD_DOWN", "OSD_HOST_DOWN", "OSD_ROOM_DOWN", "OSD_DATACENTER_DOWN", "OSD_SLOW_PING_TIME_BACK",
+    "OSD_SLOW_PING_TIME_FRONT", "PG_AVAILABILITY", "PG_DEGRADED", "SLOW_OPS",
+)  # fmt: skip
 _ALWAYS = ("sortbitwise", "recovery_deletes", "purged_snapdirs", "pglog_hardlimit")
 
 
@@ -83,7 +87,9 @@ class Ceph:
             self.muted = dict.fromkeys(_MUTED, True)
         self.digest.begin()
         if self.world.planted("ceph-cluster-network-dead"):
-            self.network.set_link(max(self.crush.hosts()), CLUSTER, False)
+            host = max(self.crush.hosts())
+            self.network.set_link(host, CLUSTER, False)
+            self.osd_map.down([self.osds[osd] for osd in self.crush.hosts()[host]])  # long ago
 
     # what it consists of
 
@@ -112,7 +118,8 @@ class Ceph:
 
     def _pools(self) -> list[Pool]:
         storages = [one.name for one in self.storages()]
-        specs = [_MGR_POOL, *(self.spec.pools or [PoolSpec(name) for name in storages])]
+        own = PoolSpec(_MGR_POOL.get(self.release, ".mgr"), pgs=1)
+        specs = [own, *(self.spec.pools or [PoolSpec(name) for name in storages])]
         room = sum(osd.bytes for osd in self.osds.values()) * self.spec.fill
         pools = []
         for number, one in enumerate(specs, 1):
@@ -120,8 +127,8 @@ class Ceph:
             least = 1 if self.world.planted("pool-min-size-one") else one.min_size or self.spec.min_size
             pool = Pool(number, one.name, size, min(least, size), self._rule(one))
             count = one.pgs or self.spec.pgs
-            if one is _MGR_POOL:
-                pool.application, pool.busy = "mgr", False
+            if one is own:
+                pool.application, pool.busy = "mgr" if own.name == ".mgr" else "mgr_devicehealth", False
                 pool.groups = [Group(pool, 0, 2, 2 * _OBJECT // 8)]
             else:
                 share = round(room / size / (len(specs) - 1) / count)
@@ -190,7 +197,7 @@ class Ceph:
 
     def reaches_mons(self, host: str) -> bool:
         """Whether the OSDs on that host reach a mon that is in quorum."""
-        return self.mons.reached_from(host)
+        return self.mons.reached_from(host, in_its_room=self.spec.stretch)
 
     def answers(self, node: Node) -> bool:
         """Whether somebody who asks on that node gets an answer."""

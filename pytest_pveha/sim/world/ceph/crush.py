@@ -1,7 +1,8 @@
 """Where the copies of a placement group lie: a deterministic stand-in for CRUSH.
 
 Buckets and the OSDs below them are ranked for each placement group by a hash, weighted as straw2 does (Ceph's CRUSH
-documentation): losing one changes nobody else's rank. An OSD that is out is passed over; one that is down is not, and
+documentation): losing one changes nobody else's rank. An OSD that is out is passed over, and its bucket with it as long
+as there are others (``chooseleaf`` draws anew from the root: chooseleaf_descend_once); one that is down is not, and
 leaves a hole until it is out. Only what follows from that is claimed, not the very numbers of a real map.
 """
 
@@ -73,13 +74,17 @@ class Crush:
         if rule.per_room:
             return self._by_room(group, rule, size, is_in)
         found: list[int] = []
+        passed: list[str] = []
         for bucket in self._ranks(group, rule.domain):
-            leaf = next(self._leaves(group, rule.domain, bucket, is_in), None)
-            if leaf is not None:
+            if len(found) == size:
+                break
+            leaf = next(self._leaves(group, rule.domain, bucket, lambda osd: True))
+            if is_in(leaf):
                 found.append(leaf)
-                if len(found) == size:
-                    break
-        return tuple(found)
+            else:
+                passed.append(bucket)
+        others = (next(self._leaves(group, rule.domain, bucket, is_in), None) for bucket in passed)
+        return (*found, *(leaf for leaf in others if leaf is not None))[:size]
 
     def _by_room(self, group: int, rule: CrushRule, size: int, is_in: Callable[[int], bool]) -> tuple[int, ...]:
         taken: dict[str, list[int]] = {room: [] for room in self._ranks(group, "room")}

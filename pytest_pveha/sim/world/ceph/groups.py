@@ -135,10 +135,14 @@ class Groups:
 
     def _peered(self, marks: list[tuple[Group, tuple[tuple[int, ...], tuple[int, ...]]]]) -> None:
         for group, mark in marks:
-            if group.peering and (group.up, group.acting) == mark:
+            if group.peering and (group.up, group.acting) == mark and not self._hangs(group):
                 self._settle(group)
         self._ceph.recovery.pump()
         self._ceph.io.follow()
+
+    def _hangs(self, group: Group) -> bool:
+        """Whether a defect keeps it from peering: of its copies two are gone, or more."""
+        return self._ceph.world.planted("second-loss-hangs") and len(group.acting) <= group.pool.size - 2
 
     def _settle(self, group: Group) -> None:
         """Peering is over: the group serves if enough are there, and what they lack is known."""

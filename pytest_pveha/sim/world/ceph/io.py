@@ -46,6 +46,11 @@ class Io:
             name = self._ceph.pool_of(storage).name
             (storage.stall if name in self.blocked else storage.resume)(_REASON)
 
+    def drag(self, seconds: float) -> None:
+        """Writes to the guests' storages take so much longer now."""
+        for storage in self._ceph.storages():
+            storage.drag(seconds)
+
     def slow_seconds(self) -> float:
         """For how long the oldest request has been waiting, if OSDs complain of it; else 0."""
         now = self._ceph.world.timeline.now

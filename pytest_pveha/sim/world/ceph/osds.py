@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 REFUSED, SILENT = "refused", "silent"
 _REPORTERS = 2
 _NOTICED = {REFUSED: (0.6, 1.3), SILENT: (20.5, 26.5)}
+_FORGIVING = 10.0
+"""How many times as long a silent OSD is waited for where a defect makes it so."""
 _BEACON = 900.0
 """mon_osd_report_timeout: without a word for so long the mons call it down by themselves."""
 _GONE = (0.6, 1.2)
@@ -77,7 +79,8 @@ class Osds:
             osd.noticed = self._ceph.world.timeline.after(seconds, lambda: self._noticed(osd), what)
 
     def _patience(self, osd: Osd, fault: str) -> float:
-        return self._once(f"{osd.host} {fault}", _NOTICED[fault])
+        seconds = self._once(f"{osd.host} {fault}", _NOTICED[fault])
+        return seconds * _FORGIVING if fault == SILENT and self._ceph.world.planted("osd-grace-too-long") else seconds
 
     def _once(self, what: str, bounds: tuple[float, float]) -> float:
         """Seconds between these bounds, the same for all that happens now and is called so: the OSDs of one host."""
@@ -173,6 +176,8 @@ class Osds:
         """Whether it hears enough of those that are up, if there are any."""
         peers = [one for one in self._ceph.osds.values() if one is not osd and one.up and self._ceph.alive(one)]
         heard = sum(self._ceph.hears(osd.host, one.host) for one in peers)
+        if self._ceph.world.planted("cut-osds-flap"):
+            return True
         return not peers or heard > len(peers) * _HEALTHY_RATIO
 
     def boot(self, osd: Osd) -> None:

@@ -18,6 +18,8 @@ _MIB = 1 << 20
 _AT_ONCE = 1
 _LEAST = 0.2
 """Seconds that even the smallest copy takes."""
+_STARVED = 20
+"""How many times as much copies cost clients' writes where a defect lets them."""
 _QUIET, _LOADED = 2.0, 14.0
 """Milliseconds an OSD takes to commit a write, and while it copies (a disk's usual figures, not measured)."""
 
@@ -67,6 +69,7 @@ class Recovery:
         if job.begun:
             self._account(group, job)
             self._release(group, job)
+            self.burden()
 
     def account(self) -> None:
         """What has been copied until now is there."""
@@ -81,6 +84,14 @@ class Recovery:
             job = group.job
             if job is not None and self._may(group, job):
                 self._begin(group, job)
+        self.burden()
+
+    def burden(self) -> None:
+        """Clients' writes share the OSDs with the copies, as long as any are made."""
+        added = (_LOADED - _QUIET) / 1000
+        if self._ceph.world.planted("rebuild-starves-clients"):
+            added *= _STARVED
+        self._ceph.io.drag(added if self.running else 0.0)
 
     def held_up(self) -> None:
         """A flag has changed: what it forbids stops, what it forbade goes on."""

@@ -1,8 +1,8 @@
 """Ceph's units on the nodes: ceph-mon@NAME, ceph-mgr@NAME, ceph-osd@N, and the targets above them.
 
-systemd starts a daemon that was killed again (Restart=on-failure): an OSD at once, the others after 10 s. Started more
-than three times (a mon five) within half an hour it stays failed until ``systemctl reset-failed``. Source: Ceph's unit
-files (StartLimitBurst, StartLimitInterval=30min, RestartSec); systemd.unit(5).
+systemd starts a daemon that was killed again (Restart=on-failure) after 10 s. Started more than three times (a mon
+five) within half an hour it stays failed until ``systemctl reset-failed``. Source: Ceph's unit files as Debian's
+16.2.15 ships them (RestartSec=10, StartLimitBurst, StartLimitInterval=30min); systemd.unit(5).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ DESCRIPTIONS = {
     "ceph-osd": "Ceph object storage daemon",
 }
 _BURST = {"ceph-mon": 5, "ceph-mgr": 3, "ceph-osd": 3}
-_AGAIN = {"ceph-mon": 10.0, "ceph-mgr": 10.0, "ceph-osd": 0.1}
+_AGAIN = 10.0
 _INTERVAL = 1800 * SECOND
 _STARTS = {"ceph-mon": (1.0, 2.0), "ceph-mgr": (2.0, 5.0), "ceph-osd": (2.0, 6.0)}
 """From a daemon's start until it takes part: an OSD reads its store first."""
@@ -166,7 +166,7 @@ class Units:
                 self.restarts[node.name, name] = self.restarts.get((node.name, name), 0) + 1
                 self.start(node, name)
 
-        self._world.on(node, _AGAIN[kind_of(name)], restart, f"{node.name}: systemd restarts {name}")
+        self._world.on(node, _AGAIN, restart, f"{node.name}: systemd restarts {name}")
 
     def reset_failed(self, node: Node, name: str) -> None:
         """How often it was started is forgotten."""

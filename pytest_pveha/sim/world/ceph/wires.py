@@ -81,6 +81,17 @@ class Wires:
         network, mine, theirs = self._world.network, self.address(one, kind), self.address(other, kind)
         return network.carries(here, there, mine, theirs, port) and network.carries(there, here, theirs, mine, port)
 
+    def holder(self, address: str) -> str:
+        """The node that has that address on one of them; empty where none has."""
+        names = self._world.nodes
+        return next((name for name in names for kind in self.kinds if self.address(name, kind) == address), "")
+
+    def echoed(self, one: str, address: str) -> bool:
+        """Whether the node that has that address hears that one's echo requests, and is heard."""
+        other = self.holder(address)
+        kind = next(kind for kind in self.kinds if self.address(other, kind) == address)
+        return one == other or self.connects(one, other, kind, OSD_PORT)
+
     def reaches_mon(self, host: str, mon: Mon) -> bool:
         """Whether whoever is on that node reaches that mon."""
         if mon.node == host:
