@@ -26,6 +26,7 @@ from pytest_pveha.inventory.rooms import third_room
 from pytest_pveha.readiness import organisation
 from pytest_pveha.readiness.ceph import failure_domain, networks
 from pytest_pveha.readiness.check import Check
+from pytest_pveha.scenario.breaking import Faults
 from pytest_pveha.scenario.campaign import Campaign
 from pytest_pveha.scenario.ceph import Outlook, osds_on, outlook
 from pytest_pveha.scenario.homes import Homes, homes_of
@@ -34,7 +35,7 @@ from pytest_pveha.scenario.operator import Operator, Procedure, Step
 from pytest_pveha.scenario.policies import Policy, policy_of
 from pytest_pveha.scenario.replicated import replicas_of, replicas_on
 from pytest_pveha.scenario.roles import cast_side
-from pytest_pveha.scenario.run import TRIED, Faults, Run
+from pytest_pveha.scenario.run import TRIED, Run
 from pytest_pveha.selection import title
 
 if TYPE_CHECKING:

@@ -22,9 +22,9 @@ from pytest_pveha.handles.guest import Nodes
 from pytest_pveha.handles.site import Site
 from pytest_pveha.inventory import load
 from pytest_pveha.record.journal import read
+from pytest_pveha.scenario.breaking import Faults
 from pytest_pveha.scenario.campaign import Campaign, Plan
 from pytest_pveha.scenario.declared import Declared
-from pytest_pveha.scenario.run import Faults
 
 Wish = Callable[[Faults, Site], AbstractContextManager[None]]
 """A fault that a test asks for."""

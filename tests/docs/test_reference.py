@@ -15,7 +15,8 @@ from pytest_pveha.inventory import FAULT_KINDS
 from pytest_pveha.judge.verdict import UNCOUNTED, WORST_FIRST, exit_code
 from pytest_pveha.observe.news import HEADLINES
 from pytest_pveha.plugin import SCOPES
-from pytest_pveha.scenario.run import Faults, Run
+from pytest_pveha.scenario.breaking import Faults
+from pytest_pveha.scenario.run import Run
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs" / "reference"

@@ -22,7 +22,7 @@ from pytest_pveha.handles.guest import Nodes
 from pytest_pveha.handles.served import served
 from pytest_pveha.handles.site import Site
 from pytest_pveha.record.journal import Line
-from pytest_pveha.scenario.run import Faults
+from pytest_pveha.scenario.breaking import Faults
 from tests.mutants.test_defects import CAUGHT
 
 POWER_LOSS = whole_run.ROOT / "suites" / "nodes" / "test_power_loss.py"

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pytest_pveha.faults.interlock import objections
 from pytest_pveha.faults.rooms import FeedCut, RoomCut, RoomPowerCut
 from pytest_pveha.handles.layout import DEVICE, Layout, Ways
-from pytest_pveha.scenario.run import outward_only, unshared
+from pytest_pveha.scenario.breaking import outward_only, unshared
 from tests.unit.test_interlock import HEALTHY
 
 
