@@ -21,6 +21,8 @@ from pytest_pveha.embedded import Embedded
 ROOT = Path(__file__).parents[2]
 SIMULATED = ROOT / "inventories" / "sim-3node.yml"
 EXAMPLE = ROOT / "inventories" / "example-prod.yml"
+BACKSTOP = 240
+"""Real seconds after which a process that hangs fails the test; no result is decided by it."""
 
 
 @dataclass(frozen=True)

@@ -68,15 +68,16 @@ def test_unreachable_api(realish: Realish, tmp_path: Path) -> None:
 
 
 def test_one_endpoint_of_three_is_unreachable(realish: Realish, tmp_path: Path) -> None:
-    """The others answer for the cluster; the reason is said once, and what hangs on that node's view refers to it."""
+    """The others answer for the cluster; what hangs on that node's own view cannot be told, and says why, or where."""
     described = realish.describe()
     with nobody() as port:
         described["cluster"]["api"]["endpoints"][1] = f"127.0.0.1:{port}"
         done = realish.check(described, tmp_path)
     assert done.code == 6
-    line, view = done.starting("CAN'T TELL")
+    line, view, storages = done.starting("CAN'T TELL")
     assert f"127.0.0.1:{port}" in line
     assert view.endswith(": as said of “API at pve2”")
+    assert f"GET /nodes/pve2/storage: no API endpoint answered: pve2 (127.0.0.1:{port})" in storages
 
 
 def test_wrong_token(realish: Realish, tmp_path: Path) -> None:

@@ -359,8 +359,9 @@ def said(text: str) -> str:
 def conditions(bench: Bench, told: Prediction) -> dict[str, list[str]]:
     """What our conditions say of it."""
     first = OsdDaemon(0, "ceph1")
-    asked = (ceph.down(first), ceph.marked_out(first), ceph.all_up([first, OsdDaemon(4, "ceph3")]), ceph.degraded(),
-             ceph.rebuilding(), ceph.clean(), ceph.as_predicted(told), ceph.mons_in_quorum(NAMES))  # fmt: skip
+    asked = (ceph.all_down([first]), ceph.marked_out(first), ceph.all_up([first, OsdDaemon(4, "ceph3")]),
+             ceph.degraded(), ceph.rebuilding(), ceph.clean(), ceph.as_predicted(told),
+             ceph.mons_in_quorum(NAMES))  # fmt: skip
     found = {}
     for condition in asked:
         got = answer.ask(condition, bench.observer)
@@ -543,7 +544,7 @@ def questions(bench: Bench, error: str) -> None:
         with pytest.raises(SiteError, match=error):
             ask(node, bench.clock.deadline(5))
         assert (bench.clock.now().mono - begin) / SECOND < 10
-    for condition in (ceph.clean(), ceph.degraded(), ceph.down(OsdDaemon(0, "ceph1"))):
+    for condition in (ceph.clean(), ceph.degraded(), ceph.all_down([OsdDaemon(0, "ceph1")])):
         assert answer.ask(condition, bench.observer).verdict == "cant_tell"
 
 

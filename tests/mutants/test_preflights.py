@@ -250,7 +250,7 @@ CASES = (
          "guest-moved", stopped_guest),
     Case(
         "plain",
-        "run.py",
+        "breaking.py",
         lambda faults, site: faults.guest_killed(Guest("vm:107", "gold", None, ())),
         "vm:107 is no HA service, so nothing was broken; add it to HA",
         "guest-killed",
@@ -608,7 +608,7 @@ def test_a_run_is_refused_at_the_door() -> None:
         embedded = start(load(path))
         path.write_text(path.read_text().replace("name: pveha-sim", "name: pveha-two"))
         try:
-            with pytest.raises(UnsafeTarget, match="for cluster 'pveha-sim', the inventory is for 'pveha-two'"):
+            with pytest.raises(UnsafeTarget, match="answers is cluster 'pveha-sim', the inventory is for 'pveha-two'"):
                 refusing.opened(here, path)
         finally:
             embedded.stop()

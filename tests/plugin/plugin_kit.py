@@ -154,17 +154,19 @@ class Bench:
         path.write_text(text)
         return path
 
-    def pytest(self, *args: str, everything: bool = False, cwd: Path | None = None, **env: str) -> Result:
-        """Run it. Only with ``everything`` from a cold start, and with the plug-ins that happen to be installed."""
-        if not everything:
-            few = ("-p", "pveha", "-p", "pytest_metadata.plugin", "-p", "pytest_html.plugin")
-            environment = {**self.env, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", **env}
+    def pytest(
+        self, *args: str, everything: bool = False, cold: bool = False, cwd: Path | None = None, **env: str
+    ) -> Result:
+        """Run it. ``everything``: with all plug-ins that are installed. ``cold``: nothing was imported before."""
+        few = () if everything else ("-p", "pveha", "-p", "pytest_metadata.plugin", "-p", "pytest_html.plugin")
+        environment = {**self.env, **({} if everything else {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}), **env}
+        if not everything and not cold:
             ended = run_pytest([*few, *args], cwd=cwd or self.project, env=environment)
             return Result(ended.returncode, ended.out, ended.err, self.project / "reports")
         done = subprocess.run(
-            [sys.executable, "-m", "pytest", *args],
+            [sys.executable, "-m", "pytest", *few, *args],
             cwd=cwd or self.project,
-            env={**self.env, **env},
+            env=environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

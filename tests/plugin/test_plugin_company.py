@@ -117,7 +117,7 @@ def pytest_unconfigure(config):
 def test_a_foreign_run_loads_no_library_of_ours(foreign: Bench) -> None:
     """Nor does a whole foreign run load more of us."""
     (foreign.project / "conftest.py").write_text(FOREIGN_CONFTEST + LOADED)
-    result = foreign.pytest("-q", "-p", "no:metadata")
+    result = foreign.pytest("-q", "-p", "no:metadata", cold=True)
     loaded = next(line for line in result.out.splitlines() if line.startswith("LOADED"))
     assert "['pytest_pveha', 'pytest_pveha.plugin']" in loaded
     assert not {"pydantic", "ruamel", "paramiko", "requests", "proxmoxer"} & set(re.findall(r"\w+", loaded))

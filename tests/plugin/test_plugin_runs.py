@@ -287,7 +287,7 @@ def test_unseen(guests, run):
     assert result.code == 6, result.text
     assert result.verdict["verdict"] == "not proven"
     assert "node pve1 has no BMC in the inventory" in result.test("test_outage")["reason"]
-    assert "has no tcp probe in the inventory" in result.test("test_unseen")["reason"]
+    assert "has no tcp or agent probe in the inventory" in result.test("test_unseen")["reason"]
     assert "fault.plan" not in result.kinds()
     assert result.last_line().startswith("verdict: NOT PROVEN (SIMULATED).")
     assert "Traceback" not in result.text

@@ -35,8 +35,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
 
 def test_who_vanishes_leaves_a_dirty_site_until_somebody_answers(here: Place) -> None:
     """Nothing is without power, and no other fault is allowed: healing asks again, and ends with the answer."""
-    nodes = {f"pve{number}": {"operator": {"who": "J. Doe", "answer_within": "1 min 30 s"}} for number in (1, 2, 3)}
-    inventory = here.inventory({"nodes": nodes}, defects=["operator-vanishes"], boot_seconds=40, operator={})
+    inventory = asking(here, "1 min 30 s")
     outcome = whole_run.run(inventory, here, "-k", "other-1", suites=MAINS)
     test = outcome.test("other-1")
     assert (test["verdict"], outcome.exit_code) == ("dirty", 7), outcome.output
@@ -63,8 +62,7 @@ def test_who_heals_elsewhere_knows_that_somebody_may_be_on_the_way(
 
     No node can put in a cord: what stands there for a person to type is all that a healer can do.
     """
-    nodes = {f"pve{number}": {"operator": {"who": "J. Doe", "answer_within": "1 min 30 s"}} for number in (1, 2, 3)}
-    inventory = here.inventory({"nodes": nodes}, defects=["operator-vanishes"], boot_seconds=40, operator={})
+    inventory = asking(here, "1 min 30 s")
     outcome = whole_run.run(inventory, here, "-k", "other-1", suites=MAINS)
     assert outcome.exit_code == 7, outcome.output
     run = outcome.verdict["run"]
@@ -78,8 +76,15 @@ def test_who_heals_elsewhere_knows_that_somebody_may_be_on_the_way(
     assert "no answer is known: somebody may do it yet" in heard
     assert f"Then type: pveha answer {run} {PLUG} done (or: refuse)" in heard
     assert "healed, the site is" not in heard
+    asking(here, "6 h")  # the site's time is not that of who answers
     with answering(Desk(run)):
         assert heal_site(inventory, by="pveha heal", tell=told.append) >= 1
+
+
+def asking(here: Place, within: str) -> Path:
+    """The inventory whose operator pulls a cord and is not seen again; an answer is waited for so long."""
+    nodes = {f"pve{number}": {"operator": {"who": "J. Doe", "answer_within": within}} for number in (1, 2, 3)}
+    return here.inventory({"nodes": nodes}, defects=["operator-vanishes"], boot_seconds=40, operator={})
 
 
 def break_the_lease(inventory: Path) -> None:
@@ -98,14 +103,13 @@ def break_the_lease(inventory: Path) -> None:
 
 @contextmanager
 def answering(desk: Desk) -> Iterator[None]:
-    """While open, somebody answers the question about the cords as soon as a process that lives asks it."""
+    """While open, somebody answers the question about the cords whenever a process that lives asks it."""
     over = threading.Event()
 
     def answer() -> None:
         while not over.is_set():
             if any(question.step == PLUG and question.heard for question in desk.open()):
-                desk.say(PLUG, "done", "jdoe")
-                return
+                desk.say(PLUG, "done", "jdoe")  # and again, if it is asked anew
             LiveClock().sleep(0.05)
 
     person = threading.Thread(target=answer)

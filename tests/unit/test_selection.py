@@ -14,7 +14,9 @@ from pytest_pveha.selection import not_applicable
 def inventory(nodes: int, algorithm: str | None) -> Site:
     """So many nodes, and a quorum device of that algorithm."""
     device = None if algorithm is None else SimpleNamespace(algorithm=algorithm)
-    model = SimpleNamespace(nodes=dict.fromkeys(range(nodes)), quorum_device=device, simulator=None)
+    model = SimpleNamespace(
+        nodes=dict.fromkeys(range(nodes)), quorum_device=device, simulator=None, cluster=SimpleNamespace(proxmox=True)
+    )
     return cast("Site", SimpleNamespace(model=model))
 
 

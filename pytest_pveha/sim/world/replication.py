@@ -231,7 +231,8 @@ class Replication:
     def _base(self, job: Job, node: Node) -> Copy | None:
         """What that node and the job's target have in common since the guest runs there; other jobs leave it alone."""
         base = self.bases.get((job.guest.vmid, node.name))
-        return base if base is self.copies.get((job.guest.vmid, job.target)) else None
+        turned = job.target != node.name  # one that has not turned round made what is here itself
+        return base if not turned or base is self.copies.get((job.guest.vmid, job.target)) else None
 
     # a guest elsewhere
 
