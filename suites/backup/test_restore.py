@@ -13,7 +13,7 @@ from pytest_pveha.readiness.backups import verified
 from pytest_pveha.readiness.copies import apart, same_content, untouched
 
 
-@pytest.mark.destructive(blast="nothing: a copy beside the guest", expected="10 min", breaks=("guest-restored",))
+@pytest.mark.destructive(blast="nothing: a copy beside the guest", expected="3 min", breaks=("guest-restored",))
 @pytest.mark.needs(restore=True)
 def test_restored_beside_itself(protected, faults, run, objectives):
     """A guest's newest backup is young enough, and is that guest again within the restore RTO."""
@@ -35,7 +35,7 @@ def test_restored_beside_itself(protected, faults, run, objectives):
     run.claim(violations(audits.CLUSTER), none=True)
 
 
-@pytest.mark.destructive(blast="nothing: a copy beside the guest", expected="10 min", breaks=("guest-restored",))
+@pytest.mark.destructive(blast="nothing: a copy beside the guest", expected="3 min", breaks=("guest-restored",))
 @pytest.mark.needs(live_restore=True)
 def test_live_restored_beside_itself(protected_vm, faults, run, objectives):
     """A VM that is restored while it runs is that guest again, before its disk is whole, and then it is whole."""

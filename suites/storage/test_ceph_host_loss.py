@@ -19,7 +19,7 @@ PEERING = 30
 """Seconds in which placement groups find themselves after OSDs were lost, or came back."""
 
 
-@pytest.mark.destructive(blast="one node and its guests", expected="40 min", breaks=("power-cut",))
+@pytest.mark.destructive(blast="one node and its guests", expected="10 min", breaks=("power-cut",))
 @pytest.mark.roles("crm-master", "other")
 @pytest.mark.needs(ceph=True, losses=1)
 def test_ceph_survives_the_loss_of_a_host(victim, osds, host_loss, spared, nodes, guests, faults, run, objectives):

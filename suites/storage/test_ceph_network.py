@@ -21,7 +21,7 @@ PEERING = 30
 
 
 @pytest.mark.destructive(
-    blast="one node's OSDs; on the public network its guests' disks", expected="15 min", breaks=("ceph-network-cut",)
+    blast="one node's OSDs; on the public network its guests' disks", expected="5 min", breaks=("ceph-network-cut",)
 )
 @pytest.mark.roles("other")
 @pytest.mark.needs(ceph=True)

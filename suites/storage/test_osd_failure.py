@@ -22,7 +22,7 @@ PEERING = 30
 """Seconds in which placement groups find themselves after an OSD was lost, or came back."""
 
 
-@pytest.mark.destructive(blast="one OSD", expected="10 min", breaks=("osd-killed",))
+@pytest.mark.destructive(blast="one OSD", expected="3 min", breaks=("osd-killed",))
 @pytest.mark.roles("other")
 @pytest.mark.needs(ceph=True)
 def test_killed_osd_comes_back(osd, guests, faults, run, objectives):
@@ -45,7 +45,7 @@ def test_killed_osd_comes_back(osd, guests, faults, run, objectives):
     run.claim(violations(audits.CLUSTER), none=True)
 
 
-@pytest.mark.destructive(blast="one OSD", expected="40 min", breaks=("osd-lost",))
+@pytest.mark.destructive(blast="one OSD", expected="15 min", breaks=("osd-lost",))
 @pytest.mark.roles("other")
 @pytest.mark.needs(ceph=True)
 def test_lost_osd_is_rebuilt(osd, osd_loss, guests, faults, run, objectives):

@@ -16,7 +16,7 @@ from pytest_pveha.judge import (
 from pytest_pveha.observe import audits, ha, replication
 
 
-@pytest.mark.destructive(blast="one node and its guests", expected="45 min", breaks=("power-cut",))
+@pytest.mark.destructive(blast="one node and its guests", expected="15 min", breaks=("power-cut",))
 @pytest.mark.needs(replication=True, losses=1)
 @pytest.mark.roles("other")
 def test_failover_to_a_replica(victim, replicas, nodes, guests, faults, run, objectives):

@@ -18,7 +18,7 @@ from pytest_pveha.readiness.storage import REDUNDANT
 
 
 @pytest.mark.destructive(
-    blast="the guests whose disks lie there: their writes hang", expected="8 min", breaks=("storage-cut",)
+    blast="the guests whose disks lie there: their writes hang", expected="3 min", breaks=("storage-cut",)
 )
 @pytest.mark.needs(storages=True)
 def test_guests_outlast_a_silent_server(served, lying, nodes, guests, faults, run, objectives):
