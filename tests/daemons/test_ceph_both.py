@@ -93,7 +93,8 @@ class Bench:
 
         begin = self.clock.now().mono
         while not found():
-            assert self.clock.now().mono - begin < within * SECOND, f"not within {within:g} s: {what}"
+            late = self.clock.now().mono - begin >= within * SECOND
+            assert not late, f"not within {within:g} s: {what}; {ceph_map.status(self.observer).in_words}"
             self.look()
             self.clock.sleep(0.2)
         self.clock.sleep(2.1)  # its next turn
