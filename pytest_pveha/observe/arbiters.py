@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from pytest_pveha.clock import SECOND
-from pytest_pveha.errors import SiteError
 from pytest_pveha.handles import corosync
 from pytest_pveha.handles.ceph import shell
 from pytest_pveha.handles.ceph.status import serves
@@ -18,15 +16,10 @@ from pytest_pveha.observe.answer import Answer, Condition, cant_tell, no, yes
 from pytest_pveha.observe.ceph_map import ASK
 from pytest_pveha.observe.heard import Heard
 from pytest_pveha.observe.observer import READ, Observer, View
-
-EVERY = 2 * SECOND
-"""Nanoseconds between two questions to one mon."""
+from pytest_pveha.observe.turns import EVERY, Turns
 
 PATIENCE = 4.0
 """Seconds for its answer: a dead node must not hold up the others."""
-
-SILENT = 10 * SECOND
-"""Nanoseconds until one that did not answer is asked again."""
 
 OUT_OF_SCOPE = "the inventory has no Ceph"
 
@@ -37,19 +30,14 @@ class MonWitness:
     def __init__(self, observer: Observer, nodes: Nodes) -> None:
         self._observer = observer
         self._clock = observer.site.clock
-        self._nodes = nodes
-        self._due = dict.fromkeys(nodes.names, 0)
         self._heard = Heard(observer, EVERY)
         observer.afresh("mon@")
-        for name in nodes.names:
-            self._heard.expect(f"mon:{name}")
+        self._turns = Turns(observer, nodes, self._heard, "mon:")
 
     def __call__(self, view: View) -> None:
         """The mons whose turn it is have been asked."""
         del view
-        for node in self._nodes:
-            if self._clock.now().mono >= self._due[node.name]:
-                self._ask(node)
+        self._turns.take(self._ask)
 
     def stop(self) -> None:
         """When each was heard is in the journal."""
@@ -57,17 +45,8 @@ class MonWitness:
 
     def _ask(self, node: Node) -> None:
         asked = self._clock.now()
-        try:
-            inside = shell.mon_in_quorum(node, self._clock.deadline(PATIENCE))
-        except SiteError:
-            ended = self._clock.now().mono
-            self._due[node.name] = ended + SILENT
-            self._heard.told(f"mon:{node.name}", "bad", asked.mono, ended)
-            return
-        answered = self._clock.now()
-        self._due[node.name] = asked.mono + EVERY
-        self._observer.note(f"mon@{node.name}", "in quorum" if inside else "out", asked, answered, "ssh")
-        self._heard.told(f"mon:{node.name}", "good", asked.mono, answered.mono)
+        inside = shell.mon_in_quorum(node, self._clock.deadline(PATIENCE))
+        self._observer.note(f"mon@{node.name}", "in quorum" if inside else "out", asked, self._clock.now(), "ssh")
 
 
 def agree(one: Nodes, other: Nodes, mons: Nodes) -> Condition:

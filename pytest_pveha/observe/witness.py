@@ -14,9 +14,7 @@ from pytest_pveha.handles.guest import Nodes
 from pytest_pveha.handles.node import Node
 from pytest_pveha.observe.heard import Heard
 from pytest_pveha.observe.observer import Observer, View
-
-EVERY = 2 * SECOND
-"""Nanoseconds between two questions to one node."""
+from pytest_pveha.observe.turns import EVERY, Turns
 
 PATIENCE = 2.0
 """Seconds for each answer: a dead node must not hold up the others."""
@@ -28,9 +26,6 @@ STARVING = 30 * SECOND
 WARNED = re.compile(r"client \(PID (?P<pid>\d+)\) watchdog (?P<what>is about to expire|was updated before expiring)")
 """What watchdog-mux says when a client has not fed it for 50 s, and when it did after all (watchdog-mux.c)."""
 
-SILENT = 10 * SECOND
-"""Nanoseconds until a node that did not answer is asked again."""
-
 
 class Witness:
     """Sees what each node does itself, whenever the run looks at the site; when it could is on record, too."""
@@ -38,13 +33,11 @@ class Witness:
     def __init__(self, observer: Observer, nodes: Nodes) -> None:
         self._observer = observer
         self._clock = observer.site.clock
-        self._nodes = nodes
-        self._due = dict.fromkeys(nodes.names, 0)
         self._heard = Heard(observer, EVERY)
         self._warnings: set[tuple[str, float]] = set()
         observer.afresh("process/", "quorate@", "members@", "votes@", "device@")
-        for name in ("api", *nodes.names):
-            self._heard.expect(name)
+        self._heard.expect("api")
+        self._turns = Turns(observer, nodes, self._heard)
 
     def __call__(self, view: View) -> None:
         """The nodes whose turn it is have been asked; ``view`` is what the API said."""
@@ -54,32 +47,20 @@ class Witness:
             self._heard.told("api", "good", told.asked.at.mono, now)
         else:
             self._heard.told("api", "bad", now, now)
-        for node in self._nodes:
-            if self._clock.now().mono >= self._due[node.name]:
-                self._ask(node)
+        self._turns.take(self._ask)
 
     def stop(self) -> None:
         """When each was seen is in the journal."""
         self._heard.stop()
 
     def _ask(self, node: Node) -> None:
-        asked = self._clock.now()
-        try:
-            self._observer.processes(node, PATIENCE)
-            self._observer.boot_id(node, PATIENCE)
-        except SiteError:
-            ended = self._clock.now().mono
-            self._due[node.name] = ended + SILENT
-            self._heard.told(node.name, "bad", asked.mono, ended)
-            return
+        self._observer.processes(node, PATIENCE)
+        self._observer.boot_id(node, PATIENCE)
         self._votes(node)
         lost = self._observer.began(f"quorate@{node.name}")
         starving = lost is not None and self._clock.now().mono - lost >= STARVING
         if starving and self._observer.last(f"quorate@{node.name}") == "no":
             self._watchdog(node)
-        ended = self._clock.now().mono
-        self._due[node.name] = asked.mono + EVERY
-        self._heard.told(node.name, "good", asked.mono, ended)
 
     def _votes(self, node: Node) -> None:
         asked = self._clock.now()
