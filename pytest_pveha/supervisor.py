@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,10 @@ _JENKINS = ("JENKINS_", "HUDSON_", "BUILD_ID", "BUILD_TAG")
 """Jenkins ends every process that carries its cookie when a build is aborted; the one who heals must live."""
 
 
+LINGERS = 10.0
+"""Real seconds for which the end of a run that has closed its pipe is waited for: until then the site is still its."""
+
+
 class Supervisor:
     """The run's end of it."""
 
@@ -27,7 +32,7 @@ class Supervisor:
         environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
         with private_file(run_dir / "raw" / "supervisor.log") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "pytest_pveha.supervisor", str(run_dir), str(inventory)],
+                [sys.executable, "-m", "pytest_pveha.supervisor", str(run_dir), str(inventory), str(os.getpid())],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
@@ -45,10 +50,12 @@ class Supervisor:
 
 
 def main() -> int:
-    run_dir, inventory = Path(sys.argv[1]), Path(sys.argv[2])
+    run_dir, inventory, run = Path(sys.argv[1]), Path(sys.argv[2]), _process(int(sys.argv[3]))
     _spared()
     if sys.stdin.readline().strip() == "done":
         return 0
+    if run is not None:  # one that is killed closes one thing after the other: its hold on the site may be the last
+        select.select([run], [], [], LINGERS)
     from pytest_pveha.healing import heal_site
 
     try:
@@ -57,6 +64,18 @@ def main() -> int:
         _say(str(error))
         return 7
     return 0
+
+
+def _process(run: int) -> int | None:
+    """A descriptor that is readable when the run has ended (pidfd_open(2)); None if it has already."""
+    try:
+        found = os.pidfd_open(run)
+    except ProcessLookupError:
+        return None
+    if os.getppid() == run:  # else that number is another process's by now
+        return found
+    os.close(found)
+    return None
 
 
 def _spared() -> None:
