@@ -141,9 +141,11 @@ def _nursery() -> dict[str, Any] | None:
             os._exit(0)
         between = os.fork()
         if between == 0:
+            ends = os.pidfd_open(os.getpid())
             if (child := os.fork()) != 0:
                 there.send(b"%d" % child)
                 os._exit(0)
+            select.select([ends], [], [])  # now its parent is the run
             for number, stream in enumerate(streams):
                 os.dup2(stream, number)
             there.detach()
