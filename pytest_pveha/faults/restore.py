@@ -9,11 +9,21 @@ from pytest_pveha.errors import CantTell, HealFailed, NotMet, SiteError
 from pytest_pveha.handles import leftovers
 from pytest_pveha.observe.answer import Answer, Condition, Met, cant_tell, no, wait_until, yes
 from pytest_pveha.observe.observer import READ, Observer
-from pytest_pveha.observe.settings import BETWEEN, NODE, ours_on
-from pytest_pveha.observe.snapshot import Snapshot, differences, take, with_settings
+from pytest_pveha.observe.settings import (
+    BETWEEN,
+    NOTHING,
+    UNKNOWN,
+    changed,
+    is_ours_on,
+    of_the_cluster,
+    on_the_nodes,
+    ours_in,
+)
+from pytest_pveha.observe.snapshot import Snapshot, differences, take
 
 AGAIN = 60.0
-"""Seconds before the same request is made again: an HA request takes a CRM round and an LRM round (≤ 20 s)."""
+"""Seconds before the same request is made again: an HA request takes a CRM round and an LRM round (≤ 20 s). Also how
+often the nodes are searched while the cluster is not yet set as it was found: Ceph is clean again after hours."""
 
 UNMANAGED = ("ignored", "disabled")
 """HA states of a service that HA leaves alone."""
@@ -33,6 +43,7 @@ def restore(observer: Observer, found: Snapshot, within: float) -> Met:
     """
     clock = observer.site.clock
     asked: dict[str, int] = {}
+    searched = _Search(observer, found)
 
     def ask(observer: Observer) -> Answer:
         try:
@@ -41,8 +52,10 @@ def restore(observer: Observer, found: Snapshot, within: float) -> Met:
             return cant_tell(str(error))
         rows = differences(found, now)
         if not rows and found.settings:
-            _sweep(observer, found)
-            rows = differences(found, with_settings(observer, now))
+            cluster = of_the_cluster(observer)
+            rows = changed(found.settings, {**ours_in(found.settings), **cluster})
+            if not rows or searched.is_due:
+                rows = changed(found.settings, {**searched.anew(), **cluster})
         if not rows:
             return yes("as found")
         if now.quorate and all(state == "online" for state in now.nodes.values()):
@@ -81,16 +94,31 @@ def _request(observer: Observer, found: Snapshot, now: Snapshot, asked: dict[str
             site.cluster.start(sid, is_node, site.clock.deadline(READ))
 
 
-def _sweep(observer: Observer, found: Snapshot) -> None:
-    """What of ours stands on the nodes and did not before is removed; the next look says whether it is gone."""
-    clock = observer.site.clock
-    for node in observer.site.nodes:
-        standing = leftovers.read(node, clock.deadline(NODE))
-        before = {
-            item for kind in standing.ours for item in found.settings.get(ours_on(node.name, kind), "").split(BETWEEN)
-        }
-        here = {item for items in standing.ours.values() for item in items or ()}
-        for item in leftovers.in_order(frozenset(here - before)):
-            observer.write("note", {"text": f"removed from {node.name}: {item}"})
-            with suppress(SiteError):
-                leftovers.remove(node, item, clock.deadline(READ))
+class _Search:
+    """What of ours stands on the nodes and did not before is looked for, and removed."""
+
+    def __init__(self, observer: Observer, found: Snapshot) -> None:
+        self._observer = observer
+        self._before = found.settings
+        self._there = [name for name, state in found.nodes.items() if state != "offline"]
+        self._clock = observer.site.clock
+        self._last: int | None = None
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the last one is a minute ago, or there was none."""
+        return self._last is None or self._clock.now().mono - self._last > AGAIN * SECOND
+
+    def anew(self) -> dict[str, str]:
+        """What stood there; of that, what is ours has been removed: the next look says whether it is gone."""
+        self._last = self._clock.now().mono
+        ours, _ = on_the_nodes(self._observer, self._there)
+        for node in self._observer.site.nodes:
+            there = {setting: text for setting, text in ours.items() if is_ours_on(node.name, setting)}
+            before = {item for setting in there for item in self._before.get(setting, "").split(BETWEEN)}
+            here = {item for text in there.values() for item in text.split(BETWEEN)} - {NOTHING, UNKNOWN}
+            for item in leftovers.in_order(frozenset(here - before)):
+                self._observer.write("note", {"text": f"removed from {node.name}: {item}"})
+                with suppress(SiteError):
+                    leftovers.remove(node, item, self._clock.deadline(READ))
+        return ours

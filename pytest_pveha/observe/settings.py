@@ -14,7 +14,11 @@ from pytest_pveha.observe.observer import READ, Observer
 UNKNOWN = "unknown"
 """What could not be read."""
 
+NOTHING = "nothing"
+"""What was read, and was empty."""
+
 RULES = "HA rules"
+_OURS = "ours on "
 _OF_RULES = ("HA rule ", "HA group ", "HA resource ")
 
 NODE = 20.0
@@ -85,7 +89,17 @@ def on_the_nodes(observer: Observer, names: Iterable[str]) -> tuple[dict[str, st
 
 def ours_on(node: str, kind: str) -> str:
     """What the setting is called that says what of ours, of that kind, stands on the node."""
-    return f"ours on {node}, {kind.strip()}"
+    return f"{_OURS}{node}, {kind.strip()}"
+
+
+def is_ours_on(node: str, setting: str) -> bool:
+    """Whether the setting is one of those."""
+    return setting.startswith(ours_on(node, ""))
+
+
+def ours_in(found: Mapping[str, str]) -> dict[str, str]:
+    """Those of the settings that say what of ours stands on nodes."""
+    return {setting: text for setting, text in found.items() if setting.startswith(_OURS)}
 
 
 def changed(found: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
@@ -115,4 +129,4 @@ def _text(value: object) -> str:
 
 
 def _list(names: Iterable[str], between: str = ", ") -> str:
-    return between.join(sorted(names)) or "nothing"
+    return between.join(sorted(names)) or NOTHING

@@ -63,7 +63,7 @@ CAUGHT = {
         "lost_osd",
         "rejected",
         r"all placement groups are active\+clean: not within 1920 s; last seen: .*backfill_wait.*copies lacking",
-        {"ceph": {"fill": 0.02}},
+        {"ceph": {"fill": 0.005}},
         PATIENT,
     ),
     "survivor-nearly-full": Caught(
