@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +28,9 @@ POOL, PGS = "vmdata", 32
 DISK = 10 * 2**30
 """Bytes of each OSD's disk: a sparse file."""
 SETTLES = 180.0
+MAP = "/srv/osdmap"
+_PLACED = re.compile(r"^(\S+) raw .* up \((\[[\d,]*\]), \S+\) acting \(\2, ", re.MULTILINE)
+"""Of ``osdmaptool --test-map-pgs-dump-all``: a placement group and who serves it, where that is who is to."""
 
 CONF = """[global]
 fsid = {fsid}
@@ -142,6 +146,7 @@ class CephCluster:
         self.make()
         self.ceph("osd", "pool", "create", POOL, str(PGS), str(PGS))
         self.ceph("osd", "pool", "application", "enable", POOL, "rbd")
+        self.ceph("balancer", "off")  # what moves, moves because of a test
         eventually(self.clean, within=SETTLES, what="all placement groups are active+clean")
 
     def make(self) -> None:
@@ -249,6 +254,25 @@ class CephCluster:
             and osds.get("num_up_osds") == count
             and osds.get("num_in_osds") == count
             and len(told.get("quorum_names", ())) == len(self.machines)
+            and self._told_of_this_map()
+        )
+
+    def _told_of_this_map(self) -> bool:
+        """Whether each placement group was told of, as active+clean, since the map has it where it is.
+
+        States are told late: an OSD that has come up is in the map for seconds before anything peers with it. So who
+        serves each group is computed from the map, and compared with what was told, and since when.
+        """
+        self.ceph("osd", "getmap", "-o", MAP)
+        machine = next(each for each in self.machines.values() if each.running)
+        placed = dict(_PLACED.findall(machine.run("osdmaptool", MAP, "--test-map-pgs-dump-all")))
+        since = {row["osd"]: row["up_from"] for row in self.ask("osd", "dump").get("osds", ())}
+        rows = self.ask("pg", "dump", "pgs").get("pg_stats", [])
+        return {row["pgid"] for row in rows} == set(placed) and all(
+            row["state"] == "active+clean"
+            and row["up"] == row["acting"] == json.loads(placed[row["pgid"]])
+            and row["reported_epoch"] >= max(since.get(osd, 0) for osd in row["up"])
+            for row in rows
         )
 
     def host_of(self, osd: int) -> Machine:

@@ -4,11 +4,50 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ceph_lab import TOOLS, CephCluster
 from clusters import Cluster, eventually, make_key
 from lab import AMPLE, Lab, lacking
+
+OF_CEPH = ("test_ceph_both.py", "test_ceph.py", "test_ceph_faults.py")
+"""Files that share one Ceph, which is large: one worker of pytest-xdist's has them all."""
+
+LONGEST = (
+    *OF_CEPH, "test_small_suites.py", "test_canaries.py", "test_dead_man.py", "test_guests.py", "test_both.py",
+    "test_corosync.py", "test_qnetd.py", "test_small_site.py", "test_storage_servers.py",
+)  # fmt: skip
+"""Files that take longest, in that order."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With ``--dist loadfile`` each file, and those that share their daemons together, is one worker's.
+
+    The others begin with what takes longest.
+    """
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class Together(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return "Ceph" if Path(file).name in OF_CEPH else file
+
+    config.option.loadscopereorder = False
+    return Together(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest comes first: it would be waited for at the end."""
+    here = Path(__file__).parent
+    ranks = {name: rank for rank, name in enumerate(LONGEST)}
+    ours = [item for item in items if item.path.parent == here]
+    ours.sort(key=lambda item: ranks.get(item.path.name, len(ranks)))
+    items[:] = [*ours, *(item for item in items if item.path.parent != here)]
+
 
 NETWORKS = ("mgmt", "ring0", "ring1", "public", "back")
 

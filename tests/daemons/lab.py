@@ -257,6 +257,23 @@ def left_of(lab: str) -> list[str]:
 
 
 @contextmanager
+def nobody_clears_away() -> Iterator[None]:
+    """No lab is begun by anybody meanwhile, and so none that has lost its owner is cleared away."""
+    with _locked(RUN):
+        yield
+
+
+def cleared_away(lab: str) -> bool:
+    """A next lab has begun, and nothing is left of that one: another may just be clearing it away."""
+    Lab().close()
+    clock = LiveClock()
+    deadline = clock.deadline(AMPLE)
+    while left_of(lab) and not deadline.expired():
+        clock.sleep(0.05)
+    return not left_of(lab)
+
+
+@contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     held = os.open(folder, os.O_RDONLY)
     try:
