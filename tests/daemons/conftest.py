@@ -49,6 +49,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items[:] = [*ours, *(item for item in items if item.path.parent != here)]
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """A run that came to no end is not known by its failures: ``--lf`` plays all of it then."""
+    cache = getattr(session.config, "cache", None)
+    ended = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+    if cache is not None and not ended and not hasattr(session.config, "workerinput"):
+        cache.set("cache/lastfailed", {})
+
+
 NETWORKS = ("mgmt", "ring0", "ring1", "public", "back")
 
 
