@@ -171,7 +171,8 @@ class Machine:
         """Its address in each network."""
         self._files = lab.folder / name
         Path(KEPT).mkdir(exist_ok=True)
-        shutil.copytree("/etc", self._files / "etc", symlinks=True)
+        self._files.mkdir()
+        tool("cp", "-a", "/etc", str(self._files / "etc"))
         for own in OWN:
             (self._files / own[1:]).parent.mkdir(parents=True, exist_ok=True)
             if own == BULKY:
