@@ -48,7 +48,7 @@ def accepted(site: SmallSite, said: Typed, name: str, *measures: str) -> None:
 
 def test_a_short_cut(three: SmallSite) -> None:
     """A cut that is over within seconds resets nobody, and no guest notices it."""
-    test = "test_short_cut_resets_nobody"
+    test = "test_short_cut_resets_nobody[other-1]"
     said = three.play(three.inventory(), f"{PARTITION}::{test}", more=("-m", "destructive"))
     accepted(three, said, test, "rejoins", "downtime", "collateral_resets", "violations")
 
@@ -56,7 +56,7 @@ def test_a_short_cut(three: SmallSite) -> None:
 @pytest.mark.parametrize("direction", ["in", "out"])
 def test_a_one_way_cut(three: SmallSite, direction: str) -> None:
     """A node that is heard and does not hear, or the other way round, loses quorum, and the others keep it."""
-    test = f"test_one_way_cut_is_a_cut[other-{direction}]"
+    test = f"test_one_way_cut_is_a_cut[other-1-{direction}]"
     said = three.play(three.inventory(), f"{PARTITION}::{test}", more=("-m", "destructive"))
     accepted(three, said, test, "both_quorate", "collateral_resets", "violations")
 
