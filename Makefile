@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 TESTERS ?= 4
+LABS ?= 3
 unexport PYTHONDONTWRITEBYTECODE  # hundreds of processes would each compile everything again
 
 .PHONY: help demo test test-daemons lint types unit coverage bench proof lock clean
@@ -14,7 +15,8 @@ help:
 	@echo "make demo      the main job on a simulated site with Ceph and backups (2 to 3 minutes);"
 	@echo "               the report lies in reports/latest"
 	@echo "make test      lint, types, and all tests (TESTERS=$(TESTERS) at the same time)"
-	@echo "make test-daemons  the tests against real daemons, as root (some minutes); installs Debian's packages for them"
+	@echo "make test-daemons  the tests against real daemons, as root (LABS=$(LABS) laboratories side by side; ten minutes);"
+	@echo "               installs Debian's packages for them (AGAIN=1: only what failed the last time, one by one)"
 	@echo "make coverage  the tests again, with what they reached"
 	@echo "make bench     how long it takes, and how right its figures are (some minutes)"
 	@echo "make proof     every kill with every healer, every defect and every healthy variant with every test, random"
@@ -46,7 +48,7 @@ unit: $(VENV)/dev.stamp
 
 test-daemons: $(VENV)/dev.stamp
 	@$(BIN)/python tests/daemons/packages.py
-	$(BIN)/pytest tests/daemons -q -W error -rs
+	$(BIN)/pytest tests/daemons -q -W error -rs -m "not proof" $(if $(AGAIN),--lf,-n $(LABS) --dist loadfile)
 
 coverage: $(VENV)/dev.stamp
 	$(BIN)/coverage run -m pytest tests -q -m "not proof and not daemons"

@@ -78,7 +78,7 @@ class CephState:
     """Ceph as the interlock needs it."""
 
     clean: bool
-    """Whether all placement groups are active+clean."""
+    """Whether all placement groups are active+clean, and that was told since its OSD map changed last."""
     pgs: Mapping[str, int]
     flags: frozenset[str]
     ok_to_stop: bool | None
@@ -94,6 +94,8 @@ class CephState:
     """What would be left without those OSDs, by Ceph's maps; None: they could not be read."""
     backfillfull: float = 0.0
     """Part of an OSD above which nothing is rebuilt onto it."""
+    unsure: str = ""
+    """Why it cannot be told whether it is clean; empty where it can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -439,7 +441,8 @@ def _data(state: State, reach: Reach) -> str | None:
         return None
     pgs = ", ".join(f"{count} {name}" for name, count in sorted(state.ceph.pgs.items()) if not whole(name))
     if not reach.degraded:
-        return f"Ceph: not all placement groups are active+clean ({pgs or 'none is told of'}); wait until they are"
+        why = state.ceph.unsure or pgs or "none is told of"
+        return f"Ceph: not all placement groups are active+clean ({why}); wait until they are"
     if state.ceph.prediction is not None and state.ceph.prediction.serves:
         return None  # copies are lacking because of us, and by its maps those that are left suffice
     told = state.ceph.prediction.in_words if state.ceph.prediction else "its maps could not be read"

@@ -12,7 +12,7 @@ from pytest_pveha.errors import SiteError
 from pytest_pveha.faults.fault import Reach, Restoring
 from pytest_pveha.faults.interlock import MEMORY_SHARE, SETTLED, CephState, Source, State, needs
 from pytest_pveha.handles.node import Node
-from pytest_pveha.observe.ceph_map import read
+from pytest_pveha.observe.ceph_map import read, settled
 from pytest_pveha.observe.identity import own_marks
 from pytest_pveha.observe.observer import READ, Observer
 from pytest_pveha.observe.what_if import CephMap, without
@@ -187,7 +187,7 @@ def _api_answered(observer: Observer, lost: frozenset[str]) -> frozenset[str]:
 def _ceph(observer: Observer, online: frozenset[str], reach: Reach) -> CephState:
     site, deadline = observer.site, observer.site.clock.deadline
     others = [node for node in site.nodes if node.name in online - reach.nodes] or list(site.nodes)
-    status = site.ceph.status(deadline(READ))
+    status, whole = settled(observer, lambda: site.ceph.status(deadline(READ)))
     daemons = site.ceph.daemons(others[0].name, deadline(READ))
     osds = tuple(sorted({osd for node in reach.nodes for osd in daemons.osds.get(node, ())} | reach.osds))
     told: tuple[bool | None, str] | None = None
@@ -195,7 +195,8 @@ def _ceph(observer: Observer, online: frozenset[str], reach: Reach) -> CephState
         told = _first(others, lambda node: node.ceph_ok_to_stop(osds, deadline(READ)))
     maps = _maps(observer, reach) if osds else None
     return CephState(
-        clean=status.clean,
+        clean=whole.verdict == "yes",
+        unsure=whole.saw if whole.verdict == "cant_tell" else "",
         pgs=status.pgs,
         flags=site.ceph.flags(deadline(READ)),
         ok_to_stop=told[0] if told else None,

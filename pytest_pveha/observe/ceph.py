@@ -112,23 +112,24 @@ def rebuilding() -> Condition:
     def ask(observer: Observer) -> Answer:
         found = _status(observer)
         if found.clean:
-            return yes(f"it is rebuilt: {found.in_words}")
+            return rebuilt(observer, found)
         busy = any(REBUILDS & set(state.split("+")) for state in found.pgs)
         return yes(f"{found.in_words}, {found.degraded} copies lacking") if busy else no(found.in_words)
 
     return Condition("the rebuild has begun by itself", ask)
 
 
+def rebuilt(observer: Observer, found: CephStatus) -> Answer:
+    """That nothing is to be rebuilt any more, as Ceph says; can't tell while that may be old."""
+    answer = ceph_map.whole(observer, found)
+    return yes(f"it is rebuilt: {answer.saw}") if answer.verdict == "yes" else answer
+
+
 def clean() -> Condition:
-    """Every placement group is active+clean."""
+    """Every placement group is active+clean, and has been so since the OSD map changed last."""
 
     def ask(observer: Observer) -> Answer:
-        found = _status(observer)
-        if not found.told_all:
-            return cant_tell(f"Ceph does not tell of all placement groups: {found.in_words}")
-        if not found.clean:
-            return no(f"{found.in_words}; {found.degraded} copies lacking, {found.misplaced} elsewhere")
-        return yes(found.in_words)
+        return ceph_map.whole(observer, _status(observer))
 
     return Condition("all placement groups are active+clean", ask)
 

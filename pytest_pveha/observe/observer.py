@@ -83,6 +83,9 @@ class Observer:
         self._began: dict[str, int] = {}
         self.mute_of_ceph: set[str] = set()
         """Nodes that had no answer of Ceph's when they were asked last."""
+        self.ceph_map = (0, 0, 0)
+        """The epoch of Ceph's OSD map when it was last seen, since when it is known to be that, and when it was asked
+        for (mono ns)."""
 
     @contextmanager
     def undeterred(self) -> Iterator[None]:

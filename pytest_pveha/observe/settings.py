@@ -8,7 +8,7 @@ from pytest_pveha.errors import SiteError
 from pytest_pveha.handles import leftovers
 from pytest_pveha.handles.ceph import shell
 from pytest_pveha.handles.cluster import Rules
-from pytest_pveha.observe.ceph_map import ASK, told_by
+from pytest_pveha.observe.ceph_map import ASK, settled, told_by
 from pytest_pveha.observe.observer import READ, Observer
 
 UNKNOWN = "unknown"
@@ -16,6 +16,8 @@ UNKNOWN = "unknown"
 
 NOTHING = "nothing"
 """What was read, and was empty."""
+
+CLEAN, UNCLEAN = "all active+clean", "not all active+clean"
 
 RULES = "HA rules"
 _OURS = "ours on "
@@ -53,8 +55,8 @@ def of_the_cluster(observer: Observer) -> dict[str, str]:
     if site.has_ceph:
         try:
             found["Ceph flags"] = _list(site.ceph.flags(deadline(READ)))
-            clean = site.ceph.status(deadline(READ)).clean
-            found["Ceph placement groups"] = "all active+clean" if clean else "not all active+clean"
+            _, whole = settled(observer, lambda: site.ceph.status(deadline(READ)))
+            found["Ceph placement groups"] = {"yes": CLEAN, "no": UNCLEAN}.get(whole.verdict, UNKNOWN)
         except SiteError:
             found |= {"Ceph flags": UNKNOWN, "Ceph placement groups": UNKNOWN}
         found["Ceph OSDs"] = _osds(observer)

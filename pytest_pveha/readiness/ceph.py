@@ -41,12 +41,12 @@ UNEVEN = 1.2
 
 def _whole(observer: Observer) -> Answer:
     """All data is where it should be: what is broken next meets a whole Ceph."""
-    found = ceph_map.status(observer)
+    found, whole = ceph_map.settled(observer)
     bad = []
-    if not found.told_all:
-        return cant_tell(f"Ceph does not tell of all its placement groups: {found.in_words}")
-    if not found.clean:
-        bad.append(found.in_words)
+    if whole.verdict == "cant_tell":
+        return whole
+    if whole.verdict == "no":
+        bad.append(whole.saw)
     if found.osds_up < found.osds or found.osds_in < found.osds:
         bad.append(f"{found.osds_up} up and {found.osds_in} in of {found.osds} OSDs")
     if len(found.quorum) < found.mons:

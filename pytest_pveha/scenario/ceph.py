@@ -233,7 +233,7 @@ def progress(seconds: float) -> Condition:
         found = ceph_map.status(observer)
         now = observer.site.clock.now().mono
         if found.clean:
-            return yes(f"it is rebuilt: {found.in_words}")
+            return ceph.rebuilt(observer, found)
         lacking = found.degraded + found.misplaced
         seen.append((now, lacking))
         begin, least = seen[0]

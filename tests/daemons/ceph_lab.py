@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +28,9 @@ POOL, PGS = "vmdata", 32
 DISK = 10 * 2**30
 """Bytes of each OSD's disk: a sparse file."""
 SETTLES = 180.0
+MAP = "/srv/osdmap"
+_PLACED = re.compile(r"^(\S+) raw .* up \((\[[\d,]*\]), \S+\) acting \(\2, ", re.MULTILINE)
+"""Of ``osdmaptool --test-map-pgs-dump-all``: a placement group and who serves it, where that is who is to."""
 
 CONF = """[global]
 fsid = {fsid}
@@ -45,6 +49,8 @@ mon_warn_on_pool_no_redundancy = false
 mgr_initial_modules =
 bluestore_block_size = {disk}
 osd_memory_target = 939524096
+bluestore_cache_autotune = false
+bluestore_cache_size = 33554432
 osd_recovery_sleep = 0
 osd_recovery_sleep_hdd = 0
 osd_max_backfills = 4
@@ -142,6 +148,7 @@ class CephCluster:
         self.make()
         self.ceph("osd", "pool", "create", POOL, str(PGS), str(PGS))
         self.ceph("osd", "pool", "application", "enable", POOL, "rbd")
+        self.ceph("balancer", "off")  # what moves, moves because of a test
         eventually(self.clean, within=SETTLES, what="all placement groups are active+clean")
 
     def make(self) -> None:
@@ -154,10 +161,18 @@ class CephCluster:
         """The machine runs, with its sshd, and with the Ceph daemons that stand on it."""
         machine.start()
         machine.daemon("/usr/sbin/sshd", "-D", "-e")
-        for kind in ("mon", "mgr", "osd"):
-            folder = machine.path(f"/var/lib/ceph/{kind}")
-            for each in sorted(folder.iterdir()) if folder.is_dir() else []:
-                self.unit(machine, "start", f"ceph-{kind}@{each.name.removeprefix('ceph-')}")
+        if units := self._units(machine):
+            self.unit(machine, "start", *units)
+
+    @staticmethod
+    def _units(machine: Machine) -> list[str]:
+        """Those of the daemons that stand on that machine."""
+        folders = [machine.path(f"/var/lib/ceph/{kind}") for kind in ("mon", "mgr", "osd")]
+        return [
+            f"ceph-{folder.name}@{each.name.removeprefix('ceph-')}"
+            for folder in folders
+            for each in (sorted(folder.iterdir()) if folder.is_dir() else [])
+        ]
 
     def unit(self, machine: Machine, verb: str, *words: str) -> str:
         """What the machine's systemctl said."""
@@ -245,10 +260,29 @@ class CephCluster:
         count = self.per_host * len(self.machines)
         osds = told.get("osdmap", {})
         return (
-            set(self.states()) == {"active+clean"}
+            {row["state_name"] for row in told.get("pgmap", {}).get("pgs_by_state", [])} == {"active+clean"}
             and osds.get("num_up_osds") == count
             and osds.get("num_in_osds") == count
             and len(told.get("quorum_names", ())) == len(self.machines)
+            and self._told_of_this_map()
+        )
+
+    def _told_of_this_map(self) -> bool:
+        """Whether each placement group was told of, as active+clean, since the map has it where it is.
+
+        States are told late: an OSD that has come up is in the map for seconds before anything peers with it. So who
+        serves each group is computed from the map, and compared with what was told, and since when.
+        """
+        self.ceph("osd", "getmap", "-o", MAP)
+        machine = next(each for each in self.machines.values() if each.running)
+        placed = dict(_PLACED.findall(machine.run("osdmaptool", MAP, "--test-map-pgs-dump-all")))
+        since = {row["osd"]: row["up_from"] for row in self.ask("osd", "dump").get("osds", ())}
+        rows = self.ask("pg", "dump", "pgs").get("pg_stats", [])
+        return {row["pgid"] for row in rows} == set(placed) and all(
+            row["state"] == "active+clean"
+            and row["up"] == row["acting"] == json.loads(placed[row["pgid"]])
+            and row["reported_epoch"] >= max(since.get(osd, 0) for osd in row["up"])
+            for row in rows
         )
 
     def host_of(self, osd: int) -> Machine:
@@ -271,17 +305,12 @@ class CephCluster:
                 self.boot(machine)
                 continue
             machine.run("nft", "flush", "ruleset")
-            for osd in self.osds_of(machine.name):
-                unit = f"ceph-osd@{osd}"
-                for verb in ("unmask", "reset-failed", "start"):
-                    self.unit(machine, verb, unit)
-            for kind in ("mon", "mgr"):
-                if machine.path(f"/var/lib/ceph/{kind}/ceph-{machine.name}").is_dir():
-                    self.unit(machine, "reset-failed", f"ceph-{kind}@{machine.name}")
-                    self.unit(machine, "start", f"ceph-{kind}@{machine.name}")
-        eventually(lambda: self.ask("status") != {}, within=SETTLES, what="the mons answer again")
-        for flag in ("noout", "norebalance"):
+            for verb in ("unmask", "reset-failed", "start"):
+                self.unit(machine, verb, *self._units(machine))
+        eventually(lambda: self.ask("osd", "dump") != {}, within=SETTLES, what="the mons answer again")
+        told = self.ask("osd", "dump")
+        for flag in {"noout", "norebalance"} & {*told["flags"].split(",")}:
             self.ceph("osd", "unset", flag)
-        every = [str(osd) for name in self.machines for osd in self.osds_of(name)]
-        self.ceph("osd", "in", *every)
+        if out := [str(osd["osd"]) for osd in told["osds"] if osd["weight"] != 1]:
+            self.ceph("osd", "in", *out)
         eventually(self.clean, within=2 * SETTLES, what="Ceph is whole again")

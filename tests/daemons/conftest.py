@@ -4,11 +4,61 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ceph_lab import TOOLS, CephCluster
 from clusters import Cluster, eventually, make_key
 from lab import AMPLE, Lab, lacking
+
+OF_CEPH = ("test_ceph.py", "test_ceph_faults.py", "test_ceph_both.py")
+"""Files that need a Ceph, which is large and takes long to begin: two workers of pytest-xdist's have one."""
+SHARED = {"test_ceph_faults.py": "test_ceph.py"}
+"""File → another one that the same worker plays, with the same daemons."""
+
+LONGEST = (
+    *OF_CEPH, "test_small_suites.py", "test_canaries.py", "test_dead_man.py", "test_guests.py", "test_both.py",
+    "test_corosync.py", "test_qnetd.py", "test_small_site.py", "test_storage_servers.py",
+)  # fmt: skip
+"""Files that take longest, in that order."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With ``--dist loadfile`` each file, and those that share their daemons together, is one worker's.
+
+    The others begin with what takes longest.
+    """
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class Together(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = Path(super()._split_scope(nodeid))
+            return str(file.with_name(SHARED.get(file.name, file.name)))
+
+    config.option.loadscopereorder = False
+    return Together(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest comes first: it would be waited for at the end."""
+    here = Path(__file__).parent
+    ranks = {name: rank for rank, name in enumerate(LONGEST)}
+    ours = [item for item in items if item.path.parent == here]
+    ours.sort(key=lambda item: ranks.get(item.path.name, len(ranks)))
+    items[:] = [*ours, *(item for item in items if item.path.parent != here)]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """A run that came to no end is not known by its failures: ``--lf`` plays all of it then."""
+    cache = getattr(session.config, "cache", None)
+    ended = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+    if cache is not None and not ended and not hasattr(session.config, "workerinput"):
+        cache.set("cache/lastfailed", {})
+
 
 NETWORKS = ("mgmt", "ring0", "ring1", "public", "back")
 
@@ -75,13 +125,14 @@ def pair(lab: Lab, pair_started: Cluster) -> Iterator[Cluster]:
 
 
 @pytest.fixture(scope="session")
-def ceph_started(lab: Lab, key: Path) -> CephCluster:
+def ceph_started(lab: Lab, key: Path, large: list[CephCluster]) -> CephCluster:
     """Three hosts with a mon and two OSDs each, begun once."""
     if reason := lacking(*TOOLS):
         pytest.skip(reason)
     ceph = CephCluster(lab, key)
     with lab.inside("controller"):
         ceph.start()
+    large.append(ceph)
     return ceph
 
 
@@ -89,6 +140,23 @@ def ceph_started(lab: Lab, key: Path) -> CephCluster:
 def real_ceph(lab: Lab, ceph_started: CephCluster) -> Iterator[CephCluster]:
     """A real Ceph, all active+clean before and after; the test is on the controller's network."""
     with lab.inside("controller"):
+        if not all(machine.running for machine in ceph_started.machines.values()):
+            ceph_started.mend()
         eventually(ceph_started.clean, within=AMPLE, what="Ceph is whole")
         yield ceph_started
         ceph_started.mend()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_idle_ceph(request: pytest.FixtureRequest, large: list[CephCluster]) -> None:
+    """Where a file's tests do not need Ceph, it is off: it takes memory and time from others."""
+    if request.path.name not in OF_CEPH:
+        for ceph in large:
+            for machine in ceph.machines.values():
+                machine.cut_power()
+
+
+@pytest.fixture(scope="session")
+def large() -> list[CephCluster]:
+    """The Ceph, once it has begun."""
+    return []

@@ -171,7 +171,8 @@ class Machine:
         """Its address in each network."""
         self._files = lab.folder / name
         Path(KEPT).mkdir(exist_ok=True)
-        shutil.copytree("/etc", self._files / "etc", symlinks=True)
+        self._files.mkdir()
+        tool("cp", "-a", "/etc", str(self._files / "etc"))
         for own in OWN:
             (self._files / own[1:]).parent.mkdir(parents=True, exist_ok=True)
             if own == BULKY:
@@ -254,6 +255,23 @@ def left_of(lab: str) -> list[str]:
     spaces = [each for each in NAMESPACES.glob(f"{lab}-*")] if NAMESPACES.is_dir() else []
     pids = [pid for space in spaces for pid in _pids(space.name)]
     return [str(each) for each in (*RUN.glob(lab), *BULK.glob(lab), *spaces, *pids)]
+
+
+@contextmanager
+def nobody_clears_away() -> Iterator[None]:
+    """No lab is begun by anybody meanwhile, and so none that has lost its owner is cleared away."""
+    with _locked(RUN):
+        yield
+
+
+def cleared_away(lab: str) -> bool:
+    """A next lab has begun, and nothing is left of that one: another may just be clearing it away."""
+    Lab().close()
+    clock = LiveClock()
+    deadline = clock.deadline(AMPLE)
+    while left_of(lab) and not deadline.expired():
+        clock.sleep(0.05)
+    return not left_of(lab)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from ceph_lab import BACK, DOWN_OUT, PGS, POOL, PUBLIC, SETTLES, TOOLS, CephCluster
 from clusters import CLOCK, eventually
-from lab import needs
+from lab import Lab, needs
 
 from pytest_pveha.clock import SECOND
 from pytest_pveha.errors import SiteError
@@ -22,14 +22,19 @@ WRITTEN = 400 * 2**20
 
 
 @pytest.fixture(scope="module")
-def filled(ceph_started: CephCluster) -> CephCluster:
+def filled(lab: Lab, ceph_started: CephCluster) -> CephCluster:
     """The pool has data in all of its placement groups."""
+    with lab.inside("controller"):
+        _fill(ceph_started)
+    return ceph_started
+
+
+def _fill(ceph: CephCluster) -> None:
     size = str(2**20)
     for part in range(2):
         words = ("-b", size, "-t", "4", "--no-cleanup", "--max-objects", "240", "--run-name", f"fill{part}")
-        ceph_started.client.run("rados", "-p", POOL, "bench", "60", "write", *words, within=SETTLES)
-    eventually(lambda: sum(look(ceph_started).stored.values()) > WRITTEN, within=SETTLES, what="it is counted")
-    return ceph_started
+        ceph.client.run("rados", "-p", POOL, "bench", "60", "write", *words, within=SETTLES)
+    eventually(lambda: sum(look(ceph).stored.values()) > WRITTEN, within=SETTLES, what="it is counted")
 
 
 def look(ceph: CephCluster) -> CephMap:

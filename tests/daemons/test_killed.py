@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from ceph_lab import TOOLS
-from lab import AMPLE, BULK, NAMESPACES, RUN, Lab, left_of, needs, tool
+from lab import AMPLE, BULK, NAMESPACES, RUN, cleared_away, left_of, needs, nobody_clears_away, tool
 
 from pytest_pveha.clock import LiveClock
 
@@ -84,14 +84,14 @@ def test_a_killed_run_leaves_nothing(begun: str, daemons: set[str]) -> None:
         name = owner.stdout.readline().strip()
         assert name, "it could not begin"
         running = {Path(f"/proc/{pid}/comm").read_text().strip() for pid in pids_of(name)}
-        owner.kill()
+        with nobody_clears_away():
+            owner.kill()
+            deadline = clock.deadline(AMPLE)
+            while pids_of(name):
+                assert not deadline.expired(), "its daemons live on"
+                clock.sleep(0.05)
+            assert (RUN / name).is_dir()
     assert daemons <= running
-    deadline = clock.deadline(AMPLE)
-    while pids_of(name):
-        assert not deadline.expired(), "its daemons live on"
-        clock.sleep(0.05)
-    assert (RUN / name).is_dir()
-    Lab().close()
-    assert left_of(name) == []
+    assert cleared_away(name)
     assert not (BULK / name).exists()
     assert around() == before

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from lab import AMPLE, Lab, left_of, needs, tool
+from lab import AMPLE, Lab, cleared_away, left_of, needs, nobody_clears_away, tool
 
 from pytest_pveha.clock import LiveClock
 
@@ -118,13 +118,32 @@ def test_a_killed_owner_leaves_nothing_to_the_next(own: Lab) -> None:
         name = owner.stdout.readline().strip()
         Lab().close()
         assert left_of(name)  # it lives
-        owner.kill()
-    clock = LiveClock()
-    deadline = clock.deadline(AMPLE)
-    while any(each.isdigit() for each in left_of(name)):
-        assert not deadline.expired()
-        clock.sleep(0.05)
-    assert left_of(name)
-    Lab().close()
-    assert left_of(name) == []
+        with nobody_clears_away():
+            owner.kill()
+            clock = LiveClock()
+            deadline = clock.deadline(AMPLE)
+            while any(each.isdigit() for each in left_of(name)):
+                assert not deadline.expired()
+                clock.sleep(0.05)
+            assert left_of(name)
+    assert cleared_away(name)
     assert left_of(own.name)
+
+
+def test_labs_live_side_by_side() -> None:
+    """Several that begin and end at once are in nobody's way: same names, same addresses, and no lab is left."""
+    words = [sys.executable, "-c", OWNER.format(here=str(Path(__file__).parent))]
+    owners = [subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    names = []
+    for owner in owners:
+        assert owner.stdout is not None
+        names.append(owner.stdout.readline().strip())
+    assert len({*names} - {""}) == 3
+    owners[0].kill()
+    owners[0].wait()
+    assert cleared_away(names[0])
+    assert all(left_of(name) for name in names[1:])
+    for owner in owners:
+        owner.kill()
+        owner.communicate()
+    assert all(cleared_away(name) for name in names)

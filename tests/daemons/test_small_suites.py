@@ -87,7 +87,7 @@ def test_the_only_link(small: SmallSite) -> None:
     finally:
         small.cluster.lab.plug("pve1", "ring0", connected=True)
     assert said.test("of_one_node[pve1-1]")["verdict"] == "not proven", said.out
-    assert "without it the node would be cut off" in said.test("of_one_node[pve1-1]")["reason"]
+    assert "down: link 0 of pve1 to pve2, pve3" in said.test("of_one_node[pve1-1]")["reason"]
     tidy(small)
 
 

@@ -20,7 +20,7 @@ DEGRADED: dict[str, Any] = {
     "health": {"status": "HEALTH_WARN", "checks": {"OSD_DOWN": {"severity": "HEALTH_WARN"}}},
     "quorum_names": ["n1", "n2", "n3"],
     "monmap": {"mons": [{"name": "n1"}, {"name": "n2"}, {"name": "n3"}]},
-    "osdmap": {"num_osds": 6, "num_up_osds": 5, "num_in_osds": 6},
+    "osdmap": {"epoch": 12, "num_osds": 6, "num_up_osds": 5, "num_in_osds": 6},
     "pgmap": {
         "pgs_by_state": [
             {"state_name": "active+clean", "count": 96},

@@ -14,21 +14,38 @@ from typing import Any, cast
 import pytest
 from inventory_texts import SIMULATED
 
-from pytest_pveha.clock import Clock, LiveClock
+from pytest_pveha.clock import SECOND, Clock, Instant, LiveClock
 from pytest_pveha.errors import SiteError
 from pytest_pveha.handles.ceph import Ceph
 from pytest_pveha.handles.guest import Nodes
 from pytest_pveha.handles.node import Node
 from pytest_pveha.handles.site import Site
 from pytest_pveha.inventory import load
-from pytest_pveha.observe.observer import Observer
+from pytest_pveha.observe import ceph_map
+from pytest_pveha.observe.observer import Observer, View
 from pytest_pveha.readiness import ceph
 from pytest_pveha.readiness.check import Check
 from pytest_pveha.wire.pve_api import PveApi, Reply
 from pytest_pveha.wire.ssh import CommandResult, Ssh
 
+
+class Patient(LiveClock):
+    """Real time, but what is slept through passes at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._slept = 0
+
+    def now(self) -> Instant:
+        now = super().now()
+        return Instant(now.mono + self._slept, now.utc + self._slept)
+
+    def sleep(self, seconds: float) -> None:
+        self._slept += round(seconds * SECOND)
+
+
 RECORDED: dict[str, Any] = json.loads((Path(__file__).parent / "recorded" / "ceph-16.2.15.json").read_text("utf-8"))
-CLOCK = LiveClock()
+CLOCK = Patient()
 CHECKS = {check.name: check for check in (*ceph.BLOCKERS, *ceph.FINDINGS)}
 
 Told = dict[str, Any]
@@ -76,7 +93,10 @@ def observer(told: Told) -> Observer:
         field.name for field in fields(Site) if field.default is MISSING and field.default_factory is MISSING
     )
     given |= {"name": "s", "simulated": True, "clock": CLOCK, "nodes": nodes, "ceph": Ceph(cast("PveApi", Api(told)))}
-    return Observer(Site(**given), lambda kind, data: None)
+    site = Site(**given)
+    looks = Observer(site, lambda kind, data: None)
+    looks.look = lambda: View(None, None, "nobody serves an API here")  # type: ignore[method-assign]
+    return looks
 
 
 def answer(check: Check, *changes: Change, state: str = "whole") -> tuple[str, str]:
@@ -227,6 +247,52 @@ def test_what_is_wrong_is_named(name: str, change: Change, words: str) -> None:
     assert words in saw
 
 
+# --- what is said of placement groups is older than the map -----------------------------------------------------------
+
+
+def test_clean_is_believed_when_it_was_told_after_the_map_changed() -> None:
+    """Before that nobody can tell: an OSD that has just come back has not peered yet, and all is called clean."""
+    told = whole()
+    looks = observer(told)
+    found = [ceph_map.whole(looks, ceph_map.status(looks)).verdict]
+    for change in (0, 0, 1, 0, 0):
+        told["status"]["osdmap"]["epoch"] += change
+        CLOCK.sleep(ceph_map.SETTLED * 0.6)
+        found.append(ceph_map.whole(looks, ceph_map.status(looks)).verdict)
+    assert found == ["cant_tell", "cant_tell", "yes", "cant_tell", "cant_tell", "yes"]
+
+
+def test_clean_is_waited_for_until_it_can_be_believed() -> None:
+    """So long, and no longer: a map that others change all the time never settles."""
+    told = whole()
+    looks = observer(told)
+    begin = CLOCK.now().mono
+    assert ceph_map.settled(looks)[1].verdict == "yes"
+    assert ceph_map.SETTLED <= (CLOCK.now().mono - begin) / SECOND < ceph_map.SETTLED + 2
+
+    def changed() -> View:
+        told["status"]["osdmap"]["epoch"] += 1
+        return View(None, None, "")
+
+    looks.look = changed  # type: ignore[method-assign]
+    changed()
+    begin = CLOCK.now().mono
+    assert ceph_map.settled(looks)[1].verdict == "cant_tell"
+    assert ceph_map.PATIENCE <= (CLOCK.now().mono - begin) / SECOND < ceph_map.PATIENCE + 2
+
+
+def test_the_manager_itself_has_to_call_them_clean() -> None:
+    """What it told the mons last stands when it has died, and is older than what it knows."""
+    told = whole()
+    looks = observer(told)
+    assert ceph_map.settled(looks)[1].verdict == "yes"
+    told["pg dump pgs_brief"]["pg_stats"][3]["state"] = "peering"
+    found = ceph_map.settled(looks)[1]
+    assert (found.verdict, "is peering" in found.saw) == ("no", True)
+    told.pop("pg dump pgs_brief")
+    assert ceph_map.settled(looks)[1].verdict == "cant_tell"
+
+
 @pytest.mark.parametrize("state", ["one down", "host down"])
 def test_a_ceph_that_was_hurt_is_not_whole(state: str) -> None:
     """As a real one said of itself after an OSD, and after a host, were lost."""
@@ -255,8 +321,8 @@ def test_what_does_no_harm_refuses_nothing(name: str, change: Change) -> None:
 @pytest.mark.parametrize(
     ("name", "change", "words"),
     [
-        ("ceph-whole", put("status/pgmap", {}), "does not tell of all its placement groups"),
-        ("ceph-whole", put("status/pgmap/num_pgs", 34), "does not tell of all its placement groups"),
+        ("ceph-whole", put("status/pgmap", {}), "does not tell of all placement groups"),
+        ("ceph-whole", put("status/pgmap/num_pgs", 34), "does not tell of all placement groups"),
         ("ceph-copies", put("osd dump/pools", []), "Ceph tells of no pool"),
         ("ceph-mons", put("/nodes/ceph1/ceph/mon", []), "no mon is told of"),
         ("ceph-one-osd", each("osd dump", "osds", up=0), "no OSD is told of"),

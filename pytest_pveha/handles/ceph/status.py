@@ -48,6 +48,8 @@ class CephStatus:
     ``health``."""
     recovery_rate: int = 0
     """Bytes that are rebuilt in a second, by its own smoothed count."""
+    epoch: int = 0
+    """Of its OSD map: another one is another state of OSDs, flags or pools."""
 
     @property
     def inactive(self) -> int:
@@ -62,7 +64,10 @@ class CephStatus:
 
     @property
     def clean(self) -> bool:
-        """Whether every placement group is active+clean; without any that is not known, and so not said."""
+        """Whether it calls every placement group active+clean; without any that is not known, and so not said.
+
+        What it says may be older than its OSD map: whether it can be believed, ``observe.ceph_map.whole`` tells.
+        """
         return self.told_all and all(whole(state) for state in self.pgs)
 
     @property
@@ -102,4 +107,5 @@ def status_of(body: Said) -> CephStatus:
         misplaced=pgmap.count("misplaced_objects", 0),
         muted=_muted(health, checks),
         recovery_rate=pgmap.count("recovering_bytes_per_sec", 0),
+        epoch=osdmap.count("epoch"),
     )

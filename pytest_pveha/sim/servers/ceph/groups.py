@@ -14,14 +14,16 @@ def _states(ceph: Ceph) -> dict[str, str]:
     return {row.name: row.state for row in ceph.digest.told.rows}
 
 
-def _brief(group: Group, state: str) -> dict[str, Any]:
+def _brief(ceph: Ceph, group: Group, state: str) -> dict[str, Any]:
+    """As the manager was told of it, which may be older than the map."""
+    up, acting = ceph.digest.told.placed.get(group.name, ((), ()))
     return {
         "pgid": group.name,
         "state": state,
-        "up": list(group.up),
-        "acting": list(group.acting),
-        "up_primary": group.up[0] if group.up else -1,
-        "acting_primary": group.acting[0] if group.acting else -1,
+        "up": list(up),
+        "acting": list(acting),
+        "up_primary": up[0] if up else -1,
+        "acting_primary": acting[0] if acting else -1,
     }
 
 
@@ -30,7 +32,7 @@ def dump_brief(ceph: Ceph) -> dict[str, Any]:
     states = _states(ceph)
     return {
         "pg_ready": True,
-        "pg_stats": [_brief(group, states.get(group.name, "active+clean")) for group in ceph.groups],
+        "pg_stats": [_brief(ceph, group, states.get(group.name, "active+clean")) for group in ceph.groups],
     }
 
 
@@ -42,7 +44,8 @@ def listed(ceph: Ceph, pool: str = "", osd: int | None = None, states: frozenset
         state = told.get(group.name, "active+clean")
         if pool not in ("", group.pool.name, str(group.pool.number)) or not states <= {*state.split("+")}:
             continue
-        if osd is None or osd in group.up or osd in group.acting:
+        up, acting = ceph.digest.told.placed.get(group.name, ((), ()))
+        if osd is None or osd in up or osd in acting:
             rows.append(_row(ceph, group, state))
     return {"pg_ready": True, "pg_stats": rows}
 
@@ -51,10 +54,10 @@ def _row(ceph: Ceph, group: Group, state: str) -> dict[str, Any]:
     changed, now = stamp(ceph, group.changed), stamp(ceph, ceph.digest.told.at)
     unserved = group.unserved_since or ceph.digest.told.at
     return {
-        **_brief(group, state),
+        **_brief(ceph, group, state),
         "version": f"{ceph.epoch}'1",
         "reported_seq": 1,
-        "reported_epoch": ceph.epoch,
+        "reported_epoch": ceph.digest.told.epoch,
         "last_fresh": now,
         "last_change": changed,
         "last_active": stamp(ceph, unserved),

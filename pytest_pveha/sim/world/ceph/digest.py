@@ -7,7 +7,8 @@ Measured on Pacific: states of placement groups lag by seconds. Source: mgr_stat
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pytest_pveha.clock import SECOND
@@ -43,6 +44,10 @@ class Told:
     rows: tuple[Row, ...] = ()
     recovering_bytes: int = 0
     recovering_objects: int = 0
+    epoch: int = 0
+    """Of the map that it is about."""
+    placed: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
+    """Placement group → who was up and who acted for it."""
 
 
 class Digest:
@@ -95,6 +100,8 @@ class Digest:
             rows,
             recovery.bytes_per_second,
             recovery.objects_per_second(),
+            ceph.epoch,
+            {group.name: (group.up, group.acting) for group in groups},
         )
         ceph.progress.follow()
         if recovery.running or recovery.waiting:
