@@ -133,9 +133,11 @@ class _Thread:
 
 
 class LiveClock:
-    """Real time of this host."""
+    """Real time of this host. Whoever sets its clock while this process runs changes nothing that is measured."""
 
     simulated = False
+    began = time.time_ns() - time.monotonic_ns()
+    """UTC when the monotonic clock read zero, by the calendar with which this process began."""
 
     def __init__(self) -> None:
         self._stop = threading.Event()
@@ -143,11 +145,13 @@ class LiveClock:
         self._main = threading.main_thread()
 
     def now(self) -> Instant:
-        return Instant(time.monotonic_ns(), time.time_ns())
+        mono = time.monotonic_ns()
+        return Instant(mono, self.began + mono)
 
     def utc(self) -> datetime:
-        """The present moment by this host's calendar: for consent windows and folder names, never for durations."""
-        return datetime.now(UTC)
+        """The present moment for consent windows and folder names: by this host's calendar as it is now, or as it was
+        when this process began, whichever is later. A clock that is set back opens no window again."""
+        return datetime.fromtimestamp(max(time.time_ns(), self.now().utc) / SECOND, UTC)
 
     def sleep(self, seconds: float) -> None:
         self.sleep_until(time.monotonic_ns() + round(seconds * SECOND))

@@ -12,13 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
 
-from pytest_pveha.clock import SECOND, Clock, LiveClock
+from pytest_pveha.clock import Clock, LiveClock
 from pytest_pveha.embedded import attach
 from pytest_pveha.errors import EvidenceError, HealFailed, SiteBusy, SiteError
 from pytest_pveha.faults.keeping import STORE, Keeping, Kept, remembered
 from pytest_pveha.faults.mend import mend, run_id
 from pytest_pveha.handles.canary import sweep
-from pytest_pveha.handles.cluster_lease import break_lease, lease_holder
+from pytest_pveha.handles.cluster_lease import break_lease, lease_holder, seconds_left
 from pytest_pveha.handles.connect import connect
 from pytest_pveha.handles.site import Site
 from pytest_pveha.inventory import Site as Inventory
@@ -147,7 +147,7 @@ def _refuse_living(site: Site, run: str, ours: set[str]) -> None:
     holder = lease_holder(site.lease_on, site.clock, site.lease_folder)
     if holder is None or holder.run != run or holder.run in ours:
         return
-    left = holder.until - site.clock.now().utc // SECOND
+    left = seconds_left(holder, site.lease_on, site.clock)
     if left > 0 and (holder.host != socket.gethostname() or _lives(holder.pid)):
         raise SiteBusy(
             f"{holder} has this cluster for {left} s more and may be alive: end it with `pveha stop`, or, if that "

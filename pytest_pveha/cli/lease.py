@@ -6,7 +6,6 @@ import argparse
 from pathlib import Path
 
 from pytest_pveha.cli.output import say
-from pytest_pveha.clock import SECOND
 
 FREE, HELD = 0, 1
 
@@ -31,7 +30,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Who holds the cluster was said; with ``--break`` nobody does."""
-    from pytest_pveha.handles.cluster_lease import break_lease, lease_holder
+    from pytest_pveha.handles.cluster_lease import break_lease, lease_holder, seconds_left
     from pytest_pveha.inventory import load
     from pytest_pveha.scenario.visit import visited
 
@@ -40,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
         if holder is None:
             say("nobody holds this cluster")
             return FREE
-        left = holder.until - site.clock.now().utc // SECOND
+        left = seconds_left(holder, site.lease_on, site.clock)
         say(f"held by {holder}, {f'for {left} s more' if left > 0 else 'and no longer renewed'}")
         if not options.breaks:
             return HELD

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -54,6 +54,8 @@ class Partition:
     """Whether it lasts until every node that guards guests has reset itself."""
     brief: float = 0.0
     """Seconds after which it is over, where no watchdog is to mind it: then the links alone show that it bit."""
+    silent: tuple[str, ...] = ()
+    """Nodes that a fault around it has taken: nothing can be put on them; if they come back they are with the rest."""
 
     @property
     def reach(self) -> Reach:
@@ -82,7 +84,8 @@ class Partition:
             )
 
     def _traffic(self, name: str) -> rules.Traffic:
-        unheard = {*self.rest, *(self.cut_off if self.apart else ())} if name in self.cut_off else set(self.cut_off)
+        others = {*self.rest, *self.silent, *(self.cut_off if self.apart else ())}
+        unheard = others if name in self.cut_off else set(self.cut_off)
         addresses = tuple(one for node, known in self.addresses if node in unheard - {name} for one in known)
         return rules.Traffic(addresses, KNET, incoming=self.direction != "out", outgoing=self.direction != "in")
 
@@ -106,7 +109,7 @@ class Partition:
         for name in self.cut_off:
             links = corosync.links(observer.site.nodes[name], observer.site.clock.deadline(READ))
             gone = {peer for peer in set().union(*links.values()) if not any(up[peer] for up in links.values())}
-            unheard = len(self.rest) + (len(self.cut_off) - 1 if self.apart else 0)
+            unheard = len(self.rest) + len(self.silent) + (len(self.cut_off) - 1 if self.apart else 0)
             if len(gone) < unheard:
                 return no(f"{name} has no link to {len(gone)} nodes, and {unheard} are to be cut off it")
         return yes(f"{', '.join(self.cut_off)} has no link to {', '.join(self.rest)}")
@@ -148,6 +151,8 @@ class LinkLoss:
     link: int
     addresses: tuple[tuple[str, str], ...]
     """Each node's address on that link."""
+    silent: tuple[str, ...] = ()
+    """Nodes that a fault around it has taken: no link is up to them."""
 
     @property
     def reach(self) -> Reach:
@@ -159,8 +164,7 @@ class LinkLoss:
         check_free(observer, self.tag, self.nodes)
         for name in self.nodes:
             links = corosync.links(observer.site.nodes[name], observer.site.clock.deadline(READ))
-            others = [number for number, peers in links.items() if number != self.link and all(peers.values())]
-            if self.link not in links or not others:
+            if self.link not in links or not spare(links, (self.link,), len(self.silent)):
                 raise PreflightRefused(
                     f"node {name} has {len(links)} corosync links, and none but link {self.link} is up to every node: "
                     f"without it the node would be cut off"
@@ -256,6 +260,15 @@ def check_addresses(name: str, addresses: Iterable[str], network: str = "a coros
                 f"corosync calls a link of {name} {address!r}, which is no IP address: rules cannot name it; "
                 f"write addresses into corosync.conf"
             )
+
+
+def spare(links: Mapping[int, Mapping[int, bool]], lost: Iterable[int], silent: int = 0) -> list[int]:
+    """The links besides those that are up to every node but so many that are known to be silent: on no link at all."""
+    peers = set().union(*links.values())
+    there = {peer for peer in peers if any(each.get(peer) for each in links.values())}
+    if len(peers - there) > silent:
+        return []
+    return [number for number, each in links.items() if number not in lost and all(each.get(peer) for peer in there)]
 
 
 def check_free(observer: Observer, tag: str, names: Iterable[str]) -> None:

@@ -31,7 +31,7 @@ ACT = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who has the site, and until when (epoch seconds by their clock)."""
+    """Who has the site, and until when (epoch seconds by the nodes' clock, whatever the controllers' say)."""
 
     run: str
     host: str
@@ -79,7 +79,7 @@ class ClusterLease:
         there = _read(node, self._clock, self._folder) or UNKNOWN
         if there.run == self._run:
             return
-        left = there.until - self._clock.now().utc // SECOND
+        left = there.until - _now(node, self._clock)
         how = (
             f"for {left} s more" if left > 0 else f"and ran out {-left} s ago" if there.until else "and never said more"
         )
@@ -126,7 +126,7 @@ class ClusterLease:
             raise trouble
 
     def _write(self, node: Node) -> None:
-        until = self._clock.now().utc // SECOND + RUNS_FOR
+        until = _now(node, self._clock) + RUNS_FOR
         text = json.dumps(asdict(Holder(self._run, self._host, self._pid, until)))
         node.disk.overwrite(f"{self._folder}/holder", text + "\n", self._clock.deadline(ACT))
 
@@ -137,6 +137,17 @@ def lease_holder(nodes: Nodes, clock: Clock, folder: str = FOLDER) -> Holder | N
     for node in nodes:
         try:
             return _read(node, clock, folder)
+        except SiteError as error:
+            trouble = error
+    raise trouble or SiteError("the site has no nodes")
+
+
+def seconds_left(holder: Holder, nodes: Nodes, clock: Clock) -> int:
+    """For how long the lease still runs, as the first node that answers has the time; negative where it ran out."""
+    trouble: SiteError | None = None
+    for node in nodes:
+        try:
+            return holder.until - _now(node, clock)
         except SiteError as error:
             trouble = error
     raise trouble or SiteError("the site has no nodes")
@@ -153,6 +164,11 @@ def break_lease(nodes: Nodes, clock: Clock, folder: str = FOLDER) -> None:
             continue
         return
     raise trouble or SiteError("the site has no nodes")
+
+
+def _now(node: Node, clock: Clock) -> int:
+    """The time by that node's clock (epoch seconds): every controller asks the same one, however its own goes."""
+    return int(clock.now().utc / SECOND + node.clock_offset(clock.deadline(ACT)).offset)
 
 
 def _read(node: Node, clock: Clock, folder: str) -> Holder | None:

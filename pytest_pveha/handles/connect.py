@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from pytest_pveha.clock import Clock
@@ -26,12 +27,16 @@ from pytest_pveha.inventory import Site as Inventory
 from pytest_pveha.inventory.hardware import Bmc as BmcBlock
 from pytest_pveha.inventory.hardware import Node as NodeBlock
 from pytest_pveha.inventory.hardware import Pdu as PduBlock
+from pytest_pveha.wire import redaction
 from pytest_pveha.wire.ipmi import IpmiBmc
 from pytest_pveha.wire.pbs_api import pbs_api
 from pytest_pveha.wire.pve_api import Endpoint, PveApi, Trust
 from pytest_pveha.wire.ssh import Ssh, SshTarget
 
 API_PORT = 8006
+
+TELLING = 6
+"""Letters from which on a word of a login's file is blanked wherever it shows: shorter ones are of any message."""
 
 
 def connect(inventory: Inventory, clock: Clock) -> Site:
@@ -171,7 +176,15 @@ def _from_nodes(inventory: Inventory, block: PduBlock) -> FromNodes | None:
     if way is None:
         return None
     secret = way.secret
-    return FromNodes(way.on, way.status, lambda: "" if secret is None else secret.resolve_text(inventory.base))
+    return FromNodes(way.on, way.status, lambda: "" if secret is None else _login(secret.resolve_text(inventory.base)))
+
+
+def _login(text: str) -> str:
+    """The text of a login's file: neither it nor a word of it is ever shown."""
+    for word in {text.strip(), *re.split(r"[\s\"'=:,;@]+", text)}:
+        if len(word) >= TELLING:
+            redaction.hide(word)
+    return redaction.Hidden(text)
 
 
 def _ssh(inventory: Inventory, name: str, block: NodeBlock, clock: Clock) -> Ssh | None:

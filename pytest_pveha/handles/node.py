@@ -15,6 +15,7 @@ from pytest_pveha.handles.hand import Hand
 from pytest_pveha.handles.pdu import Pdu
 from pytest_pveha.handles.shell import ShellLine, ending_by, quote
 from pytest_pveha.handles.units import Units
+from pytest_pveha.wire import redaction
 from pytest_pveha.wire.ssh import CommandResult, Ssh
 
 if TYPE_CHECKING:
@@ -326,7 +327,7 @@ class Node:
         if result.exit_status != 0:
             raise ProtocolError(
                 f"node {self.name}: `{line}` ended with status {result.exit_status}: "
-                f"{result.stderr.decode(errors='replace').strip()[:200]}"
+                f"{redaction.scrub(result.stderr.decode(errors='replace')).strip()[:200]}"
             )
         return result
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
 from pytest_pveha.clock import Clock
-from pytest_pveha.errors import ProtocolError, TimedOut, Unreachable
+from pytest_pveha.errors import ProtocolError, PvehaError, TimedOut, Unreachable
+from pytest_pveha.wire import redaction
 
 SECRET = "{secret}"
 """Stands, in a word of those commands, for the path of the secret's file."""
@@ -77,5 +79,12 @@ class Pdu:
             except TimedOut:
                 raise Unreachable(f"{who} did not end in {self._timeout:g} s; it may have been carried out") from None
         if process.returncode != 0:
-            raise ProtocolError(f"{who} ended with status {process.returncode}: {' '.join(err.split())[:200]}")
+            raise ProtocolError(f"{who} ended with status {process.returncode}: {self._clean(err)[:200]}")
         return out
+
+    def _clean(self, said: str) -> str:
+        """What it said, without the login that it may repeat."""
+        if self.from_nodes is not None:
+            with suppress(PvehaError):
+                self.from_nodes.secret()  # known from here on, and blanked
+        return " ".join(redaction.scrub(said).split())

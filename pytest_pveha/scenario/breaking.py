@@ -134,7 +134,7 @@ class Faults(CephFaults):
             blind: it does not reach the quorum device either, so that it is the one that loses; where a node is the
                 tiebreaker it reaches that as little as any other.
         """
-        deadline, every = self._site.clock.deadline, self._site.nodes
+        deadline, every = self._site.clock.deadline, self._everybody("a room")
         blind = blind and bool(self._site.layout.device)
         rest = every - room
         lesser, larger = (room, rest) if blind or len(room) <= len(rest) else (rest, room)
@@ -161,6 +161,7 @@ class Faults(CephFaults):
     def switch_loss(self, switch: str, *, at_most: str = "15 min") -> Iterator[None]:
         """Nothing passes between nodes over the networks that the inventory has on that switch alone while open."""
         site, layout, deadline = self._site, self._site.layout, self._site.clock.deadline
+        self._everybody("a switch")
         gone = layout.on_switch(switch)
         links = tuple(sorted(int(name.removeprefix("corosync")) for name in gone if name.startswith("corosync")))
         ring = tuple(sorted(site.cluster.ring_addresses(deadline(READ)).items()))
@@ -240,6 +241,15 @@ class Faults(CephFaults):
         ):
             yield
 
+    def _everybody(self, what: str) -> Nodes:
+        """All nodes, none of which a fault in force has silenced: what lies between each two of them is cut."""
+        if silent := self._site.nodes - self._run.reached:
+            raise PreflightRefused(
+                f"{', '.join(silent.names)} is silent by a fault that is in force: {what} is cut off on every node, and "
+                f"where rules cannot be put they would be missing as soon as it is back; end that fault first"
+            )
+        return self._site.nodes
+
     def _home(self, guest: Guest) -> Node:
         """Where HA has the guest now."""
         services = self._site.cluster.manager(self._site.clock.deadline(READ)).services
@@ -295,17 +305,23 @@ class Faults(CephFaults):
 
     @contextmanager
     def _cut(self, cut_off: Nodes, victims: Nodes, at_most: str, grace: float = GRACE, **how: Any) -> Iterator[None]:
-        rest = self._site.nodes - cut_off
+        reached = self._run.reached
+        rest, silent = reached - cut_off, (self._site.nodes - reached - cut_off).names
         found = self._site.cluster.ring_addresses(self._site.clock.deadline(READ))
         addresses = tuple(sorted(found.items()))
         with self._run.break_with(
-            lambda tag: Partition(tag, cut_off.names, rest.names, addresses, **how),
+            lambda tag: Partition(tag, cut_off.names, rest.names, addresses, silent=silent, **how),
             Partition.kind,
             victims.names,
             parse_duration(at_most),
             grace=grace,
             trial=lambda tag: Partition(
-                tag, cut_off.names, rest.names, addresses, **{**how, "brief": TRIAL_LIMIT + TRIAL_GRACE}
+                tag,
+                cut_off.names,
+                rest.names,
+                addresses,
+                silent=silent,
+                **{**how, "brief": TRIAL_LIMIT + TRIAL_GRACE},
             ),
         ):
             yield
@@ -315,10 +331,12 @@ class Faults(CephFaults):
         """That corosync link of these nodes carries nothing while open; their other links do."""
         found = self._site.cluster.ring_addresses(self._site.clock.deadline(READ))
         addresses = tuple((name, one[link]) for name, one in sorted(found.items()) if len(one) > link)
+        silent = self._site.nodes - self._run.reached
+        there = nodes - silent
         with self._run.break_with(
-            lambda tag: LinkLoss(tag, nodes.names, link, addresses),
+            lambda tag: LinkLoss(tag, there.names, link, addresses, silent.names),
             LinkLoss.kind,
-            nodes.names,
+            there.names,
             parse_duration(at_most),
             dies=False,
         ):
@@ -327,12 +345,12 @@ class Faults(CephFaults):
     @contextmanager
     def qdevice_loss(self, *, at_most: str = "10 min") -> Iterator[None]:
         """No node reaches the quorum device while open."""
-        first = next(iter(self._site.nodes))
-        host, port = corosync.device_host(first, self._site.clock.deadline(READ))
+        there = self._run.reached
+        host, port = corosync.device_host(next(iter(there)), self._site.clock.deadline(READ))
         with self._run.break_with(
-            lambda tag: QdeviceLoss(tag, self._site.nodes.names, host, port),
+            lambda tag: QdeviceLoss(tag, there.names, host, port),
             QdeviceLoss.kind,
-            self._site.nodes.names,
+            there.names,
             parse_duration(at_most),
             dies=False,
         ):
@@ -344,7 +362,7 @@ class Faults(CephFaults):
 
         The nodes undo it by themselves soon after, before the first of them fails a request.
         """
-        nodes = self._site.nodes.names
+        nodes = self._everybody("a storage").names
         seconds = parse_duration(lasting)
         at_most = seconds + LOOKED_AT * len(nodes) * len(storage.servers)
         undone_by = at_most + TRIAL_GRACE

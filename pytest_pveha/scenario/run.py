@@ -49,6 +49,7 @@ from pytest_pveha.observe.ha import guarding, quorum_whole
 from pytest_pveha.observe.ledger import Ledger
 from pytest_pveha.observe.news import Expected, expected, present
 from pytest_pveha.observe.observer import READ, Observer, View
+from pytest_pveha.observe.reachable import answering
 from pytest_pveha.observe.sampler import Probe
 from pytest_pveha.observe.sampling import sampler
 from pytest_pveha.observe.snapshot import Snapshot
@@ -160,6 +161,13 @@ class Run:
     def site(self) -> Site:
         """What it runs on."""
         return self._site
+
+    @property
+    def reached(self) -> Nodes:
+        """The nodes without those that a fault in force has taken and that are silent: on them nothing can be put."""
+        taken = frozenset().union(*(reach.nodes for reach in self._session.standing))
+        nodes = self._site.nodes
+        return Nodes(node for node in nodes if node.name not in taken or answering(self._clock, node.addresses))
 
     @property
     def ledger(self) -> Ledger:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-import pytest
-from cli_kit import Shell
+from pathlib import Path
 
-from pytest_pveha.record.questions import Desk, Said, login
+import pytest
+from cli_kit import Realish, Shell
+from real_style import write
+
+from pytest_pveha.clock import LiveClock
+from pytest_pveha.faults.keeping import Keeping
+from pytest_pveha.handles.connect import connect
+from pytest_pveha.inventory import load
+from pytest_pveha.record.questions import Desk, Question, Said, login
 
 RUN = "0a1b2c3d"
 
@@ -60,3 +67,37 @@ def test_a_question_that_is_over_says_what_to_do(shell: Shell, desk: Desk) -> No
         assert done.code == 1
         assert f"run {run} does not wait for {step}" in done.out
         assert "Leave all cords in, or put them in again" in done.out
+
+
+def test_what_a_run_of_another_machine_asked_is_listed_from_the_nodes(realish: Realish, tmp_path: Path) -> None:
+    """Each question with who was asked and what is known of the answer, and where it can be answered; nothing of a run
+    that the nodes do not know; and a STEP is refused, for only the machine that asks hears an answer."""
+    inventory = write(realish.describe(), tmp_path / "real.yml")
+    site = connect(load(inventory), LiveClock())
+    try:
+        keeping = Keeping(site, RUN)
+        keeping.begin({"host": "the-other-machine"})
+        pull = Question(RUN, "cord-pulled-1-pull", "pull ALL power cords of pve2", "J. Doe", 4711)
+        ready = Question(RUN, "cord-pulled-1-ready", "go to pve2", "J. Doe", 4711, settled=True)
+        assert keeping.asked(ready, Said("done", "jdoe"))
+        assert keeping.asked(pull, None)
+        shown = realish.shell.pveha("answer", RUN, "--inventory", inventory)
+        assert (shown.code, shown.lines) == (
+            0,
+            [
+                "cord-pulled-1-pull (J. Doe): pull ALL power cords of pve2 no answer is known",
+                "cord-pulled-1-ready (J. Doe, over): go to pve2 jdoe said done",
+                f"answer on the-other-machine; if it is dead, type here: pveha heal --inventory {inventory}",
+            ],
+        )
+        assert keeping.asked(pull, Said("refuse", "jdoe"))
+        shown = realish.shell.pveha("answer", RUN, "--inventory", inventory)
+        assert shown.lines[0] == "cord-pulled-1-pull (J. Doe): pull ALL power cords of pve2 jdoe said refuse"
+        refused = realish.shell.pveha("answer", RUN, "cord-pulled-1-pull", "--inventory", inventory)
+        assert refused.code == 4
+        assert "with --inventory there is no STEP: an answer is heard on the machine that asks alone" in refused.err
+    finally:
+        keeping.clear()
+        site.close()
+    gone = realish.shell.pveha("answer", RUN, "--inventory", inventory)
+    assert (gone.code, gone.out) == (1, f"the nodes remember nothing that run {RUN} asked of anybody\n")

@@ -85,3 +85,34 @@ def test_cord_pulled_in_mains_cut(victim, nodes, guests, faults, run):
         with faults.cord_pulled(_second(run, nodes, victim), at_most=LIMIT):
             run.hold("30 s")
         run.hold("2 min")
+
+
+@pytest.mark.destructive(blast="two nodes", expected="10 min", breaks=["power-cut", "partition"])
+@pytest.mark.needs(nodes=5)
+@pytest.mark.roles("other")
+def test_partition_in_power_cut(victim, nodes, guests, faults, run):
+    """While one node has no power another one is cut off those that are left."""
+    run.watch(guests)
+    with faults.power_cut(victim, at_most=OUTER):
+        with faults.partition(Nodes([_second(run, nodes, victim)]), at_most=LIMIT):
+            run.hold("30 s")
+        run.hold("2 min")
+
+
+@pytest.mark.destructive(blast="one node", expected="10 min", breaks=["power-cut", "link-loss"])
+@pytest.mark.roles("other")
+def test_link_loss_in_power_cut(victim, nodes, guests, faults, run):
+    """While one node has no power a corosync link of the others fails."""
+    run.watch(guests)
+    with faults.power_cut(victim, at_most=OUTER):
+        with faults.link_loss(nodes, 0, at_most=LIMIT):
+            run.hold("30 s")
+        run.hold("2 min")
+
+
+@pytest.mark.destructive(blast="one node", expected="10 min", breaks=["power-cut", "switch-loss"], site_reset=True)
+@pytest.mark.roles("other")
+def test_switch_loss_in_power_cut(victim, faults, run):
+    """While one node has no power a switch fails: refused."""
+    with faults.power_cut(victim, at_most=OUTER), faults.switch_loss("sw-ring", at_most=LIMIT):
+        run.hold("30 s")

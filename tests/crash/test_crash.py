@@ -319,9 +319,24 @@ def _osds(truth: list[dict[str, Any]]) -> dict[str, str]:
     return found
 
 
-def undone_after(truth: list[dict[str, Any]], run: Struck) -> float:
-    """Site seconds from the blow until nothing was broken any more, for good; 0 where nothing was."""
-    found = run.found
+def without_migrations(truth: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same without the pause that a live migration ends with: nobody but who counts milliseconds misses it."""
+    left = []
+    for number, event in enumerate(truth):
+        if event["kind"] == "guest_silent":
+            following = (later["kind"] for later in truth[number + 1 :] if later.get("vmid") == event["vmid"])
+            if next(following, "") == "guest_migrated":
+                continue
+        left.append(event)
+    return left
+
+
+def undone_after(truth: list[dict[str, Any]], run: Struck, found: Snapshot) -> float:
+    """Site seconds from the blow until nothing was broken any more, for good; 0 where nothing was.
+
+    A guest that HA took elsewhere runs: when somebody brings it home does not count.
+    """
+    truth = without_migrations(truth)
     bad = [
         number
         for number, event in enumerate(truth)
@@ -384,7 +399,7 @@ def test_a_run_struck_anywhere_leaves_a_healthy_site(here: Place, case: Case) ->
     run = struck(here, inventory, case)
     healer = healed_by(here, inventory, case, run)
     assert_healthy(here, inventory, run, recorded=case.way != "disk-full")
-    seconds = undone_after(here.truth, run)  # by now guests that had to boot answer
+    seconds = undone_after(here.truth, run, run.found)  # by now guests that had to boot answer
     if table := os.environ.get("CRASH_TABLE"):
         row = {"fault": case.fault, "line": f"{case.when} {case.line}", "way": case.way, "by": healer}
         with Path(table).open("a") as file:
@@ -400,6 +415,35 @@ def test_an_outage_is_seen_as_one_before_it_is_healed(here: Place) -> None:
         assert differences(run.found, take(observer)) != []
     with pytest.raises(AssertionError):
         assert_healthy(here, inventory, run)
+
+
+def test_bringing_a_guest_home_is_no_outage() -> None:
+    """What is counted ends when guests answer again, wherever; a silence that no live migration explains counts."""
+    found = Snapshot.from_json(
+        {"cluster": "c", "quorate": True, "nodes": {"a": "online", "b": "online"}, "boot_ids": {}}
+        | {"services": {}, "guests": {"vm:1": "running@a"}}
+    )
+    run = Struck(Path(), 0, 0, "")
+    happened = [
+        {"at": 1, "kind": "guest_process_stop", "node": "a", "vmid": 1},
+        {"at": 1, "kind": "guest_silent", "node": "a", "vmid": 1},
+        {"at": 2, "kind": "guest_process_start", "node": "b", "vmid": 1},
+        {"at": 3, "kind": "guest_answers", "node": "b", "vmid": 1},
+    ]
+    home = [
+        {"at": 7, "kind": "guest_silent", "node": "b", "vmid": 1},
+        {"at": 8, "kind": "guest_migrated", "node": "a", "from": "b", "vmid": 1},
+        {"at": 8, "kind": "guest_answers", "node": "a", "vmid": 1},
+    ]
+    assert undone_after(seconds(happened), run, found) == 3
+    assert undone_after(seconds([*happened, *home]), run, found) == 3
+    hung = [{**home[0], "at": 4}, {"at": 6, "kind": "guest_answers", "node": "b", "vmid": 1}]
+    assert undone_after(seconds([*happened, *hung, *home]), run, found) == 6
+
+
+def seconds(truth: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same with its moments in nanoseconds."""
+    return [{**event, "at": event["at"] * SECOND} for event in truth]
 
 
 def test_the_next_run_is_refused_until_it_is_healed(here: Place) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import whole_run
 from ruamel.yaml import YAML
+from stretched_site import BLOCKS
+from stretched_site import PLAYED as STRETCHED
 from test_crash import BY_HAND, LINES, Case, assert_healthy, healed_by, here, struck
 from whole_run import Place
 
@@ -16,9 +18,14 @@ __all__ = ["here"]
 
 SUITE = Path(__file__).with_name("nested_suite.py")
 WAYS = ("kill", "kill-both", "abandoned", "sigterm")
-NODES = {"power-cut-in-partition": 5, "power-cut-in-power-cut": 5, "cord-pulled-in-mains-cut": 5}
+NODES = dict.fromkeys(
+    ("power-cut-in-partition", "power-cut-in-power-cut", "cord-pulled-in-mains-cut", "partition-in-power-cut"), 5
+)
 """The sites that must have more than three nodes."""
-PLAYED: dict[str, dict[str, Any]] = {"cord-pulled-in-mains-cut": {"pdus": True, "operator": {}}}
+PLAYED: dict[str, dict[str, Any]] = {
+    "cord-pulled-in-mains-cut": {"pdus": True, "operator": {}},
+    "link-loss-in-power-cut": {"links": 2},
+}
 """What else the simulator of a site has."""
 PAIRS = (
     "power-cut-in-partition",
@@ -27,6 +34,8 @@ PAIRS = (
     "clean-reboot-in-maintenance",
     "power-cut-in-power-cut",
     "cord-pulled-in-mains-cut",
+    "partition-in-power-cut",
+    "link-loss-in-power-cut",
 )
 
 
@@ -80,8 +89,11 @@ def test_a_run_struck_inside_two_faults_leaves_a_healthy_site(here: Place, case:
     assert_healthy(here, inventory, run)
 
 
+PLAYED_OUT = (*QUICK, "partition-in-power-cut", "link-loss-in-power-cut")
+
+
 @pytest.mark.parametrize(
-    "pair", [pytest.param(pair, marks=() if pair in QUICK else pytest.mark.proof) for pair in PAIRS]
+    "pair", [pytest.param(pair, marks=() if pair in PLAYED_OUT else pytest.mark.proof) for pair in PAIRS]
 )
 def test_a_fault_inside_another_is_played_to_its_end(here: Place, pair: str) -> None:
     """Nothing stops it: what the outer one takes is no harm inside, and what the inner one took none after it."""
@@ -91,3 +103,13 @@ def test_a_fault_inside_another_is_played_to_its_end(here: Place, pair: str) -> 
     assert (test["verdict"], test["reason"]) == ("not proven", "it makes no claim, so there is nothing that it proves")
     closed = [line.data for line in outcome.journal if line.kind == "fault.close"]
     assert [each["outcome"] for each in closed] == ["healed", "healed"]
+
+
+def test_what_lies_between_all_nodes_is_not_cut_while_one_is_silent(here: Place) -> None:
+    """A switch's loss is rules on every node: where one cannot have them it is refused, and says why."""
+    outcome = whole_run.run(here.inventory(BLOCKS, **STRETCHED), here, "-k", "test_switch_loss_in", suites=SUITE)
+    (test,) = (each for each in outcome.verdict["tests"] if each["id"] != "gate" and "switch_loss" in each["id"])
+    assert test["verdict"] == "not proven"
+    assert "is silent by a fault that is in force: a switch is cut off on every node" in test["reason"]
+    closed = [line.data["outcome"] for line in outcome.journal if line.kind == "fault.close"]
+    assert closed == ["healed"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from pytest_pveha.clock import SECOND
 from pytest_pveha.embedded import attach, start
 from pytest_pveha.errors import SiteBusy
 from pytest_pveha.faults.keeping import STORE, Keeping, ask_to_stop, remembered
-from pytest_pveha.handles.cluster_lease import ClusterLease, break_lease, lease_holder
+from pytest_pveha.handles.cluster_lease import ClusterLease, break_lease, lease_holder, seconds_left
 from pytest_pveha.handles.connect import connect
 from pytest_pveha.handles.site import Site
 from pytest_pveha.inventory import load
@@ -210,6 +211,34 @@ def test_one_run_a_cluster(site: Site) -> None:
     assert holder.run == "bbbbbbbb"
     second.give_back()
     assert lease_holder(site.nodes, site.clock) is None
+
+
+@contextmanager
+def controller(inventory: Path, hours: int) -> Iterator[Site]:
+    """The site, as a controller reaches it whose clock is wrong by so many hours."""
+    embedded = attach(load(inventory)) or start(load(inventory))
+    clock = embedded.clock()
+    clock._epoch += hours * 3600 * SECOND
+    site = connect(embedded.inventory, clock)
+    try:
+        yield site
+    finally:
+        site.close()
+        clock.close()
+
+
+@pytest.mark.parametrize(("holder", "other"), [(0, 1), (0, -1), (1, 0), (-1, 0)])
+def test_a_controller_whose_clock_is_wrong_has_the_same_lease(here: Place, holder: int, other: int) -> None:
+    """How long a lease runs is told by the nodes' clock: nobody takes a living one for dead, nor lets his own lapse."""
+    inventory = here.inventory()
+    with controller(inventory, holder) as site:
+        ClusterLease(site.nodes, site.clock, "aaaaaaaa", "one", 11).take()
+    with controller(inventory, other) as site:
+        with pytest.raises(SiteBusy, match=r"on one, for 1(800|79\d) s more"):
+            ClusterLease(site.nodes, site.clock, "bbbbbbbb", "two", 22).take()
+        there = lease_holder(site.nodes, site.clock)
+        assert there is not None
+        assert 1790 <= seconds_left(there, site.nodes, site.clock) <= 1800
 
 
 def test_a_wish_left_on_a_node_ends_the_run(here: Place) -> None:

@@ -107,6 +107,41 @@ def test_forced_error_beside_a_dead_man(run, site, nodes, monkeypatch):
 
 
 @pytest.mark.readiness
+def test_forced_trouble_of_outlets(run, site, nodes):
+    """The command that switches them fails, and says its login while it does."""
+    pdu = nodes["pve2"].pdu
+    try:
+        pdu.switch("on")
+    except Exception as error:
+        print("outlets:", error, vars(pdu), pdu.from_nodes)
+    pdu.switch("on")
+
+
+@pytest.mark.readiness
+def test_forced_error_beside_outlets(run, site, nodes, monkeypatch):
+    """A node is told how to switch outlets on, login and all; then it fails with that in its frames."""
+    from dataclasses import replace
+    from pytest_pveha.faults.fault import DeadMan
+    from pytest_pveha.faults.keeping import Keeping
+    from pytest_pveha.faults.mains import MainsCut
+
+    keeping = Keeping(site, "0badcafe")
+    whole = MainsCut("pve2").dead_man(run._observer, keeping.kept("dark"))
+    dead_man = DeadMan(tuple(replace(undo, secret="") for undo in whole.undos), whole.needed)  # the login is the first
+    try:
+        armed = keeping.arm("dark", dead_man, 600)
+        for name in armed.nodes:
+            assert "dark.outlets" in nodes[name].disk.names("/var/lib/pveha/0badcafe", site.clock.deadline(10))
+    finally:
+        keeping.clear()
+
+    def broken(*args, **more):
+        raise TypeError("forced beside outlets")
+    monkeypatch.setattr("pytest_pveha.wire.ssh._converse", broken)
+    keeping.arm("dark", dead_man, 600)
+
+
+@pytest.mark.readiness
 def test_forced_refusal_of_a_backup_server(run, site, nodes, monkeypatch):
     """It knows no such token; and then it fails with the token in its frames."""
     try:
@@ -203,7 +238,8 @@ def body_of(key: Path) -> str:
 
 @pytest.mark.parametrize("loud", [False, True], ids=["as usual", "as loud as it goes"])
 def test_no_secret_is_shown_or_left(site: Embedded, tmp_path: Path, loud: bool) -> None:
-    """Token, BMC password, SSH key, evidence key and what env: and cmd: give are in no file, output or process list."""
+    """Token, BMC password, login of the outlets, SSH key, evidence key and what env: and cmd: give are in no file, output
+    or process list."""
     described = real_style.describe(site, consent=False)
     token, password = ((site.runtime / name).read_text().strip() for name in ("token", "bmc-password"))
     ssh_key = Path(described["nodes"]["pve1"]["ssh"]["key_file"])
@@ -218,6 +254,17 @@ def test_no_secret_is_shown_or_left(site: Embedded, tmp_path: Path, loud: bool) 
     }
     (tmp_path / "pbs").write_text("canary-of-the-backup-server")
     (tmp_path / "pbs").chmod(0o600)
+    (tmp_path / "outlets").write_text('user = "pdu-admin:canary-of-the-outlets"\n')
+    (tmp_path / "outlets").chmod(0o600)
+    described["nodes"]["pve2"]["pdu"] = {
+        "off": ["true"],
+        "on": ["sh", "-c", f"cat {shlex.quote(str(tmp_path / 'outlets'))} >&2; exit 3"],
+        "from_nodes": {
+            "on": ["curl", "--config", "{secret}", "http://pdu.invalid/pve2"],
+            "status": ["uname"],
+            "secret": f"file:{tmp_path / 'outlets'}",
+        },
+    }
     host, _, port = described["cluster"]["api"]["endpoints"][0].rpartition(":")
     described["backup"] = {
         "storage": "pbs1",
@@ -228,6 +275,7 @@ def test_no_secret_is_shown_or_left(site: Embedded, tmp_path: Path, loud: bool) 
     }  # fmt: skip
     canaries = {
         "backup server's token": "canary-of-the-backup-server",
+        "outlets' login": "canary-of-the-outlets",
         "token": token,
         "BMC password": password,
         "SSH key": body_of(ssh_key),
@@ -271,7 +319,7 @@ def test_no_secret_is_shown_or_left(site: Embedded, tmp_path: Path, loud: bool) 
     witness.dismiss()
     told = done.stdout + done.stderr
     assert b"forced at the backup server" in told or not loud
-    for said in (b"forced internal error", b"forced beside a dead-man"):  # the latter comes once one was armed
+    for said in (b"forced internal error", b"forced beside a dead-man", b"forced beside outlets", b"ended with status 3: ***"):  # the latter comes once one was armed
         assert said in told, told.decode()
     assert "ipmi_child" in witness.kinds
     assert witness.looks > 20
