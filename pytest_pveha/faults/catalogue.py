@@ -21,6 +21,7 @@ from pytest_pveha.faults.process import ServiceRestarted, ServiceStopped
 from pytest_pveha.faults.rooms import FeedCut, RoomCut, RoomPowerCut, SwitchLoss
 from pytest_pveha.faults.shutdown import CleanPowerOff, CleanReboot
 from pytest_pveha.faults.storage import StorageCut
+from pytest_pveha.faults.switches import SwitchPulled
 
 FAULTS: Mapping[str, type[Fault]] = {
     each.__name__: each
@@ -47,6 +48,7 @@ FAULTS: Mapping[str, type[Fault]] = {
         FeedCut,
         RoomCut,
         SwitchLoss,
+        SwitchPulled,
         GuestRestored,
         StorageCut,
         OsdKilled,

@@ -28,6 +28,7 @@ from pytest_pveha.faults.news import made_by
 from pytest_pveha.faults.restore import restore
 from pytest_pveha.faults.rooms import RoomCut
 from pytest_pveha.faults.session import Register, Session
+from pytest_pveha.faults.switches import SwitchPulled
 from pytest_pveha.handles import corosync
 from pytest_pveha.handles.guest import Guest, Guests, Nodes
 from pytest_pveha.handles.layout import Ways
@@ -385,7 +386,7 @@ class Run:
             self._allow(fault, victim)
         resets = victims if kind in MAY_RESET and not fault.reach.brief else ()
         logs = BmcLogs(self._observer, (self._site.nodes[name] for name in resets))
-        if isinstance(fault, CordPulled):
+        if isinstance(fault, CordPulled | SwitchPulled):
             fault.summon(self._observer)  # before the interlock, whose look must be fresh when they pull
         self._interlock(fault.reach, self._session.standing)
         whole = fault.reach.beside(self._session.standing)

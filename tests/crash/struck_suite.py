@@ -184,6 +184,12 @@ def test_switch_loss(faults, in_force):
     in_force(faults.switch_loss("sw-ring", at_most=LIMIT))
 
 
+@pytest.mark.destructive(blast="a switch", expected="5 min", breaks=["switch-loss", "switch-pulled"], site_reset=True)
+def test_switch_pulled(faults, in_force):
+    """A switch is off the network."""
+    in_force(faults.switch_pulled("sw-ring", at_most=LIMIT))
+
+
 @pytest.fixture
 def osd(victim, run):
     """An OSD of the victim."""

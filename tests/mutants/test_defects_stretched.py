@@ -23,7 +23,7 @@ from whole_run import ROOT
 from pytest_pveha.sim.defects import DEFECTS
 
 SUITES = "suites/stretched/"
-EXIT = {"rejected": 1, "inconclusive": 6, "not proven": 6}
+EXIT = {"rejected": 1, "inconclusive": 6, "not proven": 6, "invalid": 6}
 WAYS, TO_TIEBREAKER = "test_ways_between_the_rooms", "test_ways_to_the_tiebreaker"
 
 
@@ -102,6 +102,17 @@ CAUGHT = {
         "rejected",
         r"broken_paths of cluster is 12, objective none: from there that node could not be fenced "
         r"\(pve1 → pve2: no answer in 11 s",
+    ),
+    "guests-on-one-switch": Caught(
+        "test_switch_pulled[sw-prod]",
+        "rejected",
+        r"downtime of vm:101 is \d+(\.\d)? s .*, objective at most 5 s",
+    ),
+    "operator-takes-wrong-switch": Caught(
+        "test_switch_pulled[sw-ring]",
+        "invalid",
+        r"switch-pulled-1 did not bite, .*: pve1 calls link 0 to node 2 connected; link 1 is down instead: is it the "
+        r"wrong switch\?",
     ),
 }
 """What is planted in the simulated site."""

@@ -23,6 +23,7 @@ from pytest_pveha.faults.process import ServiceRestarted, ServiceStopped
 from pytest_pveha.faults.rooms import FeedCut, RoomCut, RoomPowerCut, SwitchLoss
 from pytest_pveha.faults.shutdown import CleanPowerOff, CleanReboot
 from pytest_pveha.faults.storage import StorageCut
+from pytest_pveha.faults.switches import SwitchPulled
 from pytest_pveha.inventory import FAULT_KINDS
 
 SAMPLES: tuple[Fault, ...] = (
@@ -61,6 +62,7 @@ SAMPLES: tuple[Fault, ...] = (
         brief=25.0,
     ),
     SwitchLoss("pveha-0a1b2c3d-switch-loss-1", "sw-1", ("n1",), (0,), (("n1", ("10.0.0.1", "10.1.0.1")),)),
+    SwitchPulled("sw-1", "switch-pulled-1", ("n1", "n2"), (0,), (1,), True, ("n2",)),
     GuestRestored(
         "vm:101",
         "vm:9000",
