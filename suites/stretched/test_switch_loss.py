@@ -3,6 +3,7 @@
 import pytest
 
 from pytest_pveha.judge import (
+    answer_slowdown,
     broken_paths,
     collateral_resets,
     downtime,
@@ -95,10 +96,12 @@ def test_feed_loss(feed, dark, darkened, nodes, guests, faults, run, objectives)
         run.expect(ha.answering(darkened), within="20 min")
     run.expect(ha.all_online(nodes), within="15 min")
     run.expect(ha.quorum_whole(), within="2 min")
+    run.hold("1 min")
     run.expect(ha.answering(guests), within="2 min")
 
     run.claim(recovery_in_turn(darkened, *dark), at_most=objectives.rto)
     run.claim(downtime(darkened), at_most=objectives.rto)
+    run.claim(answer_slowdown(darkened), at_most=objectives.slowdown)
     run.claim(start_after_death(darkened, darkened), at_least=0)
     run.claim(overlaps(guests, nodes), none=True)
     run.claim(collateral_resets(*dark), none=True)

@@ -14,7 +14,9 @@ from stretched_site import (
     BY_HAND,
     PLAYED,
     PLAYED_BY_HAND,
+    PLAYED_WITH_A_NODE,
     PLAYED_WITH_CEPH,
+    WITH_A_NODE,
     WITH_CEPH,
     rooms_of,
 )
@@ -81,6 +83,13 @@ CAUGHT = {
         "rejected",
         r"one side of pve1, pve2 and pve3, pve4 goes on: not within 45 s; last seen: quorate: pve1, pve2 of pve1, "
         r"pve2; pve3, pve4 of pve3, pve4",
+    ),
+    "rooms-meet-at-the-tiebreaker": Caught(
+        "test_tiebreaker_node_loss",
+        "rejected",
+        r"pve\d, pve\d was lost too, while only pve5 was to be, and with it quorum: healed at once, the campaign ends",
+        WITH_A_NODE,
+        PLAYED_WITH_A_NODE,
     ),
     "arbiters-disagree": Caught(
         "test_intersite_cut",
@@ -187,6 +196,11 @@ ALSO = {
         r"lost_span of vm:101 is 2\d{4}(\.\d)? s .*, objective at most 1200 s",
         BY_HAND,
         PLAYED_BY_HAND,
+    ),
+    "answers-slower-after-recovery": Caught(
+        "test_site_loss[other-room]",
+        "rejected",
+        r"answer_slowdown of vm:10\d is \d+(\.\d)? times .*, objective at most ",
     ),
 }
 """What another suite promises to catch, and these do too."""

@@ -706,6 +706,13 @@ _ALL = (
         "rejected",
     ),
     Defect(
+        "rooms-meet-at-the-tiebreaker",
+        "without the node that is the tiebreaker the two rooms do not hear each other",
+        "what the rooms say to each other is routed by the tiebreaker's site: the direct line is down, or was never taken",
+        "suites/stretched/test_tiebreaker_loss.py",
+        "rejected",
+    ),
+    Defect(
         "guests-on-one-switch",
         "the guests' network, said to go over several switches, has all its cables in the first of them",
         "the bond's second cable was plugged in where there was a free port",

@@ -197,6 +197,8 @@ class Network:
         """Whether corosync calls that link up: heartbeats arrive, and so do their answers."""
         if not (one.link_up and other.link_up and self.carried(link)):
             return False
+        if not self._world.mishaps.rooms_meet(one, other):
+            return False
         if link and self._world.planted("second-link-on-same-cable") and not self.link_up(one, other, 0):
             return False
         last = next(reversed(self._world.nodes.values()))
