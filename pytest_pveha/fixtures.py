@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_pveha.errors import SiteError, UsageError
+from pytest_pveha.handles import bonds
 from pytest_pveha.handles.bmc import Bmc
+from pytest_pveha.handles.bonds import Card
 from pytest_pveha.handles.ceph import Ceph, shell
 from pytest_pveha.handles.ceph.daemon import OsdDaemon
 from pytest_pveha.handles.cluster import Cluster, Manager
@@ -151,6 +153,21 @@ def victim(site: Site, pytestconfig: pytest.Config, request: pytest.FixtureReque
 
 
 @pytest.fixture
+def bond_members(site: Site, victim: Node) -> tuple[Card, ...]:
+    """Every card of every bond of ``victim``. Not applicable where it has none, and none was said."""
+    found = bonds.cards(victim, site.clock.deadline(10))
+    said = [name for name, over in site.layout.switches.items() if len(over) > 1]
+    if not found and said:
+        pytest.skip(
+            f"not proven: by the inventory {said[0]} goes over {' and '.join(site.layout.switches[said[0]])}, and "
+            f"{victim.name} has no bond of the kernel's"
+        )
+    if not found:
+        pytest.skip(f"not applicable: {victim.name} has no bond of the kernel's")
+    return found
+
+
+@pytest.fixture
 def resting(site: Site, victim: Node) -> Node:
     """A node that is taken out of service while ``victim`` fails: not the CRM master, and the least of HA's guests."""
     manager = site.cluster.manager(site.clock.deadline(10))
@@ -261,7 +278,7 @@ def _cast(site: Site, config: pytest.Config, request: pytest.FixtureRequest) -> 
     if found is None and site.layout.room_of(manager.master) == third_room(site.layout.rooms) != "":
         pytest.skip(
             f"not proven: the CRM master is {manager.master}, the tiebreaker, and so in neither of the two rooms; "
-            f"`ha-manager crm-command node-maintenance enable {manager.master}`, and disable, moves it"
+            f"on {manager.master} `systemctl stop pve-ha-crm`, and start once another is it, moves it"
         )
     if found is None:
         raise SiteError(f"no node of the inventory plays {role}; the CRM master is {manager.master or '(none)'}")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pytest_pveha.errors import UsageError
+from pytest_pveha.faults.bonds import BondMemberLoss
 from pytest_pveha.faults.ceph import CephNetworkCut, NooutSet, OsdKilled, OsdLost
 from pytest_pveha.faults.copies import GuestRestored
 from pytest_pveha.faults.cord import CordPulled
@@ -31,6 +32,7 @@ FAULTS: Mapping[str, type[Fault]] = {
         ServiceStopped,
         Maintenance,
         LinkLoss,
+        BondMemberLoss,
         QdeviceLoss,
         KernelCrash,
         DaemonKilled,

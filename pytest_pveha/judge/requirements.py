@@ -67,6 +67,7 @@ REQUIREMENTS: Final = (
         "The loss of networks is survived",
         (
             "quorum/test_link_loss.py",
+            "quorum/test_bond_member.py",
             "quorum/test_partition.py",
             "stretched/test_switch_loss.py::test_switch_loss",
             "stretched/test_switch_loss.py::test_switch_pulled",

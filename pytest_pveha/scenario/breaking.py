@@ -12,6 +12,7 @@ from typing import Any
 from pytest_pveha.errors import (
     PreflightRefused,
 )
+from pytest_pveha.faults.bonds import BondMemberLoss
 from pytest_pveha.faults.copies import GuestRestored
 from pytest_pveha.faults.cord import CordPulled
 from pytest_pveha.faults.crash import HA_USERLAND, DaemonKilled, DaemonsFrozen, KernelCrash
@@ -28,6 +29,7 @@ from pytest_pveha.faults.shutdown import CleanPowerOff, CleanReboot
 from pytest_pveha.faults.storage import StorageCut
 from pytest_pveha.faults.switches import SwitchPulled
 from pytest_pveha.handles import corosync, guest_process
+from pytest_pveha.handles.bonds import Card
 from pytest_pveha.handles.corosync import Ring
 from pytest_pveha.handles.guest import Guest, Nodes
 from pytest_pveha.handles.node import Node
@@ -359,6 +361,18 @@ class Faults(CephFaults):
             lambda tag: LinkLoss(tag, nodes.names, link, addresses),
             LinkLoss.kind,
             nodes.names,
+            parse_duration(at_most),
+            dies=False,
+        ):
+            yield
+
+    @contextmanager
+    def bond_member_loss(self, node: Node, card: Card, *, at_most: str = "3 min") -> Iterator[None]:
+        """That card of a bond of the node has no link while open."""
+        with self._run.break_with(
+            lambda tag: BondMemberLoss(node.name, card.bond, card.name),
+            BondMemberLoss.kind,
+            (node.name,),
             parse_duration(at_most),
             dies=False,
         ):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from pytest_pveha.clock import SECOND
 from pytest_pveha.errors import (
@@ -90,6 +90,8 @@ WITHOUT_PROXMOX = frozenset(
     }
 )  # fmt: skip
 """Measures that rest on nothing that Proxmox says: on nodes, their corosync, BMCs, processes and probes alone."""
+
+Thing = TypeVar("Thing")
 
 MILESTONES = (("acknowledged", "fencing: acknowledged - got agent lock for node '{node}'"),)
 """What the CRM's journal tells better than the API, by the phase it marks (wording: pve-ha-manager 5.2, Manager.pm)."""
@@ -263,12 +265,16 @@ class Run:
         master = view.manager.master
         order = sorted(nodes, key=lambda node: node.name == master)
         self._observer.write("note", {"text": f"in turn: {', '.join(node.name for node in order)}"})
+        self.one_by_one(order, step)
+
+    def one_by_one(self, things: Iterable[Thing], step: Callable[[Thing], None]) -> None:
+        """The step was taken for one after the other."""
         self._sampler.fast()
         self._clock.sleep(BEFORE_FAULT)
         self._open += 1  # one piece of work: sampled fast until its end, not anew before each of its faults
         try:
-            for node in order:
-                step(node)
+            for thing in things:
+                step(thing)
         finally:
             self._open -= 1
             self._sampler.slow()

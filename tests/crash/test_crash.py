@@ -50,6 +50,7 @@ WAYS = ("kill", "kill-both", "abandoned", "sigterm", "ctrl-c", "exception", "dis
 OF_CEPH = ("osd-killed", "osd-lost", "ceph-network-cut", "noout")
 PLAYED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "link-loss": ({}, {"links": 2}),
+    "bond-member-loss": ({}, {"bonds": {"bond0": {"members": ["eno3", "eno4"], "carries": ["guest"]}}}),
     "cord-pulled": ({}, {"operator": {}}),
     "mains-cut": ({}, {"pdus": True}),
     **dict.fromkeys(OF_CEPH, ({"ceph": {}}, {"ceph": {"down_out": "20 s"}})),

@@ -199,6 +199,8 @@ class Network:
             return False
         if not self._world.mishaps.rooms_meet(one, other):
             return False
+        if not all(self._world.bonds.carries(node, f"corosync{link}") for node in (one, other)):
+            return False
         if link and self._world.planted("second-link-on-same-cable") and not self.link_up(one, other, 0):
             return False
         last = next(reversed(self._world.nodes.values()))
