@@ -25,6 +25,7 @@ from pytest_pveha.faults.fault import Fault, Reach
 from pytest_pveha.faults.keeping import GRACE, Keeping
 from pytest_pveha.faults.network import Partition
 from pytest_pveha.faults.news import made_by
+from pytest_pveha.faults.process import ServiceStopped
 from pytest_pveha.faults.restore import restore
 from pytest_pveha.faults.rooms import RoomCut
 from pytest_pveha.faults.session import Register, Session
@@ -46,7 +47,7 @@ from pytest_pveha.observe.ceph_witness import CephWitness
 from pytest_pveha.observe.copies import Copy, keep_apart
 from pytest_pveha.observe.echoes import measure
 from pytest_pveha.observe.fence_paths import survey
-from pytest_pveha.observe.ha import guarding, quorum_whole
+from pytest_pveha.observe.ha import guarding, led_by, quorum_whole
 from pytest_pveha.observe.ledger import Ledger
 from pytest_pveha.observe.news import Expected, expected, present
 from pytest_pveha.observe.observer import READ, Observer, View
@@ -79,6 +80,9 @@ DIES_LATER = 100.0
 
 CALMLY, CLOSELY = 5.0, 2.0
 """Seconds between looks while time passes, and while it does so in a cut whose first seconds count."""
+
+TAKES_OVER = 180.0
+"""Seconds in which another CRM is master: one that releases the lock is followed within 15 s, else after 120."""
 
 REJOIN = 60.0
 """Seconds in which everybody is one cluster again after the short cut."""
@@ -278,6 +282,23 @@ class Run:
         finally:
             self._open -= 1
             self._sampler.slow()
+
+    def hand_over(self, master: Node) -> None:
+        """Another node is CRM master: that one's CRM was stopped until it let go, and runs again.
+
+        One that ends in good order releases the manager's lock (pve-ha-manager, CRM.pm).
+
+        Raises:
+            UnsafeTarget: the test does not say that it may, or that is not consented to.
+            PreflightRefused: it cannot be done now.
+            NotMet, CantTell: nobody took over.
+        """
+        unit, name = "pve-ha-crm", f"{ServiceStopped.kind}-0"
+        fault = ServiceStopped(master.name, unit, master.units.main_pid(unit, self._clock.deadline(READ)))
+        self._allow(fault, master.name)
+        self._interlock(fault.reach, self._session.standing)
+        with self._session.injected(fault, name, at_most=2 * TAKES_OVER, trial=True):
+            wait_until(led_by(self._site.nodes - {master}), TAKES_OVER, self._observer)
 
     def expect_news(self, *headlines: str, on: Iterable[Node] = ()) -> None:
         """Such lines in the journals of these nodes (none named: of any) are no harm; what a fault makes is known."""

@@ -16,7 +16,11 @@ from pytest_pveha.observe import audits, ha, placement, quorum
 
 
 @pytest.mark.destructive(
-    blast="one room and its guests", expected="30 min", breaks=("room-power-cut",), site_reset=True
+    blast="one room and its guests",
+    expected="30 min",
+    breaks=("room-power-cut",),
+    may=("service-stopped",),
+    site_reset=True,
 )
 @pytest.mark.roles("room-with-master", "other-room")
 @pytest.mark.needs(rooms=2, tiebreaker=True)

@@ -15,7 +15,13 @@ from pytest_pveha.judge import (
 from pytest_pveha.observe import audits, ha, quorum
 
 
-@pytest.mark.destructive(blast="one room and its guests", expected="30 min", breaks=("room-cut",), site_reset=True)
+@pytest.mark.destructive(
+    blast="one room and its guests",
+    expected="30 min",
+    breaks=("room-cut",),
+    may=("service-stopped",),
+    site_reset=True,
+)
 @pytest.mark.roles("room-with-master", "other-room")
 @pytest.mark.needs(rooms=2, tiebreaker=True)
 def test_tiebreaker_sees_one_side(room, roomers, nodes, guests, ring, faults, run, objectives):
