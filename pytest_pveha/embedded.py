@@ -22,6 +22,8 @@ from typing import Any
 from pytest_pveha.errors import SiteError, UsageError
 from pytest_pveha.inventory import Site as Inventory
 from pytest_pveha.inventory import simulator_spec
+from pytest_pveha.inventory.hardware import Operator, Switch
+from pytest_pveha.inventory.rules import named_switches
 from pytest_pveha.simclock import SiteClock, stop_site
 
 _started: list[subprocess.Popen[bytes]] = []
@@ -143,7 +145,7 @@ def _completed(inventory: Inventory, runtime: Path, described: dict[str, Any], *
             },
             **({"bmc": _bmc(inventory, name, ports["bmc"], described, runtime)} if _has_bmc(inventory, name) else {}),
             **({"pdu": _pdu(name, runtime)} if inventory.model.simulator and inventory.model.simulator.pdus else {}),
-            **_operator(inventory, name, runtime),
+            **_operator(inventory, inventory.model.nodes[name].operator, name, runtime),
         }
         for name, ports in described["nodes"].items()
     }
@@ -157,6 +159,10 @@ def _completed(inventory: Inventory, runtime: Path, described: dict[str, Any], *
             }
         },
         "nodes": nodes,
+        "switches": {
+            name: _operator(inventory, inventory.model.switches.get(name, Switch()).operator, name, runtime)
+            for name in named_switches(inventory.model)
+        },
         "guests": [
             {
                 "id": guest.id,
@@ -200,13 +206,12 @@ def _pdu(node: str, runtime: Path) -> dict[str, Any]:
     return {**verbs, "from_nodes": from_nodes}
 
 
-def _operator(inventory: Inventory, node: str, runtime: Path) -> dict[str, Any]:
-    """Who stands at that node, and how they are called, where the simulator plays somebody."""
+def _operator(inventory: Inventory, named: Operator | None, place: str, runtime: Path) -> dict[str, Any]:
+    """Who stands at that node or switch, and how they are called, where the simulator plays somebody."""
     if inventory.model.simulator is None or inventory.model.simulator.operator is None:
         return {}
-    named = inventory.model.nodes[node].operator
     who = named.who if named is not None else "the simulated operator"
-    return {"operator": {"who": who, "page": _program("page", runtime, node)}}
+    return {"operator": {"who": who, "page": _program("page", runtime, place)}}
 
 
 def _program(name: str, runtime: Path, node: str) -> list[str]:

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_pveha.errors import SiteError, UsageError
+from pytest_pveha.errors import PreflightRefused, SiteError, UnsafeTarget, UsageError
+from pytest_pveha.handles import bonds
 from pytest_pveha.handles.bmc import Bmc
+from pytest_pveha.handles.bonds import Card
 from pytest_pveha.handles.ceph import Ceph, shell
 from pytest_pveha.handles.ceph.daemon import OsdDaemon
 from pytest_pveha.handles.cluster import Cluster, Manager
@@ -151,6 +153,21 @@ def victim(site: Site, pytestconfig: pytest.Config, request: pytest.FixtureReque
 
 
 @pytest.fixture
+def bond_members(site: Site, victim: Node) -> tuple[Card, ...]:
+    """Every card of every bond of ``victim``. Not applicable where it has none, and none was said."""
+    found = bonds.cards(victim, site.clock.deadline(10))
+    said = [name for name, over in site.layout.switches.items() if len(over) > 1]
+    if not found and said:
+        pytest.skip(
+            f"not proven: by the inventory {said[0]} goes over {' and '.join(site.layout.switches[said[0]])}, and "
+            f"{victim.name} has no bond of the kernel's"
+        )
+    if not found:
+        pytest.skip(f"not applicable: {victim.name} has no bond of the kernel's")
+    return found
+
+
+@pytest.fixture
 def resting(site: Site, victim: Node) -> Node:
     """A node that is taken out of service while ``victim`` fails: not the CRM master, and the least of HA's guests."""
     manager = site.cluster.manager(site.clock.deadline(10))
@@ -259,16 +276,27 @@ def _cast(site: Site, config: pytest.Config, request: pytest.FixtureRequest) -> 
     busy = Counter(service.node for service in manager.services.values())
     found = cast_side(role, site.nodes.names, manager.master, busy, site.layout.rooms)
     if found is None and site.layout.room_of(manager.master) == third_room(site.layout.rooms) != "":
-        pytest.skip(
-            f"not proven: the CRM master is {manager.master}, the tiebreaker, and so in neither of the two rooms; "
-            f"`ha-manager crm-command node-maintenance enable {manager.master}`, and disable, moves it"
-        )
+        master = _led_elsewhere(site, request, manager.master)
+        found = cast_side(role, site.nodes.names, master, busy, site.layout.rooms)
     if found is None:
         raise SiteError(f"no node of the inventory plays {role}; the CRM master is {manager.master or '(none)'}")
     marker = request.node.get_closest_marker("destructive")
     expected = parse_duration(marker.kwargs["expected"]) if marker and "expected" in marker.kwargs else 0.0
     campaign_of(config).begin(request.node.nodeid, title(request.node), expected, {role: ", ".join(found)})
     return found
+
+
+def _led_elsewhere(site: Site, request: pytest.FixtureRequest, master: str) -> str:
+    """The CRM master, once the tiebreaker is it no more. Skipped where it cannot be moved, or may not."""
+    run: Run = request.getfixturevalue("run")
+    try:
+        run.hand_over(site.nodes[master])
+    except (UnsafeTarget, PreflightRefused, SiteError) as error:
+        pytest.skip(
+            f"not proven: the CRM master is {master}, the tiebreaker, and so in neither of the two rooms, and it was "
+            f"not moved: {error}. On {master} `systemctl stop pve-ha-crm`, and start once another is it, moves it"
+        )
+    return site.cluster.leading(site.clock.deadline(10)).master
 
 
 @pytest.fixture

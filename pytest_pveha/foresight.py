@@ -54,7 +54,7 @@ TARGETS = {
 """The fixtures that name a target, and what they name."""
 
 
-NO_NODES = {"storage-cut": "storages", "switch-loss": "switches"}
+NO_NODES = {"storage-cut": "storages", "switch-loss": "switches", "switch-pulled": "switches"}
 """Faults of which it is not proven node by node, and what they are proven of."""
 
 

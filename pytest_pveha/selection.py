@@ -148,6 +148,8 @@ def not_applicable(item: pytest.Item, inventory: Inventory) -> str | None:
             return f"it needs {links} corosync links, the inventory names {_links(inventory)}"
         if needs.get("switches") and not switches(inventory):
             return "no network of the inventory that carries corosync, nor its quorum device, names its one switch"
+        if needs.get("switch_hand") and (unmanned := _unmanned(item, inventory)):
+            return unmanned
         if needs.get("feeds") and not feeds(inventory):
             return "the inventory names no power feed on which a part of the nodes hangs alone"
         if needs.get("manual_failover") and not (
@@ -185,6 +187,16 @@ def not_applicable(item: pytest.Item, inventory: Inventory) -> str | None:
     if "ceph" in getattr(item, "fixturenames", ()) and inventory.model.ceph is None:
         return "the inventory has no ceph block"
     return None
+
+
+def _unmanned(item: pytest.Item, inventory: Inventory) -> str:
+    """Why nobody takes the test's switch off the network; empty where somebody does."""
+    callspec = getattr(item, "callspec", None)
+    name = str(callspec.params.get("switch", "")) if callspec is not None else ""
+    played, block = inventory.model.simulator, inventory.model.switches.get(name)
+    if (played is not None and played.operator is not None) or (block is not None and block.operator is not None):
+        return ""
+    return f"the inventory names nobody who takes it off the network (switches.{name or 'NAME'}.operator)"
 
 
 def _no_pbs(inventory: Inventory) -> bool:

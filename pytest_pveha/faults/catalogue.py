@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pytest_pveha.errors import UsageError
+from pytest_pveha.faults.bonds import BondMemberLoss
 from pytest_pveha.faults.ceph import CephNetworkCut, NooutSet, OsdKilled, OsdLost
 from pytest_pveha.faults.copies import GuestRestored
 from pytest_pveha.faults.cord import CordPulled
@@ -21,6 +22,7 @@ from pytest_pveha.faults.process import ServiceRestarted, ServiceStopped
 from pytest_pveha.faults.rooms import FeedCut, RoomCut, RoomPowerCut, SwitchLoss
 from pytest_pveha.faults.shutdown import CleanPowerOff, CleanReboot
 from pytest_pveha.faults.storage import StorageCut
+from pytest_pveha.faults.switches import SwitchPulled
 
 FAULTS: Mapping[str, type[Fault]] = {
     each.__name__: each
@@ -30,6 +32,7 @@ FAULTS: Mapping[str, type[Fault]] = {
         ServiceStopped,
         Maintenance,
         LinkLoss,
+        BondMemberLoss,
         QdeviceLoss,
         KernelCrash,
         DaemonKilled,
@@ -47,6 +50,7 @@ FAULTS: Mapping[str, type[Fault]] = {
         FeedCut,
         RoomCut,
         SwitchLoss,
+        SwitchPulled,
         GuestRestored,
         StorageCut,
         OsdKilled,

@@ -1,28 +1,21 @@
-"""Loss of the mains by hand: a person pulls the node's power cords, and puts them in again.
-
-No machine can undo this. What a person was asked is kept in this user's state directory (``record.questions``) and on
-the nodes, so that whoever heals, here or elsewhere, knows whether somebody may still be on the way to pull a cord.
-"""
+"""Loss of the mains by hand: a person pulls the node's power cords, and puts them in again."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import ClassVar
 
-from pytest_pveha.clock import SECOND
-from pytest_pveha.errors import CantTell, HarmSeen, NotMet, PreflightRefused, WrongMachine
+from pytest_pveha.errors import HarmSeen, PreflightRefused, WrongMachine
 from pytest_pveha.faults.fault import Danger, DeadMan, Reach
+from pytest_pveha.faults.hands import owed, until_done
 from pytest_pveha.faults.mains import has_mains, note_bmc, switch_on, without_mains
 from pytest_pveha.handles.hand import Hand
 from pytest_pveha.handles.node import Node
-from pytest_pveha.observe.answer import Answer, Condition, no, wait_until, yes
+from pytest_pveha.observe.answer import Answer, no, yes
 from pytest_pveha.observe.life import answers
 from pytest_pveha.observe.observer import Observer, View
-from pytest_pveha.observe.people import NOBODY
+from pytest_pveha.observe.people import LOOK, NOBODY
 from pytest_pveha.observe.reachable import answering
-
-LOOK = 5 * SECOND
-"""Nanoseconds between two looks at the cluster while somebody walks to the rack."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,29 +77,17 @@ class CordPulled:
         observer.people.put(self._step("pull"), text, hand, hand.answer_within, harmful=True)
         looked = observer.site.clock.now().mono
 
-        def pulled(observer: Observer) -> Answer:
+        def dead(observer: Observer) -> Answer:
             nonlocal looked
-            said = observer.people.said(self._step("pull"))
-            if said is not None and said.word == "refuse":
-                raise PreflightRefused(f"{said.user} refuses to pull the cord of {self.node}")
             node, now = observer.site.nodes[self.node], observer.site.clock.now().mono
             lives = answers(observer, node)
-            if said is not None:
-                return yes(f"{said.user} says that it is pulled")
             if lives and now - looked < LOOK:
                 return no(f"{self.node} lives, and nobody says that its cord is pulled")
             looked = now
             view = self._look(observer)
             return no(f"{self.node} lives") if lives else without_mains(observer, node, view)
 
-        try:
-            name = f"{hand.who} pulls the cord of {self.node}"
-            wait_until(Condition(name, pulled), hand.answer_within, observer)
-        except (NotMet, CantTell) as error:
-            raise PreflightRefused(
-                f"{hand} neither pulled the cord of {self.node} nor answered in {hand.answer_within:g} s: "
-                f"{error.last_seen}"
-            ) from None
+        until_done(observer, self._step("pull"), hand, f"pull the cord of {self.node}", dead)
 
     def took_effect(self, observer: Observer) -> Answer:
         """It is silent on all its addresses, its BMC is silent too, and it left the membership.
@@ -129,7 +110,7 @@ class CordPulled:
     def heal(self, observer: Observer) -> None:
         """People are told what to put in again; a node that has power and stays off is switched on by its BMC."""
         node, hand = observer.site.nodes[self.node], self._hand(observer)
-        if self._owed(observer) or not answering(observer.site.clock, node.addresses):
+        if owed(observer, self._step("pull")) or not answering(observer.site.clock, node.addresses):
             text = f"put ALL power cords of {self.node} in again, and leave them in from now on."
             observer.people.remind(self._step("plug"), text, hand, hand.answer_within)
         for other in self._others_without_power(observer):
@@ -151,7 +132,7 @@ class CordPulled:
                 f"{', '.join(other.name for other in dark)} has no power either: its cords are to be put in again"
             )
         answer = has_mains(observer, observer.site.nodes[self.node])
-        if answer.verdict != "yes" or not self._owed(observer):
+        if answer.verdict != "yes" or not owed(observer, self._step("pull")):
             return answer
         said = observer.people.said(self._step("plug"))
         if said is None or said.word != "done":
@@ -164,13 +145,6 @@ class CordPulled:
 
     def _hand(self, observer: Observer) -> Hand:
         return observer.site.nodes[self.node].operator or NOBODY
-
-    def _owed(self, observer: Observer) -> bool:
-        """Whether somebody was asked to pull, did not refuse, and the node was not seen to die of it."""
-        if not observer.people.asked(self._step("pull")):
-            return False
-        said = observer.people.said(self._step("pull"))
-        return said is None or said.word != "refuse"
 
     def _look(self, observer: Observer) -> View:
         """A look at the cluster; harm that a hand did to another machine is told as that."""

@@ -34,6 +34,7 @@ MAKES: Mapping[str, Makes] = {
     "feed-cut": Makes(on_victims=_BOOTS, anywhere=_NODE_LOST, about_victims=_FENCED),
     "room-cut": Makes(on_victims=_CUT_OFF, anywhere=_NODE_LOST, about_victims=_FENCED),
     "switch-loss": Makes(anywhere=("token-late", "link-down")),
+    "switch-pulled": Makes(anywhere=("token-late", "link-down")),
     "kernel-crash": Makes(on_victims=("crashed", *_BOOTS), anywhere=_NODE_LOST, about_victims=_FENCED),
     "daemon-killed": Makes(on_victims=(*_CUT_OFF, "daemon-failed"), anywhere=_NODE_LOST, about_victims=_FENCED),
     "daemons-frozen": Makes(

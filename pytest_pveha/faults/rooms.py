@@ -303,11 +303,7 @@ class SwitchLoss:
         return Reach(frozenset(), costs_membership=False, device=bool(self.device), site_wide=True)
 
     def preflight(self, observer: Observer) -> None:
-        if not self.links and not self.device:
-            raise PreflightRefused(
-                f"nothing of the cluster goes over {self.switch} alone: neither a corosync link nor the quorum device, "
-                f"so it could not be seen to fail"
-            )
+        seen_to_fail(self.switch, self.links, device=bool(self.device))
         known = dict(self.ring)
         for name in self.nodes:
             if not known.get(name) or set(range(len(known[name]))) <= set(self.links):
@@ -320,13 +316,7 @@ class SwitchLoss:
         if self.device and not is_address(self.device):
             raise PreflightRefused(f"the switch's quorum device is {self.device!r}, which is no IP address")
         check_free(observer, self.tag, self.nodes)
-        for name in self.nodes:
-            there = corosync.links(observer.site.nodes[name], observer.site.clock.deadline(READ))
-            if not any(number not in self.links and all(peers.values()) for number, peers in there.items()):
-                raise PreflightRefused(
-                    f"no corosync link of {name} but those over {self.switch} is up to every node: without it the node "
-                    f"would be cut off"
-                )
+        carried_elsewhere(observer, self.switch, self.nodes, self.links)
 
     def dead_man(self, observer: Observer, kept: str) -> DeadMan:
         """Every node takes its own rules back."""
@@ -372,6 +362,26 @@ class SwitchLoss:
 
     def healed(self, observer: Observer) -> Answer:
         return none_left(observer, self.tag, self.nodes, ())
+
+
+def seen_to_fail(switch: str, links: Sequence[int], *, device: bool) -> None:
+    """Something of the cluster goes over that switch alone; PreflightRefused otherwise."""
+    if not links and not device:
+        raise PreflightRefused(
+            f"nothing of the cluster goes over {switch} alone: neither a corosync link nor the quorum device, "
+            f"so it could not be seen to fail"
+        )
+
+
+def carried_elsewhere(observer: Observer, switch: str, nodes: Sequence[str], links: Sequence[int]) -> None:
+    """Each of the nodes has a corosync link to every other one but those over that switch; or PreflightRefused."""
+    for name in nodes:
+        there = corosync.links(observer.site.nodes[name], observer.site.clock.deadline(READ))
+        if not any(number not in links and all(peers.values()) for number, peers in there.items()):
+            raise PreflightRefused(
+                f"no corosync link of {name} but those over {switch} is up to every node: without it the node "
+                f"would be cut off"
+            )
 
 
 def _port(link: int) -> tuple[int, int]:

@@ -26,6 +26,7 @@ from pytest_pveha.handles.storages import Storages
 from pytest_pveha.inventory import Site as Inventory
 from pytest_pveha.inventory.hardware import Bmc as BmcBlock
 from pytest_pveha.inventory.hardware import Node as NodeBlock
+from pytest_pveha.inventory.hardware import Operator as OperatorBlock
 from pytest_pveha.inventory.hardware import Pdu as PduBlock
 from pytest_pveha.wire import redaction
 from pytest_pveha.wire.ipmi import IpmiBmc
@@ -72,6 +73,9 @@ def connect(inventory: Inventory, clock: Clock) -> Site:
             if name.startswith("ceph_") and block.cidr is not None
         },
         layout=layout_of(inventory),
+        switch_hands={
+            name: _hand(switch.operator) for name, switch in inventory.model.switches.items() if switch.operator
+        },
     )
 
 
@@ -165,9 +169,13 @@ def _node(inventory: Inventory, name: str, block: NodeBlock, clock: Clock, endpo
     node = Node(name, ssh, bmc, clock, tuple(ports), identity, block.room or "", at, system)
     if (pdu := block.pdu) is not None:
         node.pdu = Pdu(name, pdu.off, pdu.on, pdu.status, pdu.timeout, clock, _from_nodes(inventory, pdu))
-    if (hand := block.operator) is not None:
-        node.operator = Hand(hand.who, hand.contact or "", hand.answer_within, hand.page or ())
+    if block.operator is not None:
+        node.operator = _hand(block.operator)
     return node
+
+
+def _hand(block: OperatorBlock) -> Hand:
+    return Hand(block.who, block.contact or "", block.answer_within, block.page or ())
 
 
 def _from_nodes(inventory: Inventory, block: PduBlock) -> FromNodes | None:

@@ -13,6 +13,7 @@ from pytest_pveha.handles.cluster import Cluster
 from pytest_pveha.handles.cluster_lease import FOLDER, ON_ONE_NODE
 from pytest_pveha.handles.copies import Copies
 from pytest_pveha.handles.guest import Guests, Nodes
+from pytest_pveha.handles.hand import Hand
 from pytest_pveha.handles.layout import Layout
 from pytest_pveha.handles.pbs import Pbs
 from pytest_pveha.handles.replication import Replication
@@ -50,6 +51,8 @@ class Site:
     """Whether the inventory has Ceph in scope."""
     layout: Layout = field(default_factory=Layout)
     """Where it all stands, as the inventory tells."""
+    switch_hands: Mapping[str, Hand] = field(default_factory=dict)
+    """Switch → who takes it off the network, where the inventory names somebody."""
     ceph_networks: Mapping[str, str] = field(default_factory=dict)
     """``public`` and ``cluster`` → that network's addresses, like 192.0.2.0/24, where the inventory declares them."""
 

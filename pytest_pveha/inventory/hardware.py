@@ -117,7 +117,7 @@ class Pdu(Block):
 
 
 class Operator(Block):
-    """A person who pulls the cord when the run asks for it; asked only where there is no pdu."""
+    """A person who pulls the cord, of a node only where there is no pdu, when the run asks for it."""
 
     who: Label
     """Name of the person or team standing at the rack."""
@@ -160,6 +160,13 @@ class Feed(Block):
 
     ups: Label
     """What keeps it alive, such as the UPS behind it."""
+
+
+class Switch(Block):
+    """One physical switch that networks go over."""
+
+    operator: Operator | None = None
+    """Who takes it off the network when the run asks, by its power or its uplinks, and puts it back."""
 
 
 class Network(Block):

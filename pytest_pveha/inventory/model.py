@@ -9,7 +9,7 @@ from pydantic import Field
 
 from pytest_pveha.inventory.base import Block
 from pytest_pveha.inventory.cluster import Cluster, QuorumDevice, SiteBlock
-from pytest_pveha.inventory.hardware import Feed, Network, Node
+from pytest_pveha.inventory.hardware import Feed, Network, Node, Switch
 from pytest_pveha.inventory.people import Consent, Evidence, Organisation
 from pytest_pveha.inventory.simulated import Simulator
 from pytest_pveha.inventory.storage import Backup, Ceph, Replication, SharedStorage
@@ -28,6 +28,8 @@ class Inventory(Block):
     """The hypervisors, by the name PVE gives them."""
     networks: Mapping[NetworkName, Network] = Field(default_factory=dict)
     """What each network runs over: corosync0 to corosync7, ceph_public, ceph_cluster, guest, migration, bmc."""
+    switches: Mapping[Label, Switch] = Field(default_factory=dict)
+    """The switches that `networks` and `quorum_device` name, where a person may take them off the network."""
     feeds: Mapping[Label, Feed] = Field(default_factory=dict)
     """The power feeds that nodes hang on, where what is behind them is to be looked at."""
     guests: tuple[Guest, ...] = ()

@@ -106,6 +106,8 @@ def known_names(inventory: Inventory) -> Iterator[Finding]:
         for name, node in inventory.nodes.items():
             for feed in node.feed:
                 yield from _known(("nodes", name, "feed"), feed, list(inventory.feeds), "feed", "feeds")
+    for name in inventory.switches:
+        yield from _known(("switches", name), name, named_switches(inventory), "switch", "networks or quorum_device")
     if inventory.simulator:
         for index, played in enumerate(inventory.simulator.guests):
             yield from _known(("simulator", "guests", index, "node"), played.node, nodes, "node", "nodes")
@@ -117,6 +119,13 @@ def known_names(inventory: Inventory) -> Iterator[Finding]:
             yield from _known(("simulator", "bmcs", index, "node"), bmc.node, nodes, "node", "nodes")
         yield from _rooms_of_paths(inventory, inventory.simulator)
         yield from _simulated_affinities(inventory.simulator, nodes, guests)
+
+
+def named_switches(inventory: Inventory) -> list[str]:
+    """Every switch that something goes over, in the inventory's order."""
+    over = [switch for network in inventory.networks.values() for switch in network.switch]
+    device = inventory.quorum_device
+    return list(dict.fromkeys([*over, *([device.switch] if device and device.switch else [])]))
 
 
 def _rooms_of_paths(inventory: Inventory, simulator: Simulator) -> Iterator[Finding]:

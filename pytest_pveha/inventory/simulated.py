@@ -19,8 +19,10 @@ from pytest_pveha.inventory.simulated_storage import (
 from pytest_pveha.inventory.values import (
     Duration,
     GuestId,
+    Interface,
     Label,
     Moment,
+    NetworkName,
     NodeName,
     Size,
     Slug,
@@ -117,6 +119,19 @@ class SimulatedPath(Block):
     """Packets in a hundred that are lost, one way."""
 
 
+class SimulatedBond(Block):
+    """A bond that every node has."""
+
+    members: Annotated[tuple[Interface, ...], Field(min_length=2, max_length=8)]
+    """Its cards."""
+    mode: Literal["802.3ad", "active-backup"] = "802.3ad"
+    """How they work together."""
+    lacp_rate: Literal["slow", "fast"] = "fast"
+    """How often the switch is asked to speak, with 802.3ad."""
+    carries: tuple[NetworkName, ...] = ()
+    """What goes over it, as `networks` calls it; guest and corosyncN are cut with it."""
+
+
 class SimulatedBmc(Block):
     """How the simulator plays the BMC of one node, or of all nodes that have no entry of their own."""
 
@@ -206,6 +221,8 @@ class Simulator(Block):
     """Storages besides `local` (dir) and `local-lvm`; without a shared one there is `shared`, or `ceph-vm`, too."""
     replication: tuple[SimulatedReplication, ...] = ()
     """Replication jobs of guests on a storage of kind zfs."""
+    bonds: dict[Interface, SimulatedBond] = Field(default_factory=dict)
+    """Bonds of network cards, by name."""
     migration_bandwidth: Size = 1000 * 2**20
     """What the migration network carries in a second."""
     pdus: bool = False
@@ -278,6 +295,7 @@ def simulator_spec(inventory: Inventory) -> dict[str, Any]:
         **_qdevice(inventory),
         "paths": [way for path in simulator.paths for way in _ways(path)],
         "switches": [[name, list(network.switch)] for name, network in inventory.networks.items()],
+        "bonds": [{"name": name, **bond.model_dump()} for name, bond in simulator.bonds.items()],
         "shutdown_policy": simulator.shutdown_policy,
         "crs": simulator.crs,
         "rules": rules_spec(simulator.rules),

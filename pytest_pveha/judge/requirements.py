@@ -38,7 +38,11 @@ REQUIREMENTS: Final = (
             "fencing/test_fence_paths.py::test_a_peer_cuts_the_power",
         ),
     ),
-    Requirement("physical-power-cut", "A physical power cut is survived", ("nodes/test_physical_power_cut.py",)),
+    Requirement(
+        "physical-power-cut",
+        "A physical power cut is survived",
+        ("nodes/test_physical_power_cut.py", "stretched/test_switch_loss.py::test_feed_loss"),
+    ),
     Requirement(
         "restart-delay",
         "HA guests restart with the proper delay: not too late, not too early",
@@ -61,7 +65,14 @@ REQUIREMENTS: Final = (
     Requirement(
         "network-loss",
         "The loss of networks is survived",
-        ("quorum/test_link_loss.py", "quorum/test_partition.py", f"{_GUEST}without_its_network"),
+        (
+            "quorum/test_link_loss.py",
+            "quorum/test_bond_member.py",
+            "quorum/test_partition.py",
+            "stretched/test_switch_loss.py::test_switch_loss",
+            "stretched/test_switch_loss.py::test_switch_pulled",
+            f"{_GUEST}without_its_network",
+        ),
     ),
     Requirement("osd-failure", "The failure of an OSD costs nothing", ("storage/test_osd_failure.py",)),
     Requirement("restore", "A restore is whole, and its real RTO is known", ("backup/test_restore.py",)),

@@ -92,6 +92,28 @@ def data_served(nodes: Nodes, mons: Nodes) -> Condition:
     return Condition("Ceph serves all data from one room", ask)
 
 
+def undisturbed(mons: Nodes) -> Condition:
+    """Every mon is in quorum, and every placement group is active; yes where there is no Ceph."""
+
+    def ask(observer: Observer) -> Answer:
+        if not mons:
+            return yes(OUT_OF_SCOPE)
+        observer.look()
+        deadline = observer.site.clock.deadline
+        inside = _those(mons, lambda node: shell.mon_in_quorum(node, deadline(READ)))
+        if outside := {*mons.names} - inside:
+            return no(f"the mons of {_list(outside)} are not in quorum")
+        teller = next(iter(mons))
+        pgs = shell.pgs(teller, deadline(ASK))
+        if not pgs:
+            return cant_tell(f"{teller.name} told of no placement group")
+        if idle := [pg.id for pg in pgs if not serves(pg.state)]:
+            return no(f"{len(idle)} of {len(pgs)} placement groups are not active")
+        return yes(f"{len(pgs)} placement groups are active, and the mons of {_list(inside)} in quorum")
+
+    return Condition("Ceph serves all data, and all its mons agree", ask)
+
+
 def _those(nodes: Iterable[Node], ask: Callable[[Node], bool]) -> set[str]:
     return {node.name for node in nodes if ask(node)}
 

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 NOBODY = Hand("the operator", "", 900.0)
 """Whoever is there, where the inventory names nobody."""
 
+LOOK = 5 * SECOND
+"""Nanoseconds between two looks at the site while somebody is on the way."""
+
 COMES_UP = 300.0
 """Seconds after an answer in which a machine's BMC, or the machine, can be looked at again."""
 
@@ -60,7 +63,7 @@ class People:
     # --- asking --------------------------------------------------------------------------------------------------
 
     def ask(self, step: str, text: str, hand: Hand = NOBODY, within: float | None = None) -> None:
-        """Somebody did it, and said so.
+        """Somebody did it, and said so; the site is watched meanwhile.
 
         Raises:
             PreflightRefused: nobody answered in time, or they refuse.
@@ -68,8 +71,13 @@ class People:
         """
         seconds = hand.answer_within if within is None else within
         self.put(step, text, hand, seconds)
+        looked = self._observer.site.clock.now().mono
 
         def answered(observer: Observer) -> Answer:
+            nonlocal looked
+            if (now := observer.site.clock.now().mono) - looked >= LOOK:
+                looked = now
+                observer.look()
             if (why := self._stop_asked()) is not None:
                 raise StopAsked(f"stopped: {why}")
             said = self.said(step)

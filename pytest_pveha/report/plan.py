@@ -79,6 +79,8 @@ def _test(number: int, test: Mapping[str, Any], refused: Sequence[str] | None) -
         yield f"     {where}down: {', '.join(_guest(guest) for guest in target['guests']) or 'no guest'}"
     if test["site_reset"]:
         yield "     may reset more than its victim (site_reset)"
+    if test.get("may"):
+        yield f"     where that is consented to, also: {', '.join(test['may'])}"
     if test.get("combined"):
         yield "     a second fault comes while the first is not over (combined)"
     wanted = ", ".join(test["families"]) or "whatever it breaks"

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from typing import Any
 
 from pytest_pveha.errors import (
     PreflightRefused,
 )
+from pytest_pveha.faults.bonds import BondMemberLoss
 from pytest_pveha.faults.copies import GuestRestored
 from pytest_pveha.faults.cord import CordPulled
 from pytest_pveha.faults.crash import HA_USERLAND, DaemonKilled, DaemonsFrozen, KernelCrash
@@ -25,7 +27,9 @@ from pytest_pveha.faults.process import ServiceRestarted, ServiceStopped
 from pytest_pveha.faults.rooms import FeedCut, RoomCut, RoomPowerCut, SwitchLoss
 from pytest_pveha.faults.shutdown import CleanPowerOff, CleanReboot
 from pytest_pveha.faults.storage import StorageCut
+from pytest_pveha.faults.switches import SwitchPulled
 from pytest_pveha.handles import corosync, guest_process
+from pytest_pveha.handles.bonds import Card
 from pytest_pveha.handles.corosync import Ring
 from pytest_pveha.handles.guest import Guest, Nodes
 from pytest_pveha.handles.node import Node
@@ -121,8 +125,15 @@ class Faults(CephFaults):
 
     @contextmanager
     def feed_cut(self, feed: str, *, at_most: str = "60 min") -> Iterator[None]:
-        """That power feed carries nothing while open: the nodes that hang on it alone have no mains."""
+        """That power feed carries nothing while open: the nodes that hang on it alone have no mains.
+
+        Where one of them has no PDU, all of them lose their power at their BMCs, which live on.
+        """
         nodes = self._site.layout.only_feed(feed)
+        if any(self._site.nodes[name].pdu is None for name in nodes):
+            with self.room_power_cut(Nodes(self._site.nodes[name] for name in nodes), at_most=at_most):
+                yield
+            return
         with self._run.break_with(lambda tag: FeedCut(feed, nodes), FeedCut.kind, nodes, parse_duration(at_most)):
             yield
 
@@ -160,10 +171,47 @@ class Faults(CephFaults):
     @contextmanager
     def switch_loss(self, switch: str, *, at_most: str = "15 min") -> Iterator[None]:
         """Nothing passes between nodes over the networks that the inventory has on that switch alone while open."""
+        make = self._filtered(switch)
+        with self._run.break_with(make, SwitchLoss.kind, self._site.nodes.names, parse_duration(at_most), dies=False):
+            yield
+
+    @contextmanager
+    def switch_pulled(self, switch: str, *, at_most: str = "20 min") -> Iterator[None]:
+        """That switch is off the network while open, taken off by the person whom the inventory names.
+
+        What goes over it alone between the nodes is cut for a moment first, by filters on the nodes.
+
+        Args:
+            at_most: counted without the time that they have to do it.
+        """
+        site, gone = self._site, self._site.layout.on_switch(switch)
+        hand = site.switch_hands.get(switch)
+        every = range(len(next(iter(site.cluster.ring_addresses(site.clock.deadline(READ)).values()), ())))
+        links = _links_of(gone)
+        pulled = SwitchPulled(
+            switch,
+            "",
+            site.nodes.names,
+            links,
+            tuple(link for link in every if link not in links),
+            site.layout.device_switch == switch,
+            tuple(node.name for node in site.nodes if node.bmc is not None) if "bmc" in gone else (),
+        )
+        with self._run.break_with(
+            lambda tag: replace(pulled, name=tag.split("-", 2)[2]),
+            SwitchPulled.kind,
+            site.nodes.names,
+            parse_duration(at_most) + (hand.answer_within if hand is not None else 0.0),
+            dies=False,
+            trial=self._filtered(switch),
+        ):
+            yield
+
+    def _filtered(self, switch: str) -> Callable[[str], SwitchLoss]:
+        """The loss of that switch as the nodes can play it by themselves, by the fault's tag."""
         site, layout, deadline = self._site, self._site.layout, self._site.clock.deadline
         self._everybody("a switch")
         gone = layout.on_switch(switch)
-        links = tuple(sorted(int(name.removeprefix("corosync")) for name in gone if name.startswith("corosync")))
         ring = tuple(sorted(site.cluster.ring_addresses(deadline(READ)).items()))
         inside = [ip_network(layout.cidrs[name]) for name in gone if name in layout.cidrs and name != "bmc"]
         known = {address for _, each in ring for address in each}
@@ -175,16 +223,10 @@ class Faults(CephFaults):
         if layout.device_switch == switch:
             device, port = corosync.device_host(next(iter(site.nodes)), deadline(READ))
         bmcs = {node.bmc_address[0] for node in site.nodes if node.bmc_address} if "bmc" in gone else set()
-        with self._run.break_with(
-            lambda tag: SwitchLoss(
-                tag, switch, site.nodes.names, links, ring, others, outward_only(bmcs), device, port
-            ),
-            SwitchLoss.kind,
-            site.nodes.names,
-            parse_duration(at_most),
-            dies=False,
-        ):
-            yield
+        links = _links_of(gone)
+        return lambda tag: SwitchLoss(
+            tag, switch, site.nodes.names, links, ring, others, outward_only(bmcs), device, port
+        )
 
     @contextmanager
     def guest_killed(self, guest: Guest, *, at_most: str = "20 min") -> Iterator[None]:
@@ -337,6 +379,18 @@ class Faults(CephFaults):
             lambda tag: LinkLoss(tag, there.names, link, addresses, silent.names),
             LinkLoss.kind,
             there.names,
+            parse_duration(at_most),
+            dies=False,
+        ):
+            yield
+
+    @contextmanager
+    def bond_member_loss(self, node: Node, card: Card, *, at_most: str = "3 min") -> Iterator[None]:
+        """That card of a bond of the node has no link while open."""
+        with self._run.break_with(
+            lambda tag: BondMemberLoss(node.name, card.bond, card.name),
+            BondMemberLoss.kind,
+            (node.name,),
             parse_duration(at_most),
             dies=False,
         ):
@@ -501,6 +555,11 @@ def outward_only(hosts: Iterable[str]) -> tuple[str, ...]:
         with suppress(ValueError):
             found += [host] * (not ip_address(host).is_loopback)
     return tuple(found)
+
+
+def _links_of(networks: Iterable[str]) -> tuple[int, ...]:
+    """The numbers of those that are corosync links."""
+    return tuple(sorted(int(name.removeprefix("corosync")) for name in networks if name.startswith("corosync")))
 
 
 def _places(guest: Guest) -> tuple[tuple[str, int], ...]:

@@ -266,7 +266,7 @@ class Campaign:
                 "take that mark away from it"
             )
         self._said_something()
-        if said.breaks and fault.kind not in said.breaks:
+        if said.breaks and fault.kind not in (*said.breaks, *said.may):
             raise UnsafeTarget(
                 f"the test says that it breaks {', '.join(said.breaks)}, and asks for a {fault.kind}, which nobody "
                 "agreed to; add it to breaks=(…) in its mark destructive"

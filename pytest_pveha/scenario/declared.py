@@ -10,7 +10,7 @@ from pytest_pveha.errors import UsageError
 from pytest_pveha.faults.catalogue import FAULTS
 from pytest_pveha.inventory import parse_duration
 
-WORDS = ("blast", "expected", "breaks", "site_reset", "combined")
+WORDS = ("blast", "expected", "breaks", "may", "site_reset", "combined")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,8 @@ class Declared:
     """Seconds it takes; 0 = not said."""
     breaks: tuple[str, ...] = ()
     """Kinds of fault, such as ``power-cut``; none = not said."""
+    may: tuple[str, ...] = ()
+    """Kinds of fault that it makes besides, where they are consented to, and does without where not."""
     site_reset: bool = False
     """Whether more than the victim may be reset."""
     combined: bool = False
@@ -38,13 +40,7 @@ class Declared:
         strange = [name for name in words if name not in WORDS]
         if strange:
             raise UsageError(f"the mark destructive has no {', '.join(strange)}; it knows {', '.join(WORDS)}")
-        breaks = words.get("breaks", ())
-        if not isinstance(breaks, (str, tuple, list)):
-            raise UsageError(f'breaks={breaks!r}: expected kinds of fault, as in breaks=("power-cut",)')
-        kinds = (breaks,) if isinstance(breaks, str) else tuple(breaks)
-        families = _families()
-        if unknown := [str(kind) for kind in kinds if kind not in families]:
-            raise UsageError(f"breaks={', '.join(unknown)}: no such fault; known are {', '.join(sorted(families))}")
+        kinds, may = (_kinds(name, words.get(name, ())) for name in ("breaks", "may"))
         flags = {name: words.get(name, False) for name in ("site_reset", "combined")}
         for name, value in flags.items():
             if not isinstance(value, bool):
@@ -53,13 +49,24 @@ class Declared:
             expected = parse_duration(words["expected"]) if "expected" in words else 0.0
         except ValueError as error:
             raise UsageError(f"expected={words['expected']!r}: {error}") from None
-        return cls(str(words.get("blast", "")), expected, kinds, **flags)
+        return cls(str(words.get("blast", "")), expected, kinds, may, **flags)
 
     @property
     def families(self) -> tuple[str, ...]:
         """What consent must grant for it."""
         families = _families()
         return tuple(sorted({families[kind] for kind in self.breaks}))
+
+
+def _kinds(name: str, said: Any) -> tuple[str, ...]:
+    """The kinds of fault that such a word of the mark says."""
+    if not isinstance(said, (str, tuple, list)):
+        raise UsageError(f'{name}={said!r}: expected kinds of fault, as in {name}=("power-cut",)')
+    kinds = (said,) if isinstance(said, str) else tuple(said)
+    families = _families()
+    if unknown := [str(kind) for kind in kinds if kind not in families]:
+        raise UsageError(f"{name}={', '.join(unknown)}: no such fault; known are {', '.join(sorted(families))}")
+    return kinds
 
 
 def _families() -> dict[str, str]:

@@ -162,6 +162,7 @@ def _tests(inventory: Inventory, scene: Scene, subjects: Sequence[Subject]) -> I
             "destructive": declared is not None,
             "blast": said.blast,
             "breaks": list(said.breaks),
+            "may": list(said.may),
             "families": list(said.families),
             "expected_seconds": said.expected,
             "site_reset": said.site_reset,

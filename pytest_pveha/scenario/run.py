@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from pytest_pveha.clock import SECOND
 from pytest_pveha.errors import (
@@ -25,9 +25,11 @@ from pytest_pveha.faults.fault import Fault, Reach
 from pytest_pveha.faults.keeping import GRACE, Keeping
 from pytest_pveha.faults.network import Partition
 from pytest_pveha.faults.news import made_by
+from pytest_pveha.faults.process import ServiceStopped
 from pytest_pveha.faults.restore import restore
 from pytest_pveha.faults.rooms import RoomCut
 from pytest_pveha.faults.session import Register, Session
+from pytest_pveha.faults.switches import SwitchPulled
 from pytest_pveha.handles import corosync
 from pytest_pveha.handles.guest import Guest, Guests, Nodes
 from pytest_pveha.handles.layout import Ways
@@ -45,7 +47,7 @@ from pytest_pveha.observe.ceph_witness import CephWitness
 from pytest_pveha.observe.copies import Copy, keep_apart
 from pytest_pveha.observe.echoes import measure
 from pytest_pveha.observe.fence_paths import survey
-from pytest_pveha.observe.ha import guarding, quorum_whole
+from pytest_pveha.observe.ha import guarding, led_by, quorum_whole
 from pytest_pveha.observe.ledger import Ledger
 from pytest_pveha.observe.news import Expected, expected, present
 from pytest_pveha.observe.observer import READ, Observer, View
@@ -80,6 +82,9 @@ DIES_LATER = 100.0
 CALMLY, CLOSELY = 5.0, 2.0
 """Seconds between looks while time passes, and while it does so in a cut whose first seconds count."""
 
+TAKES_OVER = 180.0
+"""Seconds in which another CRM is master: one that releases the lock is followed within 15 s, else after 120."""
+
 REJOIN = 60.0
 """Seconds in which everybody is one cluster again after the short cut."""
 
@@ -90,6 +95,8 @@ WITHOUT_PROXMOX = frozenset(
     }
 )  # fmt: skip
 """Measures that rest on nothing that Proxmox says: on nodes, their corosync, BMCs, processes and probes alone."""
+
+Thing = TypeVar("Thing")
 
 MILESTONES = (("acknowledged", "fencing: acknowledged - got agent lock for node '{node}'"),)
 """What the CRM's journal tells better than the API, by the phase it marks (wording: pve-ha-manager 5.2, Manager.pm)."""
@@ -270,15 +277,36 @@ class Run:
         master = view.manager.master
         order = sorted(nodes, key=lambda node: node.name == master)
         self._observer.write("note", {"text": f"in turn: {', '.join(node.name for node in order)}"})
+        self.one_by_one(order, step)
+
+    def one_by_one(self, things: Iterable[Thing], step: Callable[[Thing], None]) -> None:
+        """The step was taken for one after the other."""
         self._sampler.fast()
         self._clock.sleep(BEFORE_FAULT)
         self._open += 1  # one piece of work: sampled fast until its end, not anew before each of its faults
         try:
-            for node in order:
-                step(node)
+            for thing in things:
+                step(thing)
         finally:
             self._open -= 1
             self._sampler.slow()
+
+    def hand_over(self, master: Node) -> None:
+        """Another node is CRM master: that one's CRM was stopped until it let go, and runs again.
+
+        One that ends in good order releases the manager's lock (pve-ha-manager, CRM.pm).
+
+        Raises:
+            UnsafeTarget: the test does not say that it may, or that is not consented to.
+            PreflightRefused: it cannot be done now.
+            NotMet, CantTell: nobody took over.
+        """
+        unit, name = "pve-ha-crm", f"{ServiceStopped.kind}-0"
+        fault = ServiceStopped(master.name, unit, master.units.main_pid(unit, self._clock.deadline(READ)))
+        self._allow(fault, master.name)
+        self._interlock(fault.reach, self._session.standing)
+        with self._session.injected(fault, name, at_most=2 * TAKES_OVER, trial=True):
+            wait_until(led_by(self._site.nodes - {master}), TAKES_OVER, self._observer)
 
     def expect_news(self, *headlines: str, on: Iterable[Node] = ()) -> None:
         """Such lines in the journals of these nodes (none named: of any) are no harm; what a fault makes is known."""
@@ -393,7 +421,7 @@ class Run:
             self._allow(fault, victim)
         resets = victims if kind in MAY_RESET and not fault.reach.brief else ()
         logs = BmcLogs(self._observer, (self._site.nodes[name] for name in resets))
-        if isinstance(fault, CordPulled):
+        if isinstance(fault, CordPulled | SwitchPulled):
             fault.summon(self._observer)  # before the interlock, whose look must be fresh when they pull
         self._interlock(fault.reach, self._session.standing)
         whole = fault.reach.beside(self._session.standing)

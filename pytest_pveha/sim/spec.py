@@ -30,6 +30,7 @@ _Spec = TypeVar(
     "RuleSpec",
     "GroupSpec",
     "StorageSpec",
+    "BondSpec",
     "ReplicationSpec",
     "BackupSpec",
     "OperatorSpec",
@@ -284,6 +285,18 @@ class PathSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class BondSpec:
+    """A bond that every node has."""
+
+    name: str
+    members: tuple[str, ...]
+    mode: str = "802.3ad"
+    lacp_rate: str = "fast"
+    carries: tuple[str, ...] = ()
+    """Networks, such as guest or corosync1, that go over it."""
+
+
+@dataclass(frozen=True, slots=True)
 class SiteSpec:
     """A whole site. The same spec, seed included, plays the same history."""
 
@@ -309,6 +322,8 @@ class SiteSpec:
     """The ways between rooms; within a room, and where none is named, a packet takes 0.08 ms."""
     switches: tuple[tuple[str, tuple[str, ...]], ...] = ()
     """Each network (corosync0, guest, bmc, …) and the switches over which it goes; one of them that runs is enough."""
+    bonds: tuple[BondSpec, ...] = ()
+    """What of each node's cards is bonded."""
     two_node: bool = False
     """corosync's mode in which each of two nodes is quorate alone."""
     way_through: str = ""
@@ -435,6 +450,7 @@ class SiteSpec:
         plain["groups"] = tuple(_build(GroupSpec, _tuples(group, "nodes")) for group in plain.get("groups", ()))
         plain["paths"] = tuple(_build(PathSpec, path) for path in plain.get("paths", ()))
         plain["switches"] = tuple((network, tuple(switches)) for network, switches in plain.get("switches", ()))
+        plain["bonds"] = tuple(_build(BondSpec, _tuples(one, "members", "carries")) for one in plain.get("bonds", ()))
         plain["storages"] = tuple(_build(StorageSpec, one) for one in plain.get("storages", ()))
         plain["replication"] = tuple(_build(ReplicationSpec, one) for one in plain.get("replication", ()))
         if plain.get("backup") is not None:

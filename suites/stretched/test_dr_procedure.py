@@ -3,6 +3,7 @@
 import pytest
 
 from pytest_pveha.judge import (
+    answer_slowdown,
     collateral_resets,
     data_loss,
     downtime,
@@ -35,11 +36,13 @@ def test_dr_procedure(room, roomers, copies, nodes, guests, procedure, operator,
     run.expect(ha.quorum_whole(), within="2 min")
     operator.follow(procedure.back, procedure.runbook, at=left)
     run.expect(ha.started(roomers, on=room), within="15 min")
+    run.hold("1 min")
     run.expect(ha.answering(guests), within="5 min")
 
     run.claim(unconfirmed_steps(procedure.names), none=True)
     run.claim(recovery_time(roomers), at_most=objectives.rto)
     run.claim(downtime(roomers), at_most=objectives.rto)
+    run.claim(answer_slowdown(roomers), at_most=objectives.slowdown)
     run.claim(lost_span(roomers), at_most=objectives.rpo)
     run.claim(data_loss(roomers), at_most=objectives.rpo)
     run.claim(overlaps(guests, nodes), none=True)

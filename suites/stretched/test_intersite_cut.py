@@ -3,6 +3,7 @@
 import pytest
 
 from pytest_pveha.judge import (
+    answer_slowdown,
     arbiters_apart,
     both_quorate,
     downtime,
@@ -34,9 +35,11 @@ def test_intersite_cut(halves, nodes, guests, mons, ring, faults, run, objective
         run.expect(ha.answering(guests), within="20 min")
     run.expect(ha.all_online(nodes), within="15 min")
     run.expect(ha.quorum_whole(), within="2 min")
+    run.hold("1 min")
     run.expect(ha.answering(guests), within="2 min")
 
     run.claim(downtime(guests), at_most=objectives.rto)
+    run.claim(answer_slowdown(guests), at_most=objectives.slowdown)
     run.claim(both_quorate(one, other), at_most=ring.settles)
     run.claim(arbiters_apart(one, other, mons), at_most=30)
     run.claim(sides_reset(one, other), at_most=1)

@@ -3,6 +3,7 @@
 import pytest
 
 from pytest_pveha.judge import (
+    answer_slowdown,
     collateral_resets,
     downtime,
     overlaps,
@@ -15,7 +16,11 @@ from pytest_pveha.observe import audits, ha, placement, quorum
 
 
 @pytest.mark.destructive(
-    blast="one room and its guests", expected="30 min", breaks=("room-power-cut",), site_reset=True
+    blast="one room and its guests",
+    expected="30 min",
+    breaks=("room-power-cut",),
+    may=("service-stopped",),
+    site_reset=True,
 )
 @pytest.mark.roles("room-with-master", "other-room")
 @pytest.mark.needs(rooms=2, tiebreaker=True)
@@ -33,11 +38,13 @@ def test_site_loss(room, roomers, nodes, guests, faults, run, objectives):
         run.expect(ha.answering(roomers), within="20 min")
     run.expect(ha.all_online(nodes), within="15 min")
     run.expect(ha.quorum_whole(), within="2 min")
+    run.hold("1 min")
     run.expect(ha.answering(guests), within="2 min")
 
     run.claim(power_spread(room), at_most=5)
     run.claim(recovery_in_turn(roomers, *room), at_most=objectives.rto)
     run.claim(downtime(roomers), at_most=objectives.rto)
+    run.claim(answer_slowdown(roomers), at_most=objectives.slowdown)
     run.claim(start_after_death(roomers, roomers), at_least=0)
     run.claim(overlaps(guests, nodes), none=True)
     run.claim(collateral_resets(*room), none=True)

@@ -3,6 +3,7 @@
 import pytest
 
 from pytest_pveha.judge import (
+    answer_slowdown,
     both_quorate,
     collateral_resets,
     downtime,
@@ -14,7 +15,13 @@ from pytest_pveha.judge import (
 from pytest_pveha.observe import audits, ha, quorum
 
 
-@pytest.mark.destructive(blast="one room and its guests", expected="30 min", breaks=("room-cut",), site_reset=True)
+@pytest.mark.destructive(
+    blast="one room and its guests",
+    expected="30 min",
+    breaks=("room-cut",),
+    may=("service-stopped",),
+    site_reset=True,
+)
 @pytest.mark.roles("room-with-master", "other-room")
 @pytest.mark.needs(rooms=2, tiebreaker=True)
 def test_tiebreaker_sees_one_side(room, roomers, nodes, guests, ring, faults, run, objectives):
@@ -32,9 +39,11 @@ def test_tiebreaker_sees_one_side(room, roomers, nodes, guests, ring, faults, ru
         run.expect(ha.answering(roomers), within="20 min")
     run.expect(ha.all_online(nodes), within="15 min")
     run.expect(ha.quorum_whole(), within="2 min")
+    run.hold("1 min")
     run.expect(ha.answering(guests), within="2 min")
 
     run.claim(downtime(guests), at_most=objectives.rto)
+    run.claim(answer_slowdown(roomers), at_most=objectives.slowdown)
     run.claim(both_quorate(room, seen), at_most=ring.settles)
     run.claim(fence_margin(roomers), at_least=objectives.fence_margin)
     run.claim(start_after_death(roomers, roomers), at_least=0)

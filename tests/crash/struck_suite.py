@@ -62,6 +62,13 @@ def test_link_loss(nodes, faults, in_force):
     in_force(faults.link_loss(nodes, 0, at_most=LIMIT))
 
 
+@breaks("bond-member-loss", blast="nothing")
+@pytest.mark.roles("other")
+def test_bond_member_loss(victim, bond_members, faults, in_force):
+    """A card of a node's bond has no link."""
+    in_force(faults.bond_member_loss(victim, bond_members[0], at_most=LIMIT))
+
+
 @breaks("qdevice-loss", blast="the quorum device's vote")
 def test_qdevice_loss(faults, in_force):
     """The quorum device cannot be reached."""
@@ -182,6 +189,12 @@ def test_room_cut(room, faults, in_force):
 def test_switch_loss(faults, in_force):
     """A switch carries nothing."""
     in_force(faults.switch_loss("sw-ring", at_most=LIMIT))
+
+
+@pytest.mark.destructive(blast="a switch", expected="5 min", breaks=["switch-loss", "switch-pulled"], site_reset=True)
+def test_switch_pulled(faults, in_force):
+    """A switch is off the network."""
+    in_force(faults.switch_pulled("sw-ring", at_most=LIMIT))
 
 
 @pytest.fixture

@@ -50,18 +50,19 @@ WAYS = ("kill", "kill-both", "abandoned", "sigterm", "ctrl-c", "exception", "dis
 OF_CEPH = ("osd-killed", "osd-lost", "ceph-network-cut", "noout")
 PLAYED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "link-loss": ({}, {"links": 2}),
+    "bond-member-loss": ({}, {"bonds": {"bond0": {"members": ["eno3", "eno4"], "carries": ["guest"]}}}),
     "cord-pulled": ({}, {"operator": {}}),
     "mains-cut": ({}, {"pdus": True}),
     **dict.fromkeys(OF_CEPH, ({"ceph": {}}, {"ceph": {"down_out": "20 s"}})),
     "guest-restored": ({"backup": {"storage": "pbs1", "restore": {"ids": [9000, 9009], "storage": "local-lvm"}}}, {}),
     "qdevice-loss": ({"quorum_device": {"host": "10.99.9.9", "algorithm": "lms"}}, {}),
-    **dict.fromkeys(("room-power-cut", "feed-cut", "room-cut", "switch-loss"), (BLOCKS, STRETCHED)),
+    **dict.fromkeys(("room-power-cut", "feed-cut", "room-cut", "switch-loss", "switch-pulled"), (BLOCKS, STRETCHED)),
     "storage-cut": (STORAGES, NFS),
 }
 """What the site of a fault must have: blocks of the inventory, and keys of its simulator."""
-BY_HAND = ("cord-pulled",)
+BY_HAND = ("cord-pulled", "switch-pulled")
 """No node can undo it: without us and the supervisor the victim stays off."""
-ASKED = {"cord-pulled": ("ask/pull", "ask/plug")}
+ASKED = {"cord-pulled": ("ask/pull", "ask/plug"), "switch-pulled": ("ask/take", "ask/back")}
 """Lines besides, at which a person may be on the way to do what the run that is struck has asked."""
 REAL = 240
 """Real seconds after which a process is no longer waited for: it hangs. No result depends on it."""

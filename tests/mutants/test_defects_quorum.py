@@ -110,6 +110,13 @@ CAUGHT = {
         {},
         {"links": 2},
     ),
+    "bond-member-in-wrong-vlan": Caught(
+        "test_bond_member",
+        "crm-master",
+        "rejected",
+        r"downtime of vm:10\d is \d+(\.\d)? s .*, objective at most 5 s",
+        simulator={"bonds": {"bond0": {"members": ["eno3", "eno4"], "mode": "active-backup", "carries": ["guest"]}}},
+    ),
     "qdevice-not-voting": Caught(
         "test_qdevice_loss",
         "spares",
@@ -152,7 +159,13 @@ CAUGHT_TOO = {
     ),
 }
 """Defects that another suite is promised to catch, and that show here as well."""
-QUICK = ("minority-keeps-quorum", "writable-without-quorum", "token-of-a-large-cluster", "qdevice-not-voting")
+QUICK = (
+    "bond-member-in-wrong-vlan",
+    "minority-keeps-quorum",
+    "writable-without-quorum",
+    "token-of-a-large-cluster",
+    "qdevice-not-voting",
+)
 """Those of every test run."""
 
 

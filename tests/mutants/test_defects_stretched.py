@@ -14,7 +14,9 @@ from stretched_site import (
     BY_HAND,
     PLAYED,
     PLAYED_BY_HAND,
+    PLAYED_WITH_A_NODE,
     PLAYED_WITH_CEPH,
+    WITH_A_NODE,
     WITH_CEPH,
     rooms_of,
 )
@@ -23,7 +25,7 @@ from whole_run import ROOT
 from pytest_pveha.sim.defects import DEFECTS
 
 SUITES = "suites/stretched/"
-EXIT = {"rejected": 1, "inconclusive": 6, "not proven": 6}
+EXIT = {"rejected": 1, "inconclusive": 6, "not proven": 6, "invalid": 6}
 WAYS, TO_TIEBREAKER = "test_ways_between_the_rooms", "test_ways_to_the_tiebreaker"
 
 
@@ -82,6 +84,13 @@ CAUGHT = {
         r"one side of pve1, pve2 and pve3, pve4 goes on: not within 45 s; last seen: quorate: pve1, pve2 of pve1, "
         r"pve2; pve3, pve4 of pve3, pve4",
     ),
+    "rooms-meet-at-the-tiebreaker": Caught(
+        "test_tiebreaker_node_loss",
+        "rejected",
+        r"pve\d, pve\d was lost too, while only pve5 was to be, and with it quorum: healed at once, the campaign ends",
+        WITH_A_NODE,
+        PLAYED_WITH_A_NODE,
+    ),
     "arbiters-disagree": Caught(
         "test_intersite_cut",
         "rejected",
@@ -102,6 +111,17 @@ CAUGHT = {
         "rejected",
         r"broken_paths of cluster is 12, objective none: from there that node could not be fenced "
         r"\(pve1 → pve2: no answer in 11 s",
+    ),
+    "guests-on-one-switch": Caught(
+        "test_switch_pulled[sw-prod]",
+        "rejected",
+        r"downtime of vm:101 is \d+(\.\d)? s .*, objective at most 5 s",
+    ),
+    "operator-takes-wrong-switch": Caught(
+        "test_switch_pulled[sw-ring]",
+        "invalid",
+        r"switch-pulled-1 did not bite, .*: pve1 calls link 0 to node 2 connected; link 1 is down instead: is it the "
+        r"wrong switch\?",
     ),
 }
 """What is planted in the simulated site."""
@@ -176,6 +196,11 @@ ALSO = {
         r"lost_span of vm:101 is 2\d{4}(\.\d)? s .*, objective at most 1200 s",
         BY_HAND,
         PLAYED_BY_HAND,
+    ),
+    "answers-slower-after-recovery": Caught(
+        "test_site_loss[other-room]",
+        "rejected",
+        r"answer_slowdown of vm:10\d is \d+(\.\d)? times .*, objective at most ",
     ),
 }
 """What another suite promises to catch, and these do too."""

@@ -410,6 +410,8 @@ ARMING, SAFETY, BROKEN = (
 )
 UNIT, DOOR = "tests/unit/test_fault_crash.py", "tests/mutants/test_preflights.py"
 CORD = "tests/unit/test_fault_cord.py"
+SWITCH = "tests/unit/test_fault_switches.py"
+BOND = "tests/unit/test_fault_bonds.py"
 CEPH = "tests/unit/test_fault_ceph.py::test_what_could_go_wrong_is_not_begun"
 ELSEWHERE = {
     **dict.fromkeys(
@@ -467,8 +469,17 @@ ELSEWHERE = {
     "cord.py: nobody can pull the cord of": f"{CORD}::test_somebody_must_be_there_first",
     "cord.py: is silent already": f"{CORD}::test_what_is_dead_already_is_not_pulled",
     "cord.py: is to die with it": f"{CORD}::test_what_is_dead_already_is_not_pulled",
-    "cord.py: refuses to pull the cord of": f"{CORD}::test_who_does_not_pull_breaks_nothing",
-    "cord.py: neither pulled the cord of": f"{CORD}::test_who_does_not_pull_breaks_nothing",
+    "hands.py: refuses to ": f"{CORD}::test_who_does_not_pull_breaks_nothing",
+    "hands.py: was asked to ": f"{CORD}::test_who_does_not_pull_breaks_nothing",
+    "bonds.py: is not touched: ": f"{BOND}::test_what_cannot_be_read_is_not_touched",
+    "bonds.py: looks for lost links neither by MII": f"{BOND}::test_what_could_not_be_missed_is_not_broken",
+    "bonds.py: has no link already": f"{BOND}::test_what_could_not_be_missed_is_not_broken",
+    "bonds.py:  negotiates (": f"{BOND}::test_what_could_not_be_missed_is_not_broken",
+    "bonds.py: no other member of ": f"{BOND}::test_what_could_not_be_missed_is_not_broken",
+    "switches.py: nobody can take switch ": f"{SWITCH}::test_somebody_must_be_there_first",
+    "switches.py: we reach ": f"{SWITCH}::test_our_own_way_does_not_go_over_it",
+    "switches.py: over which switch we reach ": f"{SWITCH}::test_our_own_way_does_not_go_over_it",
+    "switches.py: is silent before; nobody": f"{SWITCH}::test_a_bmc_that_is_silent_already_refuses",
     "session.py: by itself, as it must if we die": "tests/mutants/test_defects_quorum.py"
     "::test_the_defect_is_caught_and_named",
     "shutdown.py: is going down already": "tests/sim/test_planned_downtime.py"

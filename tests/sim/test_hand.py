@@ -42,7 +42,7 @@ def test_who_vanishes_leaves_a_dirty_site_until_somebody_answers(here: Place) ->
     assert "nobody has said that all its power cords are in and stay in" in test["reason"]
     (close,) = [line.data for line in outcome.journal if line.kind == "test.close"]
     assert close["error"] == "HealFailed"
-    assert "J. Doe neither pulled the cord of" in close["reason"]
+    assert "J. Doe was asked to pull the cord of" in close["reason"]
     assert not [event for event in here.truth if event["kind"] in ("mains", "power_off")]
     assert here.open_runs() != []
 

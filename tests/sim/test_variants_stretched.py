@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 import whole_run
-from stretched_site import BY_HAND, PLAYED_BY_HAND
+from stretched_site import BY_HAND, PLAYED_BY_HAND, PLAYED_WITH_A_NODE, WITH_A_NODE
 from whole_run import ROOT
 
 
@@ -54,3 +54,18 @@ def test_without_steps_nothing_is_proven(here: whole_run.Place) -> None:
     assert (test["verdict"], outcome.exit_code) == ("not proven", 6)
     assert "the inventory has no replication.steps" in test["reason"]
     assert not [line for line in outcome.journal if line.kind == "fault.plan"]
+
+
+def test_the_tiebreaker_hands_over_first(here: whole_run.Place) -> None:
+    """Where the CRM master is the tiebreaker another node takes over, and its room is the one that is lost."""
+    suite = ROOT / "suites" / "stretched" / "test_site_loss.py"
+    inventory = here.inventory(WITH_A_NODE, **{**PLAYED_WITH_A_NODE, "boot_seconds": 40})
+    outcome = whole_run.run(inventory, here, "-k", "with-master", suites=suite)
+    test = outcome.test("room-with-master")
+    assert (test["verdict"], outcome.exit_code) == ("accepted", 0), outcome.output
+    plans = [line.data for line in outcome.journal if line.kind == "fault.plan"]
+    assert [(plan["type"], plan["trial"]) for plan in plans] == [("ServiceStopped", True), ("RoomPowerCut", False)]
+    lost = plans[1]["params"]["nodes"]
+    masters = [line.data["new"] for line in outcome.journal if line.kind == "seen" and line.data["what"] == "master"]
+    assert masters[0] == "pve5"
+    assert masters[1] in lost

@@ -10,6 +10,7 @@ import pytest
 
 from pytest_pveha.errors import PreflightRefused, UnsafeTarget
 from pytest_pveha.faults.fault import Reach
+from pytest_pveha.faults.process import ServiceStopped
 from pytest_pveha.faults.storage import StorageCut
 from pytest_pveha.scenario import campaign
 from pytest_pveha.scenario.campaign import Campaign
@@ -68,3 +69,34 @@ def test_a_storage_is_cut_no_longer_than_was_agreed() -> None:
     cut(90.0, None)
     with pytest.raises(UnsafeTarget, match=r"consent\.storage_cut: is 30 s, and the test cuts nfs off for 31 s"):
         cut(31.0, agreed)
+
+
+@pytest.mark.parametrize(
+    ("granted", "may", "told"),
+    [
+        ({"power", "process"}, ("service-stopped",), ""),
+        ({"power"}, ("service-stopped",), "process is not granted"),
+        ({"power", "process"}, (), "asks for a service-stopped, which nobody agreed to"),
+    ],
+)
+def test_what_a_test_may_do_besides_needs_consent_of_its_own(
+    granted: set[str], may: tuple[str, ...], told: str
+) -> None:
+    """It is let through only where its family is granted; and nothing that the test did not say."""
+
+    def consented(family: str, target: str) -> None:
+        if family not in granted:
+            raise UnsafeTarget(f"{family} is not granted")
+
+    fake = SimpleNamespace(
+        _declared=Declared(breaks=("power-cut",), may=may),
+        _said_something=lambda: None,
+        _consented=consented,
+        _not_too_long=lambda fault: None,
+    )
+    fault = ServiceStopped("n1", "pve-ha-crm", 812)
+    if not told:
+        Campaign.allow(cast("Campaign", fake), fault, "n1")
+        return
+    with pytest.raises(UnsafeTarget, match=told):
+        Campaign.allow(cast("Campaign", fake), fault, "n1")

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from pytest_pveha.errors import UsageError
+from pytest_pveha.faults.bonds import BondMemberLoss
 from pytest_pveha.faults.catalogue import FAULTS, from_plan
 from pytest_pveha.faults.ceph import CephNetworkCut, NooutSet, OsdKilled, OsdLost
 from pytest_pveha.faults.copies import GuestRestored
@@ -23,6 +24,7 @@ from pytest_pveha.faults.process import ServiceRestarted, ServiceStopped
 from pytest_pveha.faults.rooms import FeedCut, RoomCut, RoomPowerCut, SwitchLoss
 from pytest_pveha.faults.shutdown import CleanPowerOff, CleanReboot
 from pytest_pveha.faults.storage import StorageCut
+from pytest_pveha.faults.switches import SwitchPulled
 from pytest_pveha.inventory import FAULT_KINDS
 
 SAMPLES: tuple[Fault, ...] = (
@@ -33,6 +35,7 @@ SAMPLES: tuple[Fault, ...] = (
     Partition("pveha-0a1b2c3d-partition-2", ("n1", "n2"), ("n3",), (), about_quorum=True, apart=True, brief=39.6),
     ServiceStopped("n1", "corosync", 812),
     LinkLoss("pveha-0a1b2c3d-link-loss-1", ("n1",), 1, (("n1", "10.1.0.1"), ("n2", "fd01::2"))),
+    BondMemberLoss("n1", "bond0", "eno1"),
     QdeviceLoss("pveha-0a1b2c3d-qdevice-loss-1", ("n1", "n2"), "10.0.9.9", 5403),
     KernelCrash("n1", returns=True),
     DaemonKilled("n1", "watchdog-mux", 640, "5f76b90a"),
@@ -61,6 +64,7 @@ SAMPLES: tuple[Fault, ...] = (
         brief=25.0,
     ),
     SwitchLoss("pveha-0a1b2c3d-switch-loss-1", "sw-1", ("n1",), (0,), (("n1", ("10.0.0.1", "10.1.0.1")),)),
+    SwitchPulled("sw-1", "switch-pulled-1", ("n1", "n2"), (0,), (1,), True, ("n2",)),
     GuestRestored(
         "vm:101",
         "vm:9000",

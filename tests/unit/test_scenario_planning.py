@@ -224,10 +224,14 @@ def test_no_bytes_make_it_stumble(raw: bytes) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ({"brakes": ()}, "the mark destructive has no brakes; it knows blast, expected, breaks, site_reset, combined"),
+        (
+            {"brakes": ()},
+            "the mark destructive has no brakes; it knows blast, expected, breaks, may, site_reset, combined",
+        ),
         ({"breaks": ("powercut",)}, "breaks=powercut: no such fault; known are"),
         ({"breaks": [7]}, "breaks=7: no such fault"),
         ({"breaks": 7}, "breaks=7: expected kinds of fault, as in"),
+        ({"may": "powercut"}, "may=powercut: no such fault; known are"),
         ({"site_reset": "yes"}, "site_reset='yes': expected True or False"),
         ({"combined": 1}, "combined=1: expected True or False"),
         ({"expected": "17"}, "expected='17': "),
@@ -245,6 +249,8 @@ def test_a_mark() -> None:
     found = Declared.of({"blast": "one node", "expected": "17 min", "breaks": "power-cut"})
     assert found == POWER
     assert found.families == ("power",)
+    more = Declared.of({"breaks": "power-cut", "may": "service-stopped"})
+    assert (more.may, more.families) == (("service-stopped",), ("power",))
     assert Declared.of({}) == Declared()
 
 

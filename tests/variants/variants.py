@@ -168,8 +168,6 @@ STRETCHED_SUITES = tuple(
     f"stretched/test_{name}.py"
     for name in ("intersite_cut", "site_loss", "switch_loss", "tiebreaker_loss", "tiebreaker_sees_one_side")
 )
-WHERE_THE_MASTER_IS = ("stretched/test_site_loss.py", "stretched/test_tiebreaker_sees_one_side.py")
-"""What the CRM master's own room proves, where the tiebreaker may be it."""
 DEVICE_LOSS = "test_tiebreaker_loss.py::test_tiebreaker_loss"
 QDEVICE = {"quorum_device": {"host": "192.0.2.9", "algorithm": "ffsplit"}}
 
@@ -283,7 +281,6 @@ VARIANTS: Sequence[Variant] = (
         WITH_A_NODE,
         PLAYED_WITH_A_NODE,
         quick="stretched/test_tiebreaker_loss.py::test_tiebreaker_node_loss",
-        may=dict.fromkeys(WHERE_THE_MASTER_IS, "not proven"),
     ),
     Variant("stretched-3-3-1", rooms_of(3), PLAYED, quick="stretched/test_site_loss.py::test_site_loss[other-room]"),
     Variant("backed-up", backed_up(), quick=RESTORE),

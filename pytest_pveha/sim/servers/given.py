@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from pytest_pveha.sim.servers import mounts
 from pytest_pveha.sim.servers.facts import KERNEL, KERNEL_BUILD, Facts, digest
+from pytest_pveha.sim.servers.links import FOLDER, bonding
 from pytest_pveha.sim.servers.storage_facts import configured
 from pytest_pveha.sim.world.pbs import KEY
 
@@ -44,6 +45,8 @@ def content(facts: Facts, path: str) -> str | None:
         return None if status is None else json.dumps(status)
     if (told := mounts.content(facts, path)) is not None:
         return told
+    if path.startswith(FOLDER):
+        return bonding(facts, path)
     if match := re.fullmatch(r"/(?:var/)?run/qemu-server/(\d+)\.pid", path):
         guest = facts.world.guests.get(int(match[1]))
         process = guest.processes.get(name) if guest is not None and guest.kind == "vm" else None

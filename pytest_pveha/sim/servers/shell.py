@@ -372,7 +372,7 @@ class Shell:
 
 def _login(world: World, node: Node) -> dict[str, str]:
     """What sshd tells a session of its connection (ssh(1)), by the addresses that the site has in itself."""
-    return {"SSH_CONNECTION": f"{world.network.seen_from} 50022 {world.network.address(node)} 22"}
+    return {"SSH_CONNECTION": f"{world.network.seen_from} 50022 {world.network.management(node)} 22"}
 
 
 def _advance(steps: Steps, answer: str | None) -> float | Result | None:

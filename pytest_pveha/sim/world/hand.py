@@ -14,6 +14,8 @@ Types = Callable[[tuple[str, ...], Mapping[str, str]], None]
 
 _PULL = re.compile(r"pull ALL power cords of (\S+) now")
 _PLUG = re.compile(r"put ALL (?:its )?power cords(?: of (\S+))? in again")
+_TAKE_OFF = re.compile(r"take switch (.+?) off the network now")
+_PUT_BACK = re.compile(r"put switch (.+?) back on the network")
 _TYPE = re.compile(r"\bon (\S+) type: ([^\n]+)")
 _ANSWER = re.compile(r"then type: pveha (answer) (\S+) (\S+) (done)", re.IGNORECASE)
 
@@ -33,7 +35,9 @@ class OperatorAtWork:
         answer = _ANSWER.search(text)
         if play is None or answer is None or world.planted("operator-never-answers"):
             return
-        if world.planted("operator-vanishes") and (_PULL.search(text) or _PLUG.search(text)):
+        if world.planted("operator-vanishes") and any(
+            each.search(text) for each in (_PULL, _PLUG, _TAKE_OFF, _PUT_BACK)
+        ):
             return
         words = answer.groups()
 
@@ -55,6 +59,17 @@ class OperatorAtWork:
             world.power.mains(node, False)
         elif _PLUG.search(text):
             world.power.mains(node, True)
+        elif switch := _TAKE_OFF.search(text):
+            self._take_off(switch[1])
+        elif switch := _PUT_BACK.search(text):
+            world.switches.restore()
         elif (step := _TYPE.search(text)) and not world.planted("operator-skips-a-step"):
             world.truth("typed", {"node": step[1], "line": step[2]})
             self._shell(step[1], step[2])
+
+    def _take_off(self, switch: str) -> None:
+        world = self._world
+        if world.planted("operator-takes-wrong-switch"):
+            names = world.switches.names
+            switch = names[(names.index(switch) + 1) % len(names)]
+        world.switches.set(switch, up=False)

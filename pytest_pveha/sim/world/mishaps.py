@@ -97,6 +97,14 @@ class Mishaps:
             return any(each.running for each in first)
         return True
 
+    def rooms_meet(self, one: Node, other: Node) -> bool:
+        """Whether what is planted between two rooms lets their nodes hear each other."""
+        if one.spec.room == other.spec.room or not self._world.planted("rooms-meet-at-the-tiebreaker"):
+            return True
+        every = list(self._world.nodes.values())
+        alone = [node for node in every if sum(each.spec.room == node.spec.room for each in every) == 1]
+        return not alone or any(node.running for node in alone)
+
     def bmc_lost(self, peer: Node) -> bool:
         """Whether that node's way to every BMC is gone with its first corosync link: one cable, one switch."""
         if not self._world.planted("bmcs-on-production-switch"):

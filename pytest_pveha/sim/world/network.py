@@ -118,6 +118,10 @@ class Network:
         """The node's address on that corosync link, which nothing outside the simulated site reaches."""
         return f"10.99.{link}.{10 + node.nodeid}"
 
+    def management(self, node: Node) -> str:
+        """Where requesters find the node: where corosync has several links, on a network of its own."""
+        return self.address(node) if self._world.spec.links == 1 else f"10.99.200.{10 + node.nodeid}"
+
     def addresses(self, node: Node) -> tuple[str, ...]:
         """The node's addresses on all corosync links."""
         return tuple(self.address(node, link) for link in range(self._world.spec.links))
@@ -193,6 +197,10 @@ class Network:
         """Whether corosync calls that link up: heartbeats arrive, and so do their answers."""
         if not (one.link_up and other.link_up and self.carried(link)):
             return False
+        if not self._world.mishaps.rooms_meet(one, other):
+            return False
+        if not all(self._world.bonds.carries(node, f"corosync{link}") for node in (one, other)):
+            return False
         if link and self._world.planted("second-link-on-same-cable") and not self.link_up(one, other, 0):
             return False
         last = next(reversed(self._world.nodes.values()))
@@ -255,11 +263,11 @@ class Network:
     def seen_from(self) -> str:
         """The address from which the nodes see requesters come."""
         through = self._world.spec.way_through
-        return self.address(self._world.nodes[through]) if through else OUTSIDE
+        return self.management(self._world.nodes[through]) if through else OUTSIDE
 
     def lets_in(self, node: Node, port: int) -> bool:
         """Whether that node's filters let requesters through to that port of it, and its answers out."""
-        mine, theirs = self.address(node), self.seen_from
+        mine, theirs = self.management(node), self.seen_from
         coming = Packet(theirs, mine, "tcp", _ANY_PORT, port)
         going = Packet(mine, theirs, "tcp", port, _ANY_PORT)
         return not self._dropped(node, IN, coming) and not self._dropped(node, OUT, going)

@@ -229,6 +229,7 @@ class Power:
             if name not in _LATER and name != "pve-cluster" and world.systemd.starts_at_boot(node, name):
                 self.up(node, name)
         node.running = True
+        world.bonds.boot(node)
         world.storages.follow()
         world.truth("booted", {"node": node.name, "boot_id": node.boot_id})
         node.watchdog.say_driver()

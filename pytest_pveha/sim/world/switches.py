@@ -25,10 +25,31 @@ class Switches:
         (self._down.discard if up else self._down.add)(name)
         self._world.truth("switch", {"switch": name, "up": up})
         self._world.corosync.follow()
+        self._world.storages.follow()
+        self._world.disturb_ceph()
+
+    def restore(self) -> None:
+        """Every switch runs again."""
+        for name in sorted(self._down):
+            self.set(name, up=True)
+
+    @property
+    def any_down(self) -> bool:
+        """Whether one does not run."""
+        return bool(self._down)
+
+    @property
+    def names(self) -> list[str]:
+        """All of them, as the inventory has them."""
+        device = self._world.spec.qdevice_switch
+        every = [switch for over in self._networks.values() for switch in over] + [device] * bool(device)
+        return list(dict.fromkeys(every))
 
     def carries(self, network: str) -> bool:
         """Whether that network works; one that names no switch does."""
         switches = self._networks.get(network, ())
+        if network == "guest" and self._world.planted("guests-on-one-switch"):
+            switches = switches[:1]
         return not switches or not self._down.issuperset(switches)
 
     @property

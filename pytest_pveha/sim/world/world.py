@@ -18,6 +18,7 @@ from pytest_pveha.sim.defects import check_known
 from pytest_pveha.sim.spec import BmcSpec, GroupSpec, RuleSpec, SiteSpec
 from pytest_pveha.sim.timeline import Event, Timeline
 from pytest_pveha.sim.world.bmcs import BmcLogin
+from pytest_pveha.sim.world.bonds import Bonds
 from pytest_pveha.sim.world.canaries import Canaries
 from pytest_pveha.sim.world.ceph import Ceph
 from pytest_pveha.sim.world.corosync import Corosync
@@ -91,6 +92,7 @@ class World:
         self.bmcs: dict[tuple[str, int], BmcLogin] = {}
         """Which BMC answers at which host and port; the servers say so once they have ports."""
         self.switches = Switches(self)
+        self.bonds = Bonds(self)
         self.feeds = Feeds(self)
         self.paths = Paths(self)
         self.corosync = Corosync(self)
@@ -173,7 +175,11 @@ class World:
         """Whether the guest's application answers, through the bridge of the node it runs on."""
         processes = self.guests[vmid].processes
         return self.switches.carries("guest") and any(
-            process.answering and process.link_up and self.nodes[name].bridge_up for name, process in processes.items()
+            process.answering
+            and process.link_up
+            and self.nodes[name].bridge_up
+            and self.bonds.carries(self.nodes[name], "guest")
+            for name, process in processes.items()
         )
 
     def guest_late(self, vmid: int) -> int:

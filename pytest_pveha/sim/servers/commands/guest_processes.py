@@ -6,8 +6,11 @@ Formats: ip(8) of iproute2 6.15 with -o, lxc-info(1) with -p -H.
 
 from __future__ import annotations
 
+import json
+
 from pytest_pveha.sim.servers.commands.registry import command
 from pytest_pveha.sim.servers.facts import Facts
+from pytest_pveha.sim.servers.links import links
 from pytest_pveha.sim.servers.shell import Invocation, Result
 from pytest_pveha.sim.world.ceph.wires import CARDS
 from pytest_pveha.sim.world.configs import config_of
@@ -56,11 +59,16 @@ def _ip(call: Invocation) -> Result:
     match words:
         case ["neigh", "show", "to", address]:
             return Result(out=_neighbour(call.facts, address))
+        case ["-j", "-d", "link", "show"]:
+            return Result(out=f"{json.dumps(links(call.facts))}\n")
         case ["link"] | ["link", "show"]:
             return Result(out="".join(_shown(at, name, one.link_up) for at, (name, one) in enumerate(cards.items(), 8)))
         case ["link", "set", "dev", name, ("up" | "down") as verb] | ["link", "set", name, ("up" | "down") as verb]:
             if ceph is not None and kinds.get(name) in ceph.network.kinds:
                 ceph.network.set_link(call.facts.node.name, kinds[name], verb == "up")
+                return Result()
+            if name in call.facts.world.bonds.members():
+                call.facts.world.bonds.set_link(call.facts.node, name, up=verb == "up")
                 return Result()
             if name not in cards:
                 return Result(1, err=f'Cannot find device "{name}"\n')

@@ -42,8 +42,9 @@ def _sleep(call: Invocation) -> Result:
 @command("hostname")
 def _hostname(call: Invocation) -> Result:
     if call.args == ["-I"]:
-        node, ceph = call.facts.node, call.facts.world.ceph
-        known = [call.facts.address(node, link) for link in range(call.facts.world.spec.links)]
+        node, world = call.facts.node, call.facts.world
+        ceph = world.ceph
+        known = list(dict.fromkeys([world.network.management(node), *world.network.addresses(node)]))
         if ceph is not None:
             known += [ceph.network.address(node.name, kind) for kind in ceph.network.kinds]
         return Result(out=" ".join(known) + " \n")

@@ -53,7 +53,11 @@ class Wires:
 
     def filtered(self) -> bool:
         """Whether anything at all keeps nodes apart."""
-        return bool(self._down) or any(self._world.network.tables(node) for node in self._world.nodes.values())
+        return (
+            bool(self._down)
+            or self._world.switches.any_down
+            or any(self._world.network.tables(node) for node in self._world.nodes.values())
+        )
 
     def boot(self, host: str) -> None:
         """The node has booted: its cards are up, but for one whose cable is out."""
@@ -77,6 +81,8 @@ class Wires:
         """Whether each of the two nodes reaches that port of the other one, on that network."""
         here, there = self._world.nodes[one], self._world.nodes[other]
         if not (here.running and there.running and self.up(one, kind) and self.up(other, kind)):
+            return False
+        if not self._world.switches.carries(f"ceph_{kind}"):
             return False
         network, mine, theirs = self._world.network, self.address(one, kind), self.address(other, kind)
         return network.carries(here, there, mine, theirs, port) and network.carries(there, here, theirs, mine, port)
