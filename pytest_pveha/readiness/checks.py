@@ -262,8 +262,8 @@ CHECKS = (
     Check(
         "times",
         "Every corosync runs with the cluster's token and consensus",
-        "compare /etc/corosync/corosync.conf with /etc/pve/corosync.conf; `corosync-cfgtool -R`; what was set by "
-        "`corosync-cmapctl -s`, or as `totem.consensus`, these tests do not know",
+        "compare /etc/corosync/corosync.conf there with /etc/pve/corosync.conf; `corosync-cfgtool -R` loads it; a "
+        "`totem.consensus` other than 1.2 tokens these tests cannot reckon with",
         _times,
     ),
     Check(
