@@ -24,8 +24,9 @@ MILLISECOND = 0.001
 ANSWERS = 3.0
 """Seconds a guest is given to take a connection: one lost packet is sent again after one (RFC 6298)."""
 
-_DAEMONS = ("watchdog-mux", "pve-ha-lrm", "pve-ha-crm", "corosync", "pvestatd")
-"""What HA hangs on; and without pvestatd the API goes on telling what the node's guests and memory once were."""
+_DAEMONS = ("watchdog-mux", "pve-ha-lrm", "pve-ha-crm", "corosync", "pvestatd", "pvedaemon", "pveproxy")
+"""What HA hangs on; without pvestatd the API goes on telling what the node's guests and memory once were, and without
+the last two nothing is told or done there, which is noticed late where the node is no endpoint of the inventory."""
 
 _LOST_AT_BOOT = "running, and not enabled, so that it is missing after a reset"
 
@@ -248,8 +249,8 @@ CHECKS = (
     ),
     Check(
         "daemons",
-        "The HA daemons and the watchdog run",
-        "`systemctl status watchdog-mux pve-ha-lrm`; `systemctl enable` what is not",
+        "The HA and API daemons and the watchdog run",
+        "`systemctl status` of what is named; `systemctl enable` what is not",
         _daemons,
     ),
     Check(

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 
-from pytest_pveha.errors import SiteError, Unreachable
+from pytest_pveha.errors import AuthRefused, SiteError, Unreachable
 from pytest_pveha.handles.node import Node
 from pytest_pveha.observe.observer import READ, Observer
 
@@ -15,7 +15,8 @@ from pytest_pveha.observe.observer import READ, Observer
 def each_node_asked(observer: Observer) -> Iterator[Mapping[str, str | SiteError]]:
     """Each node was asked for its boot id, all at once: its answer, or why there is none.
 
-    Whoever gave none is not asked over SSH again meanwhile; what would have been asked fails with the same words.
+    Whoever gave none, or refused us, is not asked over SSH again meanwhile; what would have been asked fails with the
+    same words. An sshd that is asked again and again with a wrong key keeps us off for minutes (PerSourcePenalties).
     """
     said: dict[str, str | SiteError] = {}
 
@@ -31,6 +32,6 @@ def each_node_asked(observer: Observer) -> Iterator[Mapping[str, str | SiteError
     with ExitStack() as stack:
         for node in observer.site.nodes:
             answer = said[node.name]
-            if isinstance(answer, Unreachable):
+            if isinstance(answer, Unreachable | AuthRefused):
                 stack.enter_context(node.given_up(answer))
         yield said

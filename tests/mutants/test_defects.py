@@ -142,7 +142,7 @@ CAUGHT = {
     "lrm-not-enabled": Caught(
         (OTHER,),
         "not proven",
-        "HA daemons and the watchdog run: running, and not enabled, .*: pve-ha-lrm on pve3",
+        "HA and API daemons and the watchdog run: running, and not enabled, .*: pve-ha-lrm on pve3",
         of_the_run="rejected",
     ),
     "ring-link-dead": Caught(

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from pytest_pveha.clock import Instant
-from pytest_pveha.errors import Unreachable
+from pytest_pveha.errors import AuthRefused, ProtocolError, SiteError, Unreachable
 from pytest_pveha.handles.cluster import Asked, Manager, Rules, Service, Totem
 from pytest_pveha.handles.ha_homes import homes
 from pytest_pveha.handles.node import Node
@@ -126,29 +126,36 @@ def test_home_is_the_best_node_that_there_is() -> None:
 
 
 class Silent:
-    """A connection on which nobody answers."""
+    """A connection on which nobody answers, or we are not let in."""
 
-    def __init__(self) -> None:
+    def __init__(self, error: SiteError) -> None:
         self.asked = 0
+        self.error = error
 
     def run(self, line: str, *, deadline: object, **how: object) -> object:
         del line, deadline, how
         self.asked += 1
-        raise Unreachable("n1 does not answer")
+        raise self.error
 
 
-def test_a_silent_node_is_waited_for_once() -> None:
-    """Every later question fails at once and with the same words; afterwards it is asked again."""
-    line = Silent()
+@pytest.mark.parametrize(
+    ("error", "times"), [(Unreachable("n1: no"), 1), (AuthRefused("n1: no"), 1), (ProtocolError("n1: no"), 4)]
+)
+def test_a_silent_node_is_waited_for_once(error: SiteError, times: int) -> None:
+    """Every later question fails at once and with the same words; afterwards it is asked again.
+
+    One that answered, though not with a boot id, is asked on.
+    """
+    line = Silent(error)
     node = Node("n1", cast("Any", line), None, cast("Any", CLOCK), ())
     clock = SimpleNamespace(deadline=CLOCK.deadline, spawn=lambda name, body: SimpleNamespace(join=body))
     observer = cast("Observer", SimpleNamespace(site=SimpleNamespace(clock=clock, nodes=[node])))
     with each_node_asked(observer) as said_by, each_node_asked(observer):
-        assert str(said_by["n1"]) == "n1 does not answer"
+        assert said_by["n1"] is error
         for _ in range(3):
-            with pytest.raises(Unreachable, match="n1 does not answer"):
+            with pytest.raises(type(error), match="n1: no"):
                 node.host_name(cast("Any", None))
-        assert line.asked == 1
-    with pytest.raises(Unreachable):
+        assert line.asked == times + (times > 1)  # the nested look asks that one, too
+    with pytest.raises(type(error)):
         node.host_name(cast("Any", None))
-    assert line.asked == 2
+    assert line.asked == times + (times > 1) + 1
