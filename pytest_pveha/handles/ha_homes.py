@@ -21,7 +21,7 @@ def homes(rules: Rules, nodes: Collection[str]) -> dict[str, frozenset[str]]:
     found = {sid: _of_group(rules, resource, nodes) for sid, resource in rules.resources.items()}
     best: dict[str, frozenset[str]] = {}
     anywhere: set[str] = set()
-    for rule in _in_force(rules):
+    for rule in rules.followed.values():
         named = [sid for sid in _words(rule.get("resources", "")) if sid in rules.resources]
         if rule.get("type") == "node-affinity":
             best |= dict.fromkeys(named, _best(rule.get("nodes", ""), nodes))
@@ -71,7 +71,7 @@ def company(rules: Rules) -> list[tuple[bool, frozenset[str]]]:
     """Each rule of services among themselves: whether it keeps them together (else apart), and whom."""
     return [
         (rule.get("affinity") == "positive", frozenset(_words(rule.get("resources", ""))))
-        for rule in _in_force(rules)
+        for rule in rules.followed.values()
         if rule.get("type") == "resource-affinity"
     ]
 
@@ -79,7 +79,7 @@ def company(rules: Rules) -> list[tuple[bool, frozenset[str]]]:
 def _bound(rules: Rules) -> list[tuple[str, str, bool]]:
     """Each service bound to nodes, by a rule or a group: the nodes with their priorities, and whether it is strict."""
     found = []
-    for rule in _in_force(rules):
+    for rule in rules.followed.values():
         if rule.get("type") == "node-affinity":
             strict = _on(rule.get("strict", ""))
             found += [(sid, rule.get("nodes", ""), strict) for sid in _words(rule.get("resources", ""))]
@@ -120,15 +120,11 @@ def places_after(rules: Rules, nodes: Collection[str], left: str) -> dict[str, f
 
 def strangers(rules: Rules, nodes: Collection[str]) -> list[tuple[str, frozenset[str]]]:
     """Each rule in force, or group in use, that names nodes that there are not; and which."""
-    named = {f"rule {name}": rule for name, rule in (rules.rules or {}).items() if not _on(rule.get("disable", ""))}
+    named = {f"rule {name}": rule for name, rule in rules.followed.items()}
     used = {resource.get("group", "") for resource in rules.resources.values()}
     named |= {f"group {name}": group for name, group in (rules.groups or {}).items() if name in used}
     found = {what: _priorities(each.get("nodes", "")).keys() - set(nodes) for what, each in sorted(named.items())}
     return [(what, frozenset(lost)) for what, lost in found.items() if lost]
-
-
-def _in_force(rules: Rules) -> list[Mapping[str, str]]:
-    return [rule for rule in (rules.rules or {}).values() if not _on(rule.get("disable", ""))]
 
 
 def _fails_back(rules: Rules, sid: str) -> bool:

@@ -94,7 +94,7 @@ def _lrms(observer: Observer) -> Answer:
     for name in observer.site.nodes.names:
         lrm = view.manager.lrms.get(name)
         if lrm is None or not (lrm.guarded or lrm.state == "wait_for_agent_lock") or lrm.mode != "active":
-            bad.append(f"{name} {lrm.state}/{lrm.mode}" if lrm else f"{name} unknown")
+            bad.append(f"{name} in mode {lrm.mode}, state {lrm.state}" if lrm else f"{name} unknown")
         elif not view.manager.fresh(name):
             age = view.manager.timestamp - lrm.timestamp
             bad.append(f"{name} silent for {age} s" if age > 0 else f"{name} stamps {-age} s ahead of the master")
@@ -201,13 +201,14 @@ def _times(observer: Observer) -> Answer:
 
 
 def _rules(observer: Observer) -> Answer:
-    """A node that was taken out, or misspelt, leaves its guests without that place, and nothing complains of it."""
+    """Rules that contradict each other HA leaves aside, and a node that was taken out, or misspelt, is no place for its
+    guests. Neither stops anything, or is told before a node fails."""
     site = observer.site
     rules = site.cluster.ha_rules(site.clock.deadline(READ))
-    wrong = [f"{what} names {', '.join(sorted(lost))}" for what, lost in strangers(rules, site.nodes.names)]
-    if wrong:
-        return no(f"not there: {'; '.join(wrong)}")
-    return yes("every node that a rule names is there")
+    wrong = [f"HA does not follow rule {name}: {why}" for name, why in sorted(rules.broken.items())]
+    for what, lost in strangers(rules, site.nodes.names):
+        wrong.append(f"{what} names {', '.join(sorted(lost))}, which is not there")
+    return no("; ".join(wrong)) if wrong else yes("each is followed, and names nodes that are there")
 
 
 def _clocks(observer: Observer) -> Answer:
@@ -269,7 +270,7 @@ CHECKS = (
     ),
     Check(
         "rules",
-        "HA's rules name nodes that there are",
+        "HA follows its rules, and they name nodes that there are",
         "`ha-manager rules config`; `ha-manager rules set` or `remove` what is stale",
         _rules,
     ),

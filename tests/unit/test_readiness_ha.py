@@ -10,7 +10,7 @@ import pytest
 
 from pytest_pveha.clock import Instant
 from pytest_pveha.errors import AuthRefused, ProtocolError, SiteError, Unreachable
-from pytest_pveha.handles.cluster import Asked, Manager, Rules, Service, Totem
+from pytest_pveha.handles.cluster import Asked, Cluster, Manager, Rules, Service, Totem
 from pytest_pveha.handles.ha_homes import homes
 from pytest_pveha.handles.node import Node
 from pytest_pveha.observe.answer import Answer
@@ -108,7 +108,7 @@ def test_a_rule_for_a_node_that_is_not_there_is_named(rule: Mapping[str, str], v
     answer = ask("rules", cluster=cluster, nodes=SimpleNamespace(names=NODES))
     assert answer.verdict == verdict
     if verdict == "no":
-        assert "rule ha-rule-1 names n9" in answer.saw
+        assert "rule ha-rule-1 names n9, which is not there" in answer.saw
 
 
 def test_a_group_for_a_node_that_is_not_there_is_named_where_it_is_used() -> None:
@@ -117,7 +117,29 @@ def test_a_group_for_a_node_that_is_not_there_is_named_where_it_is_used() -> Non
     rules = Rules(None, groups, {"vm:101": {"group": "used"}})
     cluster = SimpleNamespace(ha_rules=lambda deadline: rules)
     answer = ask("rules", cluster=cluster, nodes=SimpleNamespace(names=NODES))
-    assert (answer.verdict, answer.saw) == ("no", "not there: group used names n8")
+    assert (answer.verdict, answer.saw) == ("no", "group used names n8, which is not there")
+
+
+def test_a_rule_that_ha_leaves_aside_is_named_and_binds_nobody() -> None:
+    """As PVE 9.2 tells a rule that contradicts another one: it is there, not disabled, and not followed."""
+    row = {
+        "rule": "ha-rule-1",
+        "type": "node-affinity",
+        "resources": "vm:101",
+        "nodes": "n1",
+        "strict": 1,
+        "digest": "0",
+        "order": 1,
+        "errors": {"resources": ["resource 'vm:101' is already used in another node affinity rule"]},
+    }
+    tables = {"/cluster/ha/rules": [row], "/cluster/ha/groups": [], "/cluster/ha/resources": [{"sid": "vm:101"}]}
+    api = SimpleNamespace(get=lambda path, **asked: SimpleNamespace(value=tables[path]))
+    rules = Cluster(cast("Any", api)).ha_rules(cast("Any", None))
+    assert rules.candidates() == {}
+    assert homes(rules, NODES) == {"vm:101": frozenset()}
+    answer = ask("rules", cluster=SimpleNamespace(ha_rules=lambda deadline: rules), nodes=SimpleNamespace(names=NODES))
+    assert answer.verdict == "no"
+    assert "HA does not follow rule ha-rule-1: resource 'vm:101' is already used" in answer.saw
 
 
 def test_home_is_the_best_node_that_there_is() -> None:
