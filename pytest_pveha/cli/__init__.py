@@ -54,9 +54,21 @@ def parser() -> argparse.ArgumentParser:
     return root
 
 
+def parsed(argv: Sequence[str] | None) -> argparse.Namespace:
+    """What was typed; tests may stand behind options, too, where argparse takes those before them only."""
+    root = parser()
+    options, rest = root.parse_known_args(argv)
+    end = rest.index("--") if "--" in rest else len(rest)
+    if rest and (not hasattr(options, "tests") or any(word.startswith("-") for word in rest[:end])):
+        root.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        options.tests = [*options.tests, *rest[:end], *rest[end + 1 :]]
+    return options
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """What was typed has been done; the exit code."""
-    options = parser().parse_args(argv)
+    options = parsed(argv)
     signal.signal(signal.SIGTERM, _terminated)
     try:
         code: int = options.run(options)

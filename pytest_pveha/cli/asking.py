@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from functools import partial
 
 from pytest_pveha.cli.asked import Asked, asked
 from pytest_pveha.cli.asking_backups import ask_backups
-from pytest_pveha.clock import Clock, LiveClock
+from pytest_pveha.cli.asking_rights import ask_rights
+from pytest_pveha.clock import LiveClock
+from pytest_pveha.errors import SiteError
+from pytest_pveha.handles.bmc import Bmc, PowerReading
 from pytest_pveha.handles.cluster import Membership
 from pytest_pveha.handles.node import Node
 from pytest_pveha.handles.site import Site
@@ -18,6 +21,8 @@ from pytest_pveha.observe.answer import Answer, no, yes
 from pytest_pveha.observe.identity import BMC, own_bmc
 from pytest_pveha.observe.observer import READ, Observer
 from pytest_pveha.readiness.checks import CHECKS, run_checks
+from pytest_pveha.readiness.silent import each_node_asked
+from pytest_pveha.record.lease import Lease
 from pytest_pveha.record.openings import open_runs
 from pytest_pveha.scenario.visit import visited
 
@@ -34,34 +39,42 @@ def ask_site(inventory: Inventory) -> Generator[Asked, None, None]:
         observer = Observer(site, lambda kind, data: None)  # what it would write down is nobody's record
         views: list[Membership] = []
         told: dict[str, str] = {}  # so that nothing is said at length twice
-        for one in _ways_in(observer, views):
-            if one.verdict != "yes":
-                told[one.saw] = one.what
-            yield one
-        if views:
-            yield from _names(inventory, views[0])
-            yield from _readiness(observer, told)
-        else:
-            yield Asked("cant_tell", f"The {len(CHECKS)} readiness checks", "not asked, for no API endpoint answered")
+        with each_node_asked(observer) as booted:
+            for one in _ways_in(observer, views, booted):
+                if one.verdict != "yes":
+                    told[one.saw] = one.what
+                yield one
+            if views:
+                yield from _names(inventory, views[0])
+                yield from ask_rights(inventory, site)
+                yield from _readiness(observer, told)
+            else:
+                told_of = f"The {len(CHECKS)} readiness checks"
+                yield Asked("cant_tell", told_of, "not asked, for no API endpoint answered")
         yield from ask_backups(observer)
 
 
-def _ways_in(observer: Observer, views: list[Membership]) -> Iterator[Asked]:
+def _ways_in(observer: Observer, views: list[Membership], booted: Mapping[str, str | SiteError]) -> Iterator[Asked]:
     site = observer.site
     who = "API at" if site.cluster.proxmox else "Corosync of"
     for endpoint in site.cluster.endpoints:
         yield asked(f"{who} {endpoint}", partial(_member, site, endpoint, views))
     for node in site.nodes:
-        yield asked(f"SSH to {node.name}", partial(_logged_in, node, site.clock))
+        yield asked(f"SSH to {node.name}", partial(_logged_in, booted[node.name]))
+    powered = _power_states(observer)
     for node in site.nodes:
-        if node.bmc is not None:
-            yield asked(f"BMC of {node.name}", partial(_power, node, observer))
+        if node.name in powered:
+            yield asked(f"BMC of {node.name}", partial(_power, node, observer, powered[node.name]))
 
 
 def _left_unhealed(inventory: Inventory) -> Asked:
     left = open_runs(inventory.name, os.environ).list()
     if not left:
         return Asked("yes", "Earlier runs", "nothing is left unhealed")
+    if (holder := Lease(inventory.name).holder()) is not None:  # what it broke it heals itself
+        return Asked(
+            "no", "Earlier runs", f"one is on the site now (process {holder}: {left[0]}); ask when it has ended"
+        )
     return Asked(
         "no",
         "Earlier runs",
@@ -76,14 +89,32 @@ def _member(site: Site, endpoint: str, views: list[Membership]) -> Answer:
     return yes(f"cluster {view.cluster}, {'quorate' if view.quorate else 'NOT quorate'}, online: {members}")
 
 
-def _logged_in(node: Node, clock: Clock) -> Answer:
-    return yes(f"logged in, boot id {node.boot_id(clock.deadline(READ))}")
+def _logged_in(booted: str | SiteError) -> Answer:
+    if isinstance(booted, SiteError):
+        raise booted
+    return yes(f"logged in, boot id {booted}")
 
 
-def _power(node: Node, observer: Observer) -> Answer:
+def _power_states(observer: Observer) -> dict[str, PowerReading | SiteError]:
+    """What each BMC says of its chassis, all asked at once."""
+    clock, said = observer.site.clock, dict[str, PowerReading | SiteError]()
+
+    def ask(name: str, bmc: Bmc) -> None:
+        try:
+            said[name] = bmc.power_state(clock.deadline(BMC))
+        except SiteError as error:
+            said[name] = error
+
+    here = {node.name: node.bmc for node in observer.site.nodes if node.bmc is not None}
+    for task in [clock.spawn(f"bmc-{name}", partial(ask, name, bmc)) for name, bmc in here.items()]:
+        task.join()
+    return said
+
+
+def _power(node: Node, observer: Observer, reading: PowerReading | SiteError) -> Answer:
     """What the interlock asks of a BMC before it cuts any power."""
-    assert node.bmc is not None
-    reading = node.bmc.power_state(observer.site.clock.deadline(BMC))
+    if isinstance(reading, SiteError):
+        raise reading
     if not reading.on:
         return no("chassis power is off; is it this node's BMC?")
     own = own_bmc(observer, node)

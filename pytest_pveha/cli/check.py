@@ -73,7 +73,11 @@ def _conclude(answers: list[Asked]) -> int:
     wrong = [each for each in answers if each.verdict == "no"]
     unknown = [each for each in answers if each.verdict == "cant_tell"]
     refused = any(each.blocks for each in (*wrong, *unknown))
-    then = "destructive tests will be refused" if refused else "no test is refused for it, but restores will not pass"
+    then = (
+        "destructive tests will be refused"
+        if refused
+        else "no test is refused for it, but those that need it will not pass"
+    )
     if wrong:
         say(f"NOT READY: {len(wrong)} of {count} answers are NO; {then}")
         return NOT_READY

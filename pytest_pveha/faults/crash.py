@@ -6,6 +6,7 @@ other nodes.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -246,15 +247,27 @@ class DaemonsFrozen:
         elif watchdog.stopped(node, _read(observer)) & set(self.pids):
             node.act(_read(observer), *self._signal("CONT"))
             _mark(observer, f"continued/{self.node}")
+        else:
+            reset_given_up(observer, self.node)
 
     def healed(self, observer: Observer) -> Answer:
-        """They go on, and no watchdog that had begun to starve bites any more."""
+        """They go on, no watchdog that had begun to starve bites any more, and the node has one.
+
+        A multiplexer that has given its node up ends, and is not started again before a boot; the LRM goes on without
+        it, and calls itself active (seen on PVE 9.2, with a watchdog that did not bite).
+        """
         if watchdog.stopped(_ours(observer, self.node), _read(observer)) & set(self.pids):
             return no(f"daemons of {self.node} stand still")
-        continued = observer.began(f"continued/{self.node}")
-        if continued is not None and observer.site.clock.now().mono < continued + GIVES_UP * SECOND:
+        if self._may_bite(observer):
             return no(f"{self.node} goes on; whether its watchdog still resets it is not known yet")
+        if given_up(observer, self.node):
+            return no(f"{self.node} goes on without a watchdog ({MUX} has given it up): it must be reset")
         return yes(f"no daemon of ours stands still on {self.node}")
+
+    def _may_bite(self, observer: Observer) -> bool:
+        """Whether the node went on so lately that its watchdog may still reset it."""
+        continued = observer.began(f"continued/{self.node}")
+        return continued is not None and observer.site.clock.now().mono < continued + GIVES_UP * SECOND
 
     @property
     def _named(self) -> str:
@@ -281,6 +294,31 @@ class DaemonsFrozen:
 
 def _ours(observer: Observer, name: str) -> Node:
     return observer.site.nodes[name]
+
+
+def given_up(observer: Observer, name: str) -> bool:
+    """Whether the node's multiplexer has ended with clients, which resets a node, and the node goes on.
+
+    It is not started again before a boot, and the LRM goes on without it and calls itself active (seen on PVE 9.2, with
+    a watchdog that does not bite). A node that does not answer is on its way.
+    """
+    node = _ours(observer, name)
+    if not observer.site.cluster.proxmox:
+        return False
+    with suppress(SiteError):
+        return not node.units.active(MUX, _read(observer)) and node.watchdog_has_clients(_read(observer))
+    return False
+
+
+def reset_given_up(observer: Observer, name: str) -> None:
+    """A node that its multiplexer has given up, and that its watchdog had time to reset and did not, is reset."""
+    if not given_up(observer, name):
+        return
+    since = observer.began(f"given_up/{name}")
+    if since is None:
+        _mark(observer, f"given_up/{name}")
+    elif observer.site.clock.now().mono >= since + GIVES_UP * SECOND:
+        _bring_back(observer, name, at_once=True)
 
 
 def _read(observer: Observer) -> Deadline:

@@ -64,6 +64,8 @@ WHAT_FOR = {
     "VM.Config.Network": "to keep a copy's links down",
     "VM.Config.Options": "to keep a copy from starting by itself",
     "Datastore.AllocateSpace": "to make a copy's disks",
+    "VM.GuestAgent.Unrestricted": "to count a canary's writes",
+    "VM.Monitor": "to count a canary's writes",
 }
 """Privileges of our API token, as the REST schema wants them for the calls we make (PVE 8.4 and 9)."""
 
@@ -582,18 +584,25 @@ def needs(guests: Mapping[str, GuestRow], reach: Reach) -> frozenset[tuple[str, 
     return reach.privileges | always | {(path, "VM.PowerMgmt") for path in falling}
 
 
-def _privileges(state: State, reach: Reach) -> str | None:
-    if not state.proxmox:
-        return None
-    lacking: dict[str, list[str]] = {}
-    for path, privilege in sorted(needs(state.guests, reach)):
-        below = state.privileges.get(path, {}).get(privilege)
+def lacking(held: Mapping[str, Mapping[str, bool]], needed: frozenset[tuple[str, str]]) -> str:
+    """What our API token lacks of that (path, privilege), by what it has on each path: what for, and what to type.
+
+    Empty if it lacks nothing.
+    """
+    missing: dict[str, list[str]] = {}
+    for path, privilege in sorted(needed):
+        below = held.get(path, {}).get(privilege)
         if below is None or (path == "/vms" and not below):  # a guest that we are not shown would fall unnoticed
-            lacking.setdefault(privilege, []).append(path)
-    if not lacking:
-        return None
-    told = "; ".join(f"{name} on {', '.join(paths)} ({WHAT_FOR[name]})" for name, paths in sorted(lacking.items()))
-    return f"token: our API token has not {told}; `pveum acl modify`, for the token and for its user"
+            missing.setdefault(privilege, []).append(path)
+    if not missing:
+        return ""
+    told = "; ".join(f"{name} on {', '.join(paths)} ({WHAT_FOR[name]})" for name, paths in sorted(missing.items()))
+    return f"our API token has not {told}; `pveum acl modify`, for the token and for its user"
+
+
+def _privileges(state: State, reach: Reach) -> str | None:
+    found = lacking(state.privileges, needs(state.guests, reach)) if state.proxmox else ""
+    return f"token: {found}" if found else None
 
 
 def _watchdog(state: State, reach: Reach) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import ClassVar
 
@@ -127,12 +127,23 @@ class Rules:
     rules: Mapping[str, Mapping[str, str]] | None
     groups: Mapping[str, Mapping[str, str]] | None
     resources: Mapping[str, Mapping[str, str]]
+    broken: Mapping[str, str] = field(default_factory=dict)
+    """Rules that HA does not follow, though they are there and not disabled, and why (pve-ha-manager, Rules.pm)."""
+
+    @property
+    def followed(self) -> dict[str, Mapping[str, str]]:
+        """The rules in force, by name."""
+        return {
+            name: rule
+            for name, rule in (self.rules or {}).items()
+            if not _set(rule.get("disable")) and name not in self.broken
+        }
 
     def candidates(self) -> dict[str, frozenset[str]]:
         """The only nodes each service may run on, where a strict rule or a restricted group says so."""
         found: dict[str, frozenset[str]] = {}
-        for rule in (self.rules or {}).values():
-            if rule.get("type") == "node-affinity" and _set(rule.get("strict")) and not _set(rule.get("disable")):
+        for rule in self.followed.values():
+            if rule.get("type") == "node-affinity" and _set(rule.get("strict")):
                 for sid in rule.get("resources", "").split(","):
                     found[sid] = _names(rule.get("nodes", ""))
         for sid, resource in self.resources.items():
@@ -265,23 +276,22 @@ class Cluster:
 
     def ha_rules(self, deadline: Deadline) -> Rules:
         """Rules (PVE 9), groups (before) and resources of HA, as configured."""
+        rules = self._version_has("/cluster/ha/rules", deadline)
+        groups = self._version_has("/cluster/ha/groups", deadline)
         return Rules(
-            self._version_has("/cluster/ha/rules", "rule", deadline),
-            self._version_has("/cluster/ha/groups", "group", deadline),
-            self._table("/cluster/ha/resources", "sid", deadline),
+            None if rules is None else _settings(rules, "rule"),
+            None if groups is None else _settings(groups, "group"),
+            _settings(self._rows("/cluster/ha/resources", deadline), "sid"),
+            {row.word("rule"): _errors(row) for row in rules or () if row.values.get("errors")},
         )
 
-    def _version_has(self, path: str, key: str, deadline: Deadline) -> dict[str, dict[str, str]] | None:
+    def _version_has(self, path: str, deadline: Deadline) -> list[Said] | None:
         try:
-            return self._table(path, key, deadline)
+            return self._rows(path, deadline)
         except ProtocolError as error:
             if error.status == HTTPStatus.NOT_IMPLEMENTED or _MIGRATED in str(error):
                 return None
             raise
-
-    def _table(self, path: str, key: str, deadline: Deadline) -> dict[str, dict[str, str]]:
-        rows = self._rows(path, deadline)
-        return once(((row.word(key), row.texts(without=(key, *_NO_SETTING))) for row in rows), f"GET {path}")
 
     def options(self, deadline: Deadline, *names: str) -> dict[str, str | dict[str, str]]:
         """These of the datacenter's options, each a text or its parts; what is not set is left out.
@@ -460,6 +470,19 @@ class Cluster:
 
     def _object(self, path: str, deadline: Deadline) -> Said:
         return an_object(self._api.get(path, deadline=deadline).value, f"GET {path}")
+
+
+def _settings(rows: list[Said], key: str) -> dict[str, dict[str, str]]:
+    """What each row configures, by its name."""
+    where = rows[0].where if rows else ""
+    return once(((row.word(key), row.texts(without=(key, *_NO_SETTING))) for row in rows), where)
+
+
+def _errors(row: Said) -> str:
+    """What HA has against a rule: by property, one text or several (seen on PVE 9.2)."""
+    told = row.values["errors"]
+    each = told.values() if isinstance(told, dict) else [told]
+    return "; ".join(" ".join(map(str, text)) if isinstance(text, list) else str(text) for text in each)[:200]
 
 
 def _guest(row: Said) -> GuestRow:

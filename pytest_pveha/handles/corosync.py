@@ -43,6 +43,7 @@ _DEVICE = re.compile(r"^\s*0(?:x0+)?\s+(?P<votes>\d+)\s.*\bQdevice\b", re.M)
 _STATE = re.compile(r"^\s*State:\s+(?P<state>\S+)\s*$", re.M)
 _HOST = re.compile(r"^\s*QNetd host:\s+(?P<host>\S+):(?P<port>\d+)\s*$", re.M)
 _LINK = re.compile(r"^LINK ID (?P<link>\d+)")
+_TIME = re.compile(r"^runtime\.config\.totem\.(?P<key>token|consensus) \(u32\) = (?P<ms>\d{1,9})$", re.M)
 _PEER = re.compile(r"^\s*nodeid:\s*(?P<id>\d+):\s*(?P<state>\w+)\s*$")
 DENIED = "Permission denied"
 """What pmxcfs says to who writes without quorum (recorded on PVE 9.1.9)."""
@@ -134,6 +135,15 @@ def links(node: Node, deadline: Deadline) -> dict[int, dict[int, bool]]:
     if not found:
         raise ProtocolError(f"node {node.name}: `corosync-cfgtool -s` names no link: {said.strip()[:200]}")
     return found
+
+
+def times(node: Node, deadline: Deadline) -> tuple[float, float]:
+    """Token and consensus in seconds by which the node's corosync runs, whatever any file says (cmap_keys(7))."""
+    said = node.command(deadline, *ending_by(deadline), "corosync-cmapctl", "runtime.config.totem.")
+    found = {row["key"]: int(row["ms"]) / 1000 for row in _TIME.finditer(said)}
+    if found.keys() != {"token", "consensus"}:
+        raise ProtocolError(f"node {node.name}: `corosync-cmapctl` tells no token: {said.strip()[:200]}")
+    return found["token"], found["consensus"]
 
 
 def device_state(node: Node, deadline: Deadline) -> str:

@@ -18,13 +18,13 @@ def homes(rules: Rules, nodes: Collection[str]) -> dict[str, frozenset[str]]:
     Source: PVE Administration Guide, "HA Rules" and "Groups"; failback is on unless said (``failback 0``, before PVE 9
     ``nofailback 1`` of the group).
     """
-    found = {sid: _of_group(rules, resource) for sid, resource in rules.resources.items()}
+    found = {sid: _of_group(rules, resource, nodes) for sid, resource in rules.resources.items()}
     best: dict[str, frozenset[str]] = {}
     anywhere: set[str] = set()
-    for rule in _in_force(rules):
+    for rule in rules.followed.values():
         named = [sid for sid in _words(rule.get("resources", "")) if sid in rules.resources]
         if rule.get("type") == "node-affinity":
-            best |= dict.fromkeys(named, _best(rule.get("nodes", "")))
+            best |= dict.fromkeys(named, _best(rule.get("nodes", ""), nodes))
         elif rule.get("affinity") != "positive":
             anywhere |= set(named)
     found |= {sid: each for sid, each in best.items() if _fails_back(rules, sid)}
@@ -71,7 +71,7 @@ def company(rules: Rules) -> list[tuple[bool, frozenset[str]]]:
     """Each rule of services among themselves: whether it keeps them together (else apart), and whom."""
     return [
         (rule.get("affinity") == "positive", frozenset(_words(rule.get("resources", ""))))
-        for rule in _in_force(rules)
+        for rule in rules.followed.values()
         if rule.get("type") == "resource-affinity"
     ]
 
@@ -79,7 +79,7 @@ def company(rules: Rules) -> list[tuple[bool, frozenset[str]]]:
 def _bound(rules: Rules) -> list[tuple[str, str, bool]]:
     """Each service bound to nodes, by a rule or a group: the nodes with their priorities, and whether it is strict."""
     found = []
-    for rule in _in_force(rules):
+    for rule in rules.followed.values():
         if rule.get("type") == "node-affinity":
             strict = _on(rule.get("strict", ""))
             found += [(sid, rule.get("nodes", ""), strict) for sid in _words(rule.get("resources", ""))]
@@ -118,8 +118,13 @@ def places_after(rules: Rules, nodes: Collection[str], left: str) -> dict[str, f
     return found
 
 
-def _in_force(rules: Rules) -> list[Mapping[str, str]]:
-    return [rule for rule in (rules.rules or {}).values() if not _on(rule.get("disable", ""))]
+def strangers(rules: Rules, nodes: Collection[str]) -> list[tuple[str, frozenset[str]]]:
+    """Each rule in force, or group in use, that names nodes that there are not; and which."""
+    named = {f"rule {name}": rule for name, rule in rules.followed.items()}
+    used = {resource.get("group", "") for resource in rules.resources.values()}
+    named |= {f"group {name}": group for name, group in (rules.groups or {}).items() if name in used}
+    found = {what: _priorities(each.get("nodes", "")).keys() - set(nodes) for what, each in sorted(named.items())}
+    return [(what, frozenset(lost)) for what, lost in found.items() if lost]
 
 
 def _fails_back(rules: Rules, sid: str) -> bool:
@@ -130,16 +135,16 @@ def _fails_back(rules: Rules, sid: str) -> bool:
     return _on(resource.get("failback", "1"))
 
 
-def _of_group(rules: Rules, resource: Mapping[str, str]) -> frozenset[str]:
+def _of_group(rules: Rules, resource: Mapping[str, str], there: Collection[str]) -> frozenset[str]:
     group = (rules.groups or {}).get(resource.get("group", ""))
     if group is None or _on(group.get("nofailback", "")):
         return NOWHERE
-    return _best(group.get("nodes", ""))
+    return _best(group.get("nodes", ""), there)
 
 
-def _best(nodes: str) -> frozenset[str]:
-    """The names with the highest priority in ``n1:2,n2``."""
-    priorities = _priorities(nodes)
+def _best(nodes: str, there: Collection[str]) -> frozenset[str]:
+    """The names with the highest priority in ``n1:2,n2``, of those that there are."""
+    priorities = {name: priority for name, priority in _priorities(nodes).items() if name in there}
     return frozenset(name for name, priority in priorities.items() if priority == max(priorities.values()))
 
 

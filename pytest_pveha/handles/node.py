@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
@@ -158,6 +160,7 @@ class Node:
         self.addresses = ports
         """Where it answers when it lives: (host, port) of its API and SSH."""
         self._ssh = ssh
+        self._given_up: SiteError | None = None
         self._clock = clock
         self.disk = Disk(name, self._ask, self._act)
         """Files we leave there."""
@@ -172,7 +175,19 @@ class Node:
         """The SSH connection; SiteError where the inventory names none."""
         if self._ssh is None:
             raise SiteError(f"node {self.name}: the inventory names no ssh access; add nodes.{self.name}.ssh")
+        if self._given_up is not None:
+            raise self._given_up
         return self._ssh
+
+    @contextmanager
+    def given_up(self, because: SiteError) -> Iterator[None]:
+        """Meanwhile whatever it is asked over SSH fails at once, with that: it gave no answer, and is not to be waited
+        for by each question after another."""
+        before, self._given_up = self._given_up, because
+        try:
+            yield
+        finally:
+            self._given_up = before
 
     def boot_id(self, deadline: Deadline) -> str:
         """The kernel's boot id; a new one proves a reset."""

@@ -21,6 +21,9 @@ SELDOM = 5.0
 SHARE = 100
 """A wait is known to a hundredth of itself: that is often enough, and a busy cluster is asked less."""
 
+_SO_FAR: dict[Verdict, str] = {"yes": "", "no": "not yet: ", "cant_tell": "cannot be told yet: ", "not_there": ""}
+"""What stands before a condition while it is waited for: its name says what is to become true."""
+
 Write = Callable[[str, dict[str, Any]], object]
 """Writes one line of the journal: its kind and its data."""
 
@@ -33,6 +36,8 @@ class Answer:
     saw: str
     bounds: tuple[int, int] | None = None
     """Between which moments (mono ns) it came about, where the one who answers knows better than the one who asks."""
+    final: bool = False
+    """Whether nothing that is under way can change it: waiting longer would tell nothing new."""
 
 
 def yes(saw: str, bounds: tuple[int, int] | None = None) -> Answer:
@@ -43,6 +48,11 @@ def yes(saw: str, bounds: tuple[int, int] | None = None) -> Answer:
 def no(saw: str) -> Answer:
     """It was seen not to be so."""
     return Answer("no", saw)
+
+
+def never(saw: str) -> Answer:
+    """It was seen not to be so, and nobody is going to make it so."""
+    return Answer("no", saw, final=True)
 
 
 def cant_tell(why: str) -> Answer:
@@ -105,7 +115,7 @@ def wait_until(
     most SELDOM.
 
     Raises:
-        NotMet: it was last seen not to hold, at or after the deadline.
+        NotMet: it was last seen not to hold, at or after the deadline; or it was seen that it never will.
         CantTell: at the deadline nothing usable was seen.
         NotThere: at once, where it is about something that the site does not have.
     """
@@ -125,7 +135,7 @@ def _wait_until(condition: Condition, within: float, observer: Observer, every: 
         asked = clock.now().mono
         answer = ask(condition, observer)
         answered = clock.now().mono
-        observer.tell(condition.name, answer.saw)
+        observer.tell(f"{_SO_FAR[answer.verdict]}{condition.name}", answer.saw)
         if answer.verdict == "yes":
             return Met(answer.saw, *(answer.bounds or (low, answered)))
         if answer.verdict == "not_there":
@@ -134,6 +144,8 @@ def _wait_until(condition: Condition, within: float, observer: Observer, every: 
             low = asked
         if answer.verdict == "no" or last is None or last.verdict != "no":
             last = answer
+        if answer.final:
+            raise NotMet(f"{condition.name}: it will not be, so it is waited for no longer: {answer.saw}", answer.saw)
         if answered >= end:
             break
         waited = (answered - begin) / SECOND

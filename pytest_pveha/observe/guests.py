@@ -6,7 +6,7 @@ from pytest_pveha.clock import SECOND
 from pytest_pveha.handles.guest import Guest, Guests, Nodes
 from pytest_pveha.handles.node import Node
 from pytest_pveha.observe import ha
-from pytest_pveha.observe.answer import Answer, Condition, cant_tell, no, yes
+from pytest_pveha.observe.answer import Answer, Condition, cant_tell, never, no, yes
 from pytest_pveha.observe.observer import Observer
 
 
@@ -22,7 +22,8 @@ def runs_on(guest: Guest, node: Node) -> Condition:
         state, _, at = (observer.last(f"service/{guest.sid}") or "").partition("@")
         if answer.verdict != "no" or state != "started" or at == node.name or at not in observer.site.nodes.names:
             return answer
-        return no(answer.saw + why.of(observer, observer.site.nodes[at], [guest.sid]))
+        reason = why.of(observer, observer.site.nodes[at], [guest.sid])
+        return never(answer.saw + reason) if reason else no(answer.saw)
 
     return Condition(f"{guest.sid} runs on {node.name}", ask)
 

@@ -25,7 +25,7 @@ class Snapshot:
     """``status@node`` of every guest, HA or not."""
     boot_ids: dict[str, str]
     guarded: dict[str, bool] = field(default_factory=dict)
-    """Whether each node's LRM holds its lock, and with it the watchdog: only such a node can be fenced in time."""
+    """Whether each node's LRM holds its lock and, as watchdog-mux runs, the watchdog: else none is fenced in time."""
     settings: dict[str, str] = field(default_factory=dict)
     """How HA and Ceph are set, and what of ours stands on the nodes; empty where it was not asked."""
     surroundings: dict[str, str] = field(default_factory=dict)
@@ -60,7 +60,7 @@ def take(observer: Observer) -> Snapshot:
         services={sid: f"{row.state}@{row.node}" for sid, row in sorted(manager.services.items())},
         guests={sid: f"{row.status}@{row.node}" for sid, row in sorted(guests.items())},
         boot_ids=boot_ids,
-        guarded={name: _guarded(manager, name) for name in nodes},
+        guarded={name: _guarded(manager, name) and _watched(observer, name) for name in nodes},
     )
 
 
@@ -74,6 +74,13 @@ def with_settings(observer: Observer, seen: Snapshot) -> Snapshot:
 def _guarded(manager: Manager, node: str) -> bool:
     lrm = manager.lrms.get(node)
     return lrm is not None and lrm.guarded and manager.fresh(node)
+
+
+def _watched(observer: Observer, name: str) -> bool:
+    """Whether the multiplexer runs, by which an LRM's watchdog is one: without it the LRM goes on, and says nothing."""
+    if name not in observer.site.nodes:  # a member that the inventory does not name: the gate says so
+        return True
+    return observer.site.nodes[name].units.active("watchdog-mux", observer.site.clock.deadline(READ))
 
 
 def differences(found: Snapshot, now: Snapshot) -> list[str]:
@@ -94,7 +101,7 @@ def differences(found: Snapshot, now: Snapshot) -> list[str]:
                 rows.append(f"{what} {key}: {before.get(key, 'absent')} → {after.get(key, 'absent')}")
     for node, was in sorted(found.guarded.items()):
         if was and now.nodes.get(node) == "online" and not now.guarded.get(node):
-            rows.append(f"the LRM of {node}: active → not active")
+            rows.append(f"the LRM of {node}: active → not active, or without its watchdog-mux")
     if found.settings and now.settings:
         rows += settings.changed(found.settings, now.settings)
     return rows

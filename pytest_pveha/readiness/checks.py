@@ -5,24 +5,33 @@ from __future__ import annotations
 from pytest_pveha.clock import SECOND
 from pytest_pveha.handles import corosync
 from pytest_pveha.handles.cluster import FRESH
+from pytest_pveha.handles.ha_homes import strangers
 from pytest_pveha.observe.answer import Answer, Condition, ask, cant_tell, no, not_there, yes
 from pytest_pveha.observe.ha import quorum_whole
 from pytest_pveha.observe.observer import READ, Observer
 from pytest_pveha.observe.sampler import Probe, asked_once
 from pytest_pveha.readiness import ceph
 from pytest_pveha.readiness.check import Check, Finding
+from pytest_pveha.readiness.silent import each_node_asked
 from pytest_pveha.readiness.storage import DISKS, REPLICAS
 
 CLOCK = 1.0
 """Seconds a node's clock may differ from ours: lock and status ages are judged by node clocks."""
 
+MILLISECOND = 0.001
+"""Seconds: what corosync rounds its times to."""
+
 ANSWERS = 3.0
 """Seconds a guest is given to take a connection: one lost packet is sent again after one (RFC 6298)."""
 
-_DAEMONS = ("watchdog-mux", "pve-ha-lrm", "pve-ha-crm", "corosync", "pvestatd")
-"""What HA hangs on; and without pvestatd the API goes on telling what the node's guests and memory once were."""
+_DAEMONS = ("watchdog-mux", "pve-ha-lrm", "pve-ha-crm", "corosync", "pvestatd", "pvedaemon", "pveproxy")
+"""What HA hangs on; without pvestatd the API goes on telling what the node's guests and memory once were, and without
+the last two nothing is told or done there, which is noticed late where the node is no endpoint of the inventory."""
 
 _LOST_AT_BOOT = "running, and not enabled, so that it is missing after a reset"
+
+_IDLE = {"ignored", "disabled"}
+"""Of these HA keeps its hands off: a guest that the inventory declares would stay down with its node."""
 
 _HEALTHY = {"started", "stopped", "ignored", "disabled"}
 """HA service states that are somebody's wish, not trouble."""
@@ -67,8 +76,9 @@ def _master(observer: Observer) -> Answer:
     view = observer.look()
     if view.manager is None:
         return view.unseen()
-    if view.manager.nodes.get(view.manager.master) != "online":
-        return no(f"the CRM master {view.manager.master or '(none)'} is not online")
+    state = view.manager.nodes.get(view.manager.master)
+    if state != "online":
+        return no(f"the CRM master is {view.manager.master or '(none)'}, and HA calls it {state or 'nothing'}")
     silent = view.manager.asked.answered.utc / SECOND - view.manager.timestamp
     if silent > FRESH:  # a master that died with its cluster goes on being named, and its node online
         return no(f"the CRM master {view.manager.master} has written nothing for {silent:.0f} s by our clock")
@@ -84,7 +94,7 @@ def _lrms(observer: Observer) -> Answer:
     for name in observer.site.nodes.names:
         lrm = view.manager.lrms.get(name)
         if lrm is None or not (lrm.guarded or lrm.state == "wait_for_agent_lock") or lrm.mode != "active":
-            bad.append(f"{name} {lrm.state}/{lrm.mode}" if lrm else f"{name} unknown")
+            bad.append(f"{name} in mode {lrm.mode}, state {lrm.state}" if lrm else f"{name} unknown")
         elif not view.manager.fresh(name):
             age = view.manager.timestamp - lrm.timestamp
             bad.append(f"{name} silent for {age} s" if age > 0 else f"{name} stamps {-age} s ahead of the master")
@@ -106,8 +116,12 @@ def _services(observer: Observer) -> Answer:
         return view.unseen()
     bad = [f"{sid} {row.state}" for sid, row in sorted(view.manager.services.items()) if row.state not in _HEALTHY]
     missing = [sid for sid in observer.site.guests.sids if sid not in view.manager.services]
-    if bad or missing:
-        return no(", ".join([*bad, *(f"{sid} is not managed by HA" for sid in missing)]))
+    alone = [
+        sid for sid in observer.site.guests.sids if sid not in missing and view.manager.services[sid].state in _IDLE
+    ]
+    if bad or missing or alone:
+        told = [f"{sid} is {view.manager.services[sid].state}, so HA does nothing for it" for sid in alone]
+        return no(", ".join([*bad, *(f"{sid} is not managed by HA" for sid in missing), *told]))
     return yes(f"{len(view.manager.services)} services, none in trouble")
 
 
@@ -170,6 +184,33 @@ def _links(observer: Observer) -> Answer:
     return no(f"down: {'; '.join(down)}") if down else yes("every link of every node is up")
 
 
+def _times(observer: Observer) -> Answer:
+    """By these times every bound of a cut is set; and a node that waits for the token longer than the others is
+    quorate for longer, so that its watchdog may bite after its guests were started elsewhere."""
+    site, deadline = observer.site, observer.site.clock.deadline
+    token = site.cluster.totem(deadline(READ), len(site.cluster.votes(deadline(READ)))).token
+    wanted = (token, corosync.CONSENSUS * token)
+    other = []
+    for node in site.nodes:
+        runs = corosync.times(node, deadline(READ))
+        if any(abs(is_ - want) > MILLISECOND for is_, want in zip(runs, wanted, strict=True)):
+            other.append(f"{node.name} runs with token {runs[0]:g} s, consensus {runs[1]:g} s")
+    if other:
+        return no(f"by the configuration it is {wanted[0]:g} s and {wanted[1]:g} s: {'; '.join(other)}")
+    return yes(f"token {wanted[0]:g} s, consensus {wanted[1]:g} s on every node")
+
+
+def _rules(observer: Observer) -> Answer:
+    """Rules that contradict each other HA leaves aside, and a node that was taken out, or misspelt, is no place for its
+    guests. Neither stops anything, or is told before a node fails."""
+    site = observer.site
+    rules = site.cluster.ha_rules(site.clock.deadline(READ))
+    wrong = [f"HA does not follow rule {name}: {why}" for name, why in sorted(rules.broken.items())]
+    for what, lost in strangers(rules, site.nodes.names):
+        wrong.append(f"{what} names {', '.join(sorted(lost))}, which is not there")
+    return no("; ".join(wrong)) if wrong else yes("each is followed, and names nodes that are there")
+
+
 def _clocks(observer: Observer) -> Answer:
     wrong, unsure = [], []
     for node in observer.site.nodes:
@@ -202,12 +243,15 @@ CHECKS = (
         "services", "No HA service is in trouble", "`ha-manager status`; repair, then set it started again", _services
     ),
     Check(
-        "one-process", "Each guest runs on exactly one node", "find the wrong process with `ps`, stop it", _processes
+        "one-process",
+        "Each guest runs on exactly one node",
+        "find a second process with `ps`, stop it; why one is not there: `ha-manager status`",
+        _processes,
     ),
     Check(
         "daemons",
-        "The HA daemons and the watchdog run",
-        "`systemctl status watchdog-mux pve-ha-lrm`; `systemctl enable` what is not",
+        "The HA and API daemons and the watchdog run",
+        "`systemctl status` of what is named; `systemctl enable` what is not",
         _daemons,
     ),
     Check(
@@ -217,6 +261,19 @@ CHECKS = (
         _answering,
     ),
     Check("links", "Every corosync link is up", "`corosync-cfgtool -s`; its card, cable and switch", _links),
+    Check(
+        "times",
+        "Every corosync runs with the cluster's token and consensus",
+        "compare /etc/corosync/corosync.conf there with /etc/pve/corosync.conf; `corosync-cfgtool -R` loads it; a "
+        "`totem.consensus` other than 1.2 tokens these tests cannot reckon with",
+        _times,
+    ),
+    Check(
+        "rules",
+        "HA follows its rules, and they name nodes that there are",
+        "`ha-manager rules config`; `ha-manager rules set` or `remove` what is stale",
+        _rules,
+    ),
     Check("clocks", "The nodes' clocks agree with ours", "`chronyc tracking` on the nodes and here", _clocks),
     DISKS,
     REPLICAS,
@@ -224,6 +281,7 @@ CHECKS = (
 
 
 def run_checks(observer: Observer) -> list[Finding]:
-    """Every check asked once, in order; those of Ceph where it is in scope."""
+    """Every check asked once, in order; those of Ceph where it is in scope. A silent node is waited for once."""
     checks = (*CHECKS, *(ceph.BLOCKERS if observer.site.has_ceph else ()))
-    return [Finding(check, ask(Condition(check.title, check.ask), observer)) for check in checks]
+    with each_node_asked(observer):
+        return [Finding(check, ask(Condition(check.title, check.ask), observer)) for check in checks]

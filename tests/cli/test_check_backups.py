@@ -57,7 +57,9 @@ def test_what_is_wrong_with_backups_is_a_line_each(shell: Shell, defect: str, fi
     red = done.starting("NO")
     assert len(red) == 6
     assert re.search(finding, "\n".join(red)), done.out
-    assert re.search(r"NOT READY: 6 of \d+ answers are NO; no test is refused for it, but restores", done.lines[-1])
+    assert re.search(
+        r"NOT READY: 6 of \d+ answers are NO; no test is refused for it, but those that need it", done.lines[-1]
+    )
 
 
 def test_a_token_that_may_not_look_is_told_what_it_lacks(shell: Shell) -> None:

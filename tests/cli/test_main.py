@@ -17,6 +17,7 @@ from jsonschema import Draft202012Validator
 from real_style import write
 
 from pytest_pveha import __version__, cli
+from pytest_pveha.cli import parsed
 from pytest_pveha.inventory import json_schema
 from pytest_pveha.judge.schema import verdict_schema
 
@@ -154,3 +155,27 @@ def test_what_a_file_says_cannot_move_the_cursor(shell: Shell) -> None:
     assert done.code == 4
     assert "\x1b" not in done.err
     assert shell.pveha("check", "--no-connect", EXAMPLE).code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "tests"),
+    [
+        (["plan", "-k", "x", "site.yml", "suites/a", "suites/b"], ["suites/a", "suites/b"]),
+        (["plan", "site.yml", "-k", "x", "suites/a"], ["suites/a"]),
+        (["plan", "site.yml", "-k", "x", "--", "suites/a", "--lf"], ["suites/a", "--lf"]),
+        (["plan", "site.yml", "suites/a", "-k", "x", "suites/b"], ["suites/a", "suites/b"]),
+    ],
+)
+def test_tests_may_stand_behind_options(words: list[str], tests: list[str]) -> None:
+    """As with pytest itself: argparse alone takes what stands before the first option only."""
+    options = parsed(words)
+    assert (options.k, options.tests) == ("x", tests)
+
+
+@pytest.mark.parametrize("words", [["plan", "site.yml", "-k", "x", "--nosuch", "a"], ["check", "site.yml", "a"]])
+def test_what_no_command_knows_is_refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """An option that is none, and a word too many, are one message."""
+    with pytest.raises(SystemExit) as ended:
+        parsed(words)
+    assert ended.value.code == 2
+    assert "unrecognized arguments" in capsys.readouterr().err

@@ -142,13 +142,19 @@ CAUGHT = {
     "lrm-not-enabled": Caught(
         (OTHER,),
         "not proven",
-        "HA daemons and the watchdog run: running, and not enabled, .*: pve-ha-lrm on pve3",
+        "HA and API daemons and the watchdog run: running, and not enabled, .*: pve-ha-lrm on pve3",
         of_the_run="rejected",
     ),
     "ring-link-dead": Caught(
         (OTHER,),
         "not proven",
         "Every corosync link is up: down: link 1 of pve1 to pve3; link 1 of pve2 to pve3; link 1 of pve3 to pve1, pve2",
+        of_the_run="rejected",
+    ),
+    "ring-token-differs": Caught(
+        (OTHER,),
+        "not proven",
+        "token and consensus: by the configuration it is .*: pve3 runs with token 50 s",
         of_the_run="rejected",
     ),
     "backup-running": Caught(

@@ -109,6 +109,7 @@ class Field:
     mono: int = 1000 * SECOND
     answers: bool = True
     lrm: str = "active"
+    proxmox: bool = True
 
     def __post_init__(self) -> None:
         self.victim = Victim(self)
@@ -276,6 +277,41 @@ def test_frozen_daemons_go_on_and_are_watched() -> None:
     assert FROZEN.healed(seen).verdict == "no"
     site.sleep(20)
     assert FROZEN.healed(seen).verdict == "yes"
+
+
+def test_a_node_that_its_multiplexer_gave_up_is_reset() -> None:
+    """Frozen for too long under a watchdog that does not bite, it goes on with nothing that would ever reset it.
+
+    Seen on PVE 9.2: watchdog-mux ended, and the LRM went on, called itself active and wrote `watchdog update failed`.
+    """
+    site = Field()
+    site.victim.active_units = frozenset({"pve-ha-lrm"})
+    seen = observer(site)
+    FROZEN.heal(seen)
+    assert FROZEN.healed(seen).verdict == "no"
+    assert "without a watchdog" in FROZEN.healed(seen).saw
+    assert site.victim.bmc is not None
+    assert site.victim.bmc.told == []  # its watchdog may still do it
+    site.sleep(20)
+    FROZEN.heal(seen)
+    FROZEN.heal(seen)
+    assert site.victim.bmc.told == ["reset"]
+
+
+@pytest.mark.parametrize("change", [{"clients": False}, {"active_units": frozenset({"watchdog-mux"})}])
+def test_who_has_not_been_given_up_is_not_reset(change: dict[str, Any]) -> None:
+    """A multiplexer that somebody ended while nobody used it leaves no mark; one that runs has given nobody up."""
+    site = Field()
+    for name, value in {"active_units": frozenset(), **change}.items():
+        setattr(site.victim, name, value)
+    assert resets(FROZEN, site, observer(site), 600) == []
+
+
+def test_without_proxmox_there_is_no_multiplexer() -> None:
+    """A site of corosync alone has no watchdog-mux that could have given a node up."""
+    site = Field(proxmox=False)
+    site.victim.active_units = frozenset()
+    assert resets(FROZEN, site, observer(site), 600) == []
 
 
 def test_a_crash_is_not_answered() -> None:

@@ -25,7 +25,7 @@ def test_the_highest_priority_is_home() -> None:
     """Of equal ones each is; a node that does not exist is none; strict or not makes no difference."""
     assert of({"r": rule("n1:1,n2:2,n3:2")}) == ["n2", "n3"]
     assert of({"r": rule("n1,n2", strict="1")}) == ["n1", "n2"]
-    assert of({"r": rule("n9:3,n1:1")}) == []
+    assert of({"r": rule("n9:3,n1:1")}) == ["n1"]
 
 
 def test_without_failback_it_stays() -> None:

@@ -202,6 +202,13 @@ _ALL = (
         "not proven",
     ),
     Defect(
+        "ring-token-differs",
+        "the last node's corosync runs with a token of a minute: cut off, it would be quorate for longer than the rest",
+        "the token was raised in a file and reloaded on that node alone, or set by hand in its running daemon",
+        _POWER_LOSS,
+        "not proven",
+    ),
+    Defect(
         "backup-running",
         "a backup is under way on the last node, and its first guest is locked for it",
         "the nightly backup runs late, into the maintenance window",

@@ -74,9 +74,7 @@ class Watchdog:
         """A client's process is gone without closing in good order: the node resets within ten seconds."""
         if self._gone or self._expired:
             return
-        self._expired = True
-        text = f"client (PID {client}) did not stop watchdog - disable watchdog updates"
-        self._world.log(self._node, _IDENT, text)
+        self._give_up(f"client (PID {client}) did not stop watchdog")
         self._starve()
 
     def neglect(self, client: int) -> Event:
@@ -84,9 +82,7 @@ class Watchdog:
 
         def expire() -> None:
             if not self._gone and not self._expired:
-                self._expired = True
-                text = f"client (PID {client}) watchdog expired - disable watchdog updates"
-                self._world.log(self._node, _IDENT, text)
+                self._give_up(f"client (PID {client}) watchdog expired")
                 self._starve()
 
         return self._world.on(self._node, EXPIRY, expire, "watchdog-mux gives up")
@@ -135,6 +131,19 @@ class Watchdog:
         self._gone = False
         self.say_driver()
 
+    def _give_up(self, why: str) -> None:
+        """The hardware is fed no more; a second later the multiplexer ends, and its client goes on without it."""
+        self._expired = True
+        self._world.log(self._node, _IDENT, f"{why} - disable watchdog updates")
+        self._world.on(self._node, 1.0, self._end, "watchdog-mux ends")
+
+    def _end(self) -> None:
+        if self._expired and not self._gone and not self._halted:
+            self._gone = True
+            self._world.log(self._node, _IDENT, "exit watchdog-mux with active connections")
+            unit = self._node.units["watchdog-mux"]
+            unit.active, unit.pid, unit.since = False, 0, self._world.timeline.now
+
     def _starve(self) -> None:
         # it feeds the hardware once a second
         left = self._world.rng(f"mux {self._name}").uniform(9.0, 10.0)
@@ -174,9 +183,7 @@ class Watchdog:
     def _expire(self, fed: int) -> None:
         if not self.active or self._fed != fed or self._halted:
             return
-        self._expired = True
-        text = f"client (PID {self._client}) watchdog expired - disable watchdog updates"
-        self._world.log(self._node, _IDENT, text)
+        self._give_up(f"client (PID {self._client}) watchdog expired")
         left = self._world.rng(f"mux {self._name}").uniform(9.9, 10.0)
         self._world.on(self._node, left, self._bite, "hardware watchdog")
 

@@ -84,9 +84,10 @@ def _cmapctl(call: Invocation) -> Result:
 
 
 def _totem(facts: Facts) -> Iterator[tuple[str, int]]:
-    ring = facts.world.corosync
-    yield "consensus", round(ring.consensus * 1000)
-    yield "token", round(ring.token * 1000)
+    ring, world = facts.world.corosync, facts.world
+    slow = 16 if world.planted("ring-token-differs") and facts.node is list(world.nodes.values())[-1] else 1
+    yield "consensus", round(ring.consensus * 1000) * slow
+    yield "token", round(ring.token * 1000) * slow
 
 
 def _stats(facts: Facts) -> Iterator[tuple[str, str, int]]:
