@@ -30,7 +30,7 @@ CEPH: dict[str, Any] = {
     "health": {"status": "HEALTH_WARN", "checks": {"OSD_DOWN": {"severity": "HEALTH_WARN"}}},
     "quorum_names": ["n1", "n2"],
     "monmap": {"mons": [{"name": "n1"}, {"name": "n2"}]},
-    "osdmap": {"num_osds": 2, "num_up_osds": 1, "num_in_osds": 2},
+    "osdmap": {"epoch": 12, "num_osds": 2, "num_up_osds": 1, "num_in_osds": 2},
     "pgmap": {"pgs_by_state": [{"state_name": "active+clean", "count": 96}]},
 }
 GUEST = GuestRow("vm:101", "svc1", "n1", "running", "started", 1)
