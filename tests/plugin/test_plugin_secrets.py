@@ -238,7 +238,7 @@ def body_of(key: Path) -> str:
 
 @pytest.mark.parametrize("loud", [False, True], ids=["as usual", "as loud as it goes"])
 def test_no_secret_is_shown_or_left(site: Embedded, tmp_path: Path, loud: bool) -> None:
-    """Token, BMC password, the outlets' login, SSH key, evidence key and what env: and cmd: give are in no file, output or
+    """Token, BMC password, outlets' login, SSH key, evidence key and what env: and cmd: give are in no file, output or
     process list."""
     described = real_style.describe(site, consent=False)
     token, password = ((site.runtime / name).read_text().strip() for name in ("token", "bmc-password"))
