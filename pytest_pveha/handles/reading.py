@@ -60,6 +60,13 @@ class Said:
             raise self._wrong(key, "a number, not negative", value)
         return float(value)
 
+    def id(self, key: str) -> int:
+        """The whole number under that key, be it negative, as a bucket's is."""
+        value = self._value(key, _NEEDED)
+        if type(value) is not int or abs(value) >= _LARGEST:
+            raise self._wrong(key, "a whole number", value)
+        return value
+
     def ids(self, key: str) -> tuple[int, ...]:
         """The list of whole numbers under that key, such as a placement group's OSDs or a bucket's children."""
         value = self._value(key, _NEEDED)

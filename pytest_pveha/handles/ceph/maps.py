@@ -202,7 +202,7 @@ def _pool(row: Said, profiles: Mapping[str, Said]) -> Pool:
 
 def places_of(body: Said) -> dict[int, Place]:
     """From ``ceph osd tree``: every OSD below a bucket."""
-    rows = {int(row.word("id")): row for row in body.rows("nodes")}
+    rows = {row.id("id"): row for row in body.rows("nodes")}
     children = {number: row.ids("children") for number, row in rows.items() if "children" in row.values}
     below = {child for some in children.values() for child in some}
     found: dict[int, Place] = {}
