@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from pytest_pveha.clock import Clock, LiveClock
 from pytest_pveha.embedded import attach
-from pytest_pveha.errors import EvidenceError, HealFailed, SiteBusy, SiteError
+from pytest_pveha.errors import EvidenceError, HealFailed, PvehaError, SiteBusy, SiteError
 from pytest_pveha.faults.keeping import STORE, Keeping, Kept, remembered
 from pytest_pveha.faults.mend import mend, run_id
 from pytest_pveha.handles.canary import sweep
@@ -34,19 +34,20 @@ SWEEP = 10.0
 """Seconds that clearing away in one guest may take."""
 
 
-def heal_site(inventory: Path, *, by: str, tell: Tell, only: Path | None = None) -> int:
+def heal_site(inventory: Path, *, by: str, tell: Tell, only: Path | None = None, raw: bytes | None = None) -> int:
     """What earlier runs left on this site is healed; how many runs had left something.
 
     Args:
         by: who heals, for the journal.
         tell: hears each step.
         only: heal this run's folder alone.
+        raw: what stood in the inventory when the run began, whatever has become of the file.
 
     Raises:
         SiteBusy: a run is still on the site.
         HealFailed: something could not be undone; the message says what to do by hand.
     """
-    declared = load(inventory)
+    declared = load(inventory, raw)
     runs = open_runs(declared.name, os.environ)
     lease = Lease(declared.name)
     lease.take(wait=only is not None)
@@ -99,17 +100,30 @@ def _heal(
             runs.add(path)
             left.append(path)
             _recalled(kept, tell)
+    failed: list[PvehaError] = []
     for path in left:
-        if not (path / "journal.jsonl").exists():
-            raise EvidenceError(f"{path}: the run's journal is gone; look at the site, then remove its register")
-        mend(path, site, runs, by=by, within=declared.model.objectives.settle, tell=tell)
-        tell(f"{path}: healed, the site is as it was found")
+        try:
+            _mend(declared, site, runs, path, by=by, tell=tell)
+        except (HealFailed, EvidenceError) as error:  # another run's folder is no reason to leave this one's faults
+            failed.append(error)
+    if len(failed) > 1:
+        raise HealFailed("; ".join(map(str, failed)))
+    if failed:
+        raise failed[0]
     if left or litter:
         _sweep(site, tell)
     holder = lease_holder(site.lease_on, site.clock, site.lease_folder)
     if holder is not None and holder.run in {_id_of(path) for path in left}:
         break_lease(site.lease_on, site.clock, site.lease_folder)
     return len(left) + litter
+
+
+def _mend(declared: Inventory, site: Site, runs: OpenRuns, path: Path, *, by: str, tell: Tell) -> None:
+    """What that run left is put right. HealFailed or EvidenceError where it is not."""
+    if not (path / "journal.jsonl").exists():
+        raise EvidenceError(f"{path}: the run's journal is gone; look at the site, then remove its register")
+    mend(path, site, runs, by=by, within=declared.model.objectives.settle, tell=tell)
+    tell(f"{path}: healed, the site is as it was found")
 
 
 def _recalled(kept: Kept, tell: Tell) -> None:

@@ -52,6 +52,7 @@ class Supervisor:
 def main() -> int:
     run_dir, inventory, run = Path(sys.argv[1]), Path(sys.argv[2]), _process(int(sys.argv[3]))
     _spared()
+    raw = _text(inventory)
     if sys.stdin.readline().strip() == "done":
         return 0
     if run is not None:  # one that is killed closes one thing after the other: its hold on the site may be the last
@@ -59,11 +60,19 @@ def main() -> int:
     from pytest_pveha.healing import heal_site
 
     try:
-        heal_site(inventory, by="supervisor", tell=_say, only=run_dir)
+        heal_site(inventory, by="supervisor", tell=_say, only=run_dir, raw=raw)
     except PvehaError as error:
         _say(str(error))
         return 7
     return 0
+
+
+def _text(inventory: Path) -> bytes | None:
+    """What stands in it now: somebody may edit it, or put it away, while the run goes on. None: it cannot be read."""
+    try:
+        return inventory.read_bytes()
+    except OSError:
+        return None
 
 
 def _process(run: int) -> int | None:

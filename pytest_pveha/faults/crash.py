@@ -405,7 +405,14 @@ def _reset_by_others(observer: Observer, name: str, kept: str) -> DeadMan:
     )
     others = sorted(site.nodes - {victim}, key=lambda node: node.room == victim.room)
     undos = tuple(
-        Undo(node.name, script, outlives_reboot=True, secret=command.secret, check=command.status) for node in others
+        Undo(
+            node.name,
+            script,
+            outlives_reboot=True,
+            secret=command.secret,
+            checks=(command.status,) if command.status else (),
+        )
+        for node in others
     )
     return DeadMan(undos, min(2, len(undos)))
 

@@ -132,8 +132,8 @@ class Undo:
     """Written beside the script, for root alone, where the script finds it."""
     more: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     """Further secrets: the ending of the file that each lies in, and what is in it."""
-    check: tuple[tuple[str, ...], ...] = ()
-    """Commands that only read; one must succeed there, where there are any: otherwise this node could not do it."""
+    checks: tuple[tuple[tuple[str, ...], ...], ...] = ()
+    """Commands that only read: of each of these groups one must succeed there, else this node could not do it."""
 
 
 @dataclass(frozen=True, slots=True)

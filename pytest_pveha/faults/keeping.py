@@ -178,15 +178,15 @@ class Keeping:
         fired = into(quote(*UPTIME), f"{kept}.fired")
         lines = ("#!/bin/sh", fired, *undo.script, quote("sync", f"{kept}.fired"), "")
         node.disk.write(f"{kept}.sh", "\n".join(lines), deadline)
-        if undo.check:
-            self._check(node, undo)
+        for ways in undo.checks:
+            self._check(node, ways)
         (node.units.arm_for_good if undo.outlives_reboot else node.units.arm)(tag, seconds, f"{kept}.sh", deadline)
         if not node.units.active(f"{tag}.timer", deadline):
             raise SiteError(f"node {node.name}: {tag}.timer was started and is not active")
 
-    def _check(self, node: Node, undo: Undo) -> None:
+    def _check(self, node: Node, ways: tuple[tuple[str, ...], ...]) -> None:
         """One of the commands succeeds there; else what the last one said."""
-        *others, last = undo.check
+        *others, last = ways
         for words in others:
             try:
                 node.act(self._deadline(), *words)

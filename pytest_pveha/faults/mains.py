@@ -71,7 +71,7 @@ class MainsCut:
                 outlives_reboot=True,
                 secret=secret,
                 more=(("outlets", way.secret()),),
-                check=(status,),
+                checks=((status,),),
             )
             for name in rescuers(site, self.node)
         )

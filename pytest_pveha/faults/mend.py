@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from pytest_pveha.errors import EvidenceError, HealFailed
+from pytest_pveha.errors import EvidenceError, HealFailed, Interrupted, PvehaError, SiteError
 from pytest_pveha.faults.catalogue import FAULTS, from_plan
 from pytest_pveha.faults.fault import Danger
 from pytest_pveha.faults.keeping import Keeping
 from pytest_pveha.faults.restore import restore
 from pytest_pveha.faults.session import heal, tell_fired
 from pytest_pveha.handles.site import Site
-from pytest_pveha.observe.observer import Observer
+from pytest_pveha.observe.observer import READ, Observer
 from pytest_pveha.observe.people import People
 from pytest_pveha.observe.snapshot import Snapshot
 from pytest_pveha.record.journal import Journal, Line, read
@@ -22,14 +22,14 @@ from pytest_pveha.record.questions import Desk
 
 def mend(run_dir: Path, site: Site, runs: OpenRuns, *, by: str, within: float, tell: Callable[[str], None]) -> None:
     """The run's faults are healed, the most dangerous first, the site is as it was found, nothing of the run is left
-    on the nodes, and the run is no longer on the register.
+    on the nodes, and the run is no longer on the register. A fault that cannot be undone keeps no other from being.
 
     Args:
         within: seconds the site may take until it is as it was found.
         tell: hears each step in words.
 
     Raises:
-        HealFailed: something could not be undone; the register keeps the run.
+        HealFailed: something could not be undone, or this is another cluster; the register keeps the run.
         EvidenceError: the journal cannot be read.
     """
     journal = Journal.reopen(run_dir / "journal.jsonl", site.clock, by=by)
@@ -43,9 +43,19 @@ def mend(run_dir: Path, site: Site, runs: OpenRuns, *, by: str, within: float, t
         )
         keeping = Keeping(site, run_id(run_dir, lines))
         observer.people = People(observer, Desk(keeping.run), keep=keeping.asked)
+        _refuse_another(run_dir, site, lines)
+        failed: list[Exception] = []
         for fault in by_danger(open_faults(lines)):
             tell(f"healing {fault.fault} ({fault.type} of {fault.params}), which was {fault.state}")
-            heal(from_plan(fault.type, fault.params), fault.fault, observer, keeping)
+            try:
+                heal(from_plan(fault.type, fault.params), fault.fault, observer, keeping)
+            except Interrupted:
+                raise
+            except Exception as error:  # whatever it is: the next one is no less urgent
+                tell(f"{fault.fault} is NOT healed: {_named(error)}")
+                failed.append(error)
+        if failed:
+            raise HealFailed("; ".join(map(_named, failed))) from failed[0]
         found = _found(lines)
         if found is None:
             raise HealFailed(f"{run_dir}: its journal has no snapshot of the site as found; compare by hand")
@@ -57,6 +67,30 @@ def mend(run_dir: Path, site: Site, runs: OpenRuns, *, by: str, within: float, t
     finally:
         journal.close()
     runs.remove(run_dir)
+
+
+def _named(error: Exception) -> str:
+    """What went wrong; of what is none of ours its kind, too."""
+    return str(error) if isinstance(error, PvehaError) else f"{type(error).__name__}: {error}"
+
+
+def _refuse_another(run_dir: Path, site: Site, lines: list[Line]) -> None:
+    """Return unless this is seen to be another cluster than the run's; one that cannot be asked is healed all the same.
+
+    Raises:
+        HealFailed: it is; nothing was touched.
+    """
+    was = next((line.data.get("site") for line in lines if line.kind == "snapshot"), None)
+    name = was.get("cluster") if isinstance(was, dict) else None
+    try:
+        now = site.cluster.membership(site.clock.deadline(READ)).cluster
+    except SiteError:
+        return
+    if name and now and name != now:
+        raise HealFailed(
+            f"{run_dir}: that run broke cluster {name}, and this inventory reaches cluster {now}, where nothing was "
+            f"touched; heal with the inventory with which it ran"
+        )
 
 
 def run_id(run_dir: Path, lines: list[Line]) -> str:

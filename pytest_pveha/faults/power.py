@@ -76,7 +76,7 @@ class PowerCut:
                 (one_of(*[quote(*words) for words in command.on] * TRIES),),
                 outlives_reboot=True,
                 secret=command.secret,
-                check=command.status,
+                checks=(command.status,) if command.status else (),
             )
             for name in rescuers(site, self.node)
         )

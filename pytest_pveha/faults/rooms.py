@@ -58,13 +58,13 @@ class RoomPowerCut:
         site = observer.site
         script: list[ShellLine] = []
         secrets: list[tuple[str, str]] = []
-        check: tuple[tuple[str, ...], ...] = ()
+        checks: list[tuple[tuple[str, ...], ...]] = []
         for name in self.nodes:
             command = bmc_of(site.nodes[name]).from_a_node(f"{kept}.{name}", site.clock.deadline(BMC))
             script.append(one_of(*[quote(*words) for words in command.on] * TRIES))
             secrets.append((name, command.secret))
-            check = check or command.status
-        return _by_others(observer, self.nodes, script, secrets, check)
+            checks += [command.status] * bool(command.status)
+        return _by_others(observer, self.nodes, script, secrets, checks)
 
     def inject(self, observer: Observer) -> None:
         _beside(observer, self.nodes, lambda node: bmc_of(node).set_power("off", observer.site.clock.deadline(BMC)))
@@ -149,7 +149,7 @@ class FeedCut:
         on: list[ShellLine] = []
         later: list[ShellLine] = []
         secrets: list[tuple[str, str]] = []
-        check: tuple[tuple[str, ...], ...] = ()
+        checks: list[tuple[tuple[str, ...], ...]] = []
         for name in self.nodes:
             node = site.nodes[name]
             way = node.pdu.from_nodes if node.pdu is not None else None
@@ -158,13 +158,13 @@ class FeedCut:
             words, status = way.at(f"{kept}.{name}-outlets")
             on.append(one_of(*[quote(*words)] * TRIES))
             secrets.append((f"{name}-outlets", way.secret()))
-            check = check or (status,)
+            checks.append((status,))
             if node.bmc is not None:
                 command = node.bmc.from_a_node(f"{kept}.{name}", site.clock.deadline(BMC))
                 later.append(one_of(*[quote(*each) for each in command.on] * TRIES))
                 secrets.append((name, command.secret))
         pause = [quote("sleep", f"{BMC_BOOTS:.0f}")] if later else []
-        return _by_others(observer, self.nodes, [*on, *pause, *later], secrets, check)
+        return _by_others(observer, self.nodes, [*on, *pause, *later], secrets, checks)
 
     def inject(self, observer: Observer) -> None:
         for name in self.nodes:
@@ -394,11 +394,13 @@ def _by_others(
     lost: Sequence[str],
     script: Sequence[ShellLine],
     secrets: Sequence[tuple[str, str]],
-    check: tuple[tuple[str, ...], ...],
+    checks: Sequence[tuple[tuple[str, ...], ...]],
 ) -> DeadMan:
     """The nodes that are left run that script, other rooms first; two of them are needed, where there are two."""
     names = [name for name in rescuers(observer.site, lost[0]) if name not in lost]
-    undos = tuple(Undo(name, tuple(script), outlives_reboot=True, more=tuple(secrets), check=check) for name in names)
+    undos = tuple(
+        Undo(name, tuple(script), outlives_reboot=True, more=tuple(secrets), checks=tuple(checks)) for name in names
+    )
     return DeadMan(undos, min(2, len(undos)))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from pytest_pveha.inventory.document import Document, read
+from pytest_pveha.inventory.document import Document, parse, read
 from pytest_pveha.inventory.findings import findings
 from pytest_pveha.inventory.model import Inventory
 from pytest_pveha.inventory.rules import broken_rules
@@ -79,14 +79,15 @@ class Site:
         return Site(self.path, self.sha256, checked(self._document, data), self._document)
 
 
-def load(path: Path) -> Site:
-    """The site that this inventory file describes. Opens that one file and nothing else.
+def load(path: Path, raw: bytes | None = None) -> Site:
+    """The site that this inventory file describes. Opens that one file and nothing else; not even that one where
+    ``raw`` is what stood in it.
 
     Raises:
         InventoryError: it cannot be read or is not valid; one line ``FILE:LINE: key: what is wrong, what is expected``
             for each finding.
     """
-    document = read(path)
+    document = read(path) if raw is None else parse(path, raw)
     return Site(path.absolute(), document.sha256, checked(document, document.data), document)
 
 

@@ -287,8 +287,8 @@ class Faults(CephFaults):
         """All nodes, none of which a fault in force has silenced: what lies between each two of them is cut."""
         if silent := self._site.nodes - self._run.reached:
             raise PreflightRefused(
-                f"{', '.join(silent.names)} is silent by a fault that is in force: {what} is cut off on every node, and "
-                f"where rules cannot be put they would be missing as soon as it is back; end that fault first"
+                f"{', '.join(silent.names)} is silent by a fault that is in force: {what} is cut off on every node, "
+                f"and where rules cannot be put they would be missing as soon as it is back; end that fault first"
             )
         return self._site.nodes
 

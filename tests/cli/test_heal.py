@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 from cli_kit import SIMULATED, Shell
 
+from pytest_pveha.clock import LiveClock
 from pytest_pveha.embedded import attach, start
 from pytest_pveha.faults.power import PowerCut
 from pytest_pveha.handles.connect import connect
 from pytest_pveha.inventory import load
 from pytest_pveha.observe.observer import Observer
 from pytest_pveha.observe.snapshot import take
-from pytest_pveha.record.journal import Journal
+from pytest_pveha.record.journal import Journal, read
 from pytest_pveha.record.openings import open_runs
 
 
@@ -100,6 +101,53 @@ def test_not_as_found_in_time_is_not_healed(broken: Broken) -> None:
     broken.inventory.write_text(text, encoding="utf-8")
     assert broken.heal()[0] == 0
     assert broken.open() == []
+
+
+def planned(broken: Broken, name: str, kind: str, **params: object) -> None:
+    """That fault is in the journal, too, after the one that lies there."""
+    journal = Journal.reopen(broken.run / "journal.jsonl", LiveClock(), by="test")
+    journal.write("fault.plan", {"fault": name, "type": kind, "params": params, "undo": {"text": "by hand"}})
+    journal.close()
+
+
+def test_a_fault_that_cannot_be_undone_keeps_no_other_from_being(broken: Broken) -> None:
+    """A node that is gone from the inventory, and a kind that nobody knows: each is told, and the power is on again."""
+    planned(broken, "f2", "Earthquake")
+    planned(broken, "f3", "PowerCut", node="pve9")
+    code, out, err = broken.heal()
+    assert code == 7
+    assert broken.powered_on()
+    assert "f3 is NOT healed: KeyError: 'pve9'" in out
+    assert "f2 is NOT healed: the journal plans a fault of kind 'Earthquake'" in out
+    assert "'pve9'" in err
+    assert "Earthquake" in err
+    assert broken.open() == [broken.run]
+
+
+def test_another_cluster_is_not_touched(broken: Broken) -> None:
+    """An inventory of the same name that reaches another cluster than the run's: nothing is done there."""
+    lines = read(broken.run / "journal.jsonl", tolerant_tail=True)
+    (broken.run / "journal.jsonl").unlink()
+    with Journal(broken.run / "journal.jsonl", LiveClock()) as journal:
+        for line in lines:
+            site = {**line.data.get("site", {}), "cluster": "the-other-one"}
+            journal.write(line.kind, {**line.data, "site": site} if line.kind == "snapshot" else line.data)
+    code, _, err = broken.heal()
+    assert code == 7
+    assert "that run broke cluster the-other-one, and this inventory reaches cluster pveha-sim" in err
+    assert not broken.powered_on()
+
+
+def test_one_runs_lost_journal_keeps_no_other_run_from_being_healed(broken: Broken) -> None:
+    """Both are on the register: the one that can be healed is, and the other one is named."""
+    lost = broken.shell.place / "another"
+    lost.mkdir()
+    open_runs(load(broken.inventory).name, broken.shell.environment).add(lost)
+    code, _, err = broken.heal()
+    assert code == 7
+    assert f"{lost}: the run's journal is gone" in err
+    assert broken.powered_on()
+    assert broken.open() == [lost]
 
 
 def test_a_lost_journal_is_not_healed(broken: Broken) -> None:

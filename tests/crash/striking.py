@@ -8,6 +8,7 @@ A line that asks a person is told apart by the last word of its step: ``ask/pull
 What it does then: ``kill`` (SIGKILL), ``kill-both`` and ``abandoned`` (its supervisor never was, either), ``sigterm``,
 ``ctrl-c`` (twice), ``disk-full`` (no line can be written any more), ``exception`` (a bug in the test), ``unplugged``
 (the controller has no network any more; who plugs it in again is the one who watches).
+With STRIKE_SPOILS=FILE somebody has just broken off editing that file.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from pytest_pveha.simclock import unplug_controller
 WHEN, KIND = os.environ["STRIKE"].split()
 BY = os.environ["STRIKE_BY"]
 FAULT = os.environ.get("STRIKE_FAULT", "")
+SPOILS = os.environ.get("STRIKE_SPOILS", "")
 STRUCK = Path(os.environ["STRUCK"])
 """Is there once it has struck, and says at which moment of the site's time."""
 
@@ -48,6 +50,8 @@ def strike(journal: Journal) -> None:
         return
     if not STRUCK.exists():
         STRUCK.write_text(str(journal._clock.now().mono))
+        if SPOILS:
+            Path(SPOILS).write_text("site: {name: ")
     if BY in ("kill", "kill-both", "abandoned"):
         os.kill(os.getpid(), signal.SIGKILL)
     elif BY == "sigterm":

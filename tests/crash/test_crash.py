@@ -160,8 +160,8 @@ class Struck:
         return Snapshot.from_json(next(line.data["site"] for line in self.lines if line.kind == "snapshot"))
 
 
-def struck(here: Place, inventory: Path, case: Case) -> Struck:
-    """That run's end; the site that it started runs on."""
+def struck(here: Place, inventory: Path, case: Case, **more: str) -> Struck:
+    """That run's end; the site that it started runs on. ``more`` is in its environment."""
     mark = here.folder / "struck"
     environment = {
         **here.environment,
@@ -171,6 +171,7 @@ def struck(here: Place, inventory: Path, case: Case) -> Struck:
         "STRIKE_FAULT": case.of,
         "STRUCK": str(mark),
         "SITE_BATON": str(runtime_directory(load(inventory)) / "baton"),
+        **more,
     }
     typed = [*whole_run.typed(inventory, here)[:-1], case.test, "-p", "striking", "-p", "site_stays"]
     done = run_pytest(typed, env=environment, cwd=ROOT)
@@ -416,6 +417,18 @@ def test_an_outage_is_seen_as_one_before_it_is_healed(here: Place) -> None:
         assert differences(run.found, take(observer)) != []
     with pytest.raises(AssertionError):
         assert_healthy(here, inventory, run)
+
+
+def test_an_inventory_that_is_edited_meanwhile_is_healed_as_it_was(here: Place) -> None:
+    """The supervisor reads it when it is started: what somebody makes of the file later keeps nothing broken."""
+    inventory = here.inventory()
+    text = inventory.read_text()
+    case = Case("power-cut", "after", "fault.effect", "kill")
+    run = struck(here, inventory, case, STRIKE_SPOILS=str(inventory))
+    wait_for_supervisor(run.folder)
+    inventory.write_text(text)
+    assert healed_by(here, inventory, case, run) == "supervisor"
+    assert_healthy(here, inventory, run)
 
 
 def test_bringing_a_guest_home_is_no_outage() -> None:

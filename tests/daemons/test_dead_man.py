@@ -238,7 +238,7 @@ def test_its_secret_is_for_root_alone(place: Place) -> None:
 
 def test_it_is_not_armed_where_it_could_not_act(place: Place) -> None:
     """A node on which the script's own question fails is none to rely on."""
-    unable = DeadMan.on_every(Undo("pve1", (quote("true"),), check=(("cat", "/no/such/tool"),)))
+    unable = DeadMan.on_every(Undo("pve1", (quote("true"),), checks=((("cat", "/no/such/tool"),),)))
     with pytest.raises(PreflightRefused, match="no dead-man would undo"):
         place.keeping.arm(FAULT, unable, SOON)
     assert not place.node.units.active(f"{TAG}.timer", place.deadline())

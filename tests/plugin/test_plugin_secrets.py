@@ -238,8 +238,8 @@ def body_of(key: Path) -> str:
 
 @pytest.mark.parametrize("loud", [False, True], ids=["as usual", "as loud as it goes"])
 def test_no_secret_is_shown_or_left(site: Embedded, tmp_path: Path, loud: bool) -> None:
-    """Token, BMC password, login of the outlets, SSH key, evidence key and what env: and cmd: give are in no file, output
-    or process list."""
+    """Token, BMC password, outlets' login, SSH key, evidence key and what env: and cmd: give are in no file, output or
+    process list."""
     described = real_style.describe(site, consent=False)
     token, password = ((site.runtime / name).read_text().strip() for name in ("token", "bmc-password"))
     ssh_key = Path(described["nodes"]["pve1"]["ssh"]["key_file"])
@@ -319,7 +319,12 @@ def test_no_secret_is_shown_or_left(site: Embedded, tmp_path: Path, loud: bool) 
     witness.dismiss()
     told = done.stdout + done.stderr
     assert b"forced at the backup server" in told or not loud
-    for said in (b"forced internal error", b"forced beside a dead-man", b"forced beside outlets", b"ended with status 3: ***"):  # the latter comes once one was armed
+    for said in (
+        b"forced internal error",
+        b"forced beside a dead-man",
+        b"forced beside outlets",
+        b"ended with status 3: ***",
+    ):  # the latter comes once one was armed
         assert said in told, told.decode()
     assert "ipmi_child" in witness.kinds
     assert witness.looks > 20

@@ -70,7 +70,7 @@ def _hung(draw: Draw) -> Case:
 
 
 def _never_touch(draw: Draw) -> Case:
-    """By whichever way it is reached: with its node, by name, by its writes; or a node itself. What is stopped is not."""
+    """By whichever way it is reached: with its node, by name, by its writes; or a node itself."""
     shielded = draw(st.sampled_from([*SIDS, *NAMES]))
     nodes = draw(st.one_of(st.just(frozenset[str]()), some_nodes))
     named, hung = draw(some_guests), draw(some_guests)
@@ -155,7 +155,10 @@ def _mons(draw: Draw) -> Case:
 
 
 def _sight(draw: Draw) -> Case:
-    api, ssh = draw(st.sets(st.sampled_from(NAMES)).map(frozenset)), draw(st.sets(st.sampled_from(NAMES)).map(frozenset))
+    api, ssh = (
+        draw(st.sets(st.sampled_from(NAMES)).map(frozenset)),
+        draw(st.sets(st.sampled_from(NAMES)).map(frozenset)),
+    )
     return replace(MINE, api_answered=api, ssh_answered=ssh), ONE, not api - {"n1"} or not ssh - {"n1"}
 
 
@@ -209,7 +212,11 @@ def _busy(draw: Draw) -> Case:
         guests=table(guest("vm:103", "n2", lock=lock)),
         unsettled={} if word in interlock.SETTLED else {"vm:103": word},
     )
-    return state, ONE, kind in ("vzdump", "qmigrate") or lock not in ("", "suspended") or "-" in word or word == "migrate"
+    return (
+        state,
+        ONE,
+        kind in ("vzdump", "qmigrate") or lock not in ("", "suspended") or "-" in word or word == "migrate",
+    )
 
 
 def _given_up(draw: Draw) -> Case:
@@ -240,12 +247,17 @@ def _controller(draw: Draw) -> Case:
 
 def _privileges(draw: Draw) -> Case:
     lacks = draw(st.sampled_from(["", "Sys.Audit", "Sys.Console", "VM.Audit", "VM.PowerMgmt"]))
-    has = {path: {name: below for name, below in each.items() if name != lacks} for path, each in MINE.privileges.items()}
+    has = {
+        path: {name: below for name, below in each.items() if name != lacks} for path, each in MINE.privileges.items()
+    }
     return replace(MINE, privileges=has), ONE, bool(lacks)
 
 
 def _watchdog(draw: Draw) -> Case:
-    node, unit = draw(st.sampled_from(NAMES)), draw(st.sampled_from(["watchdog-mux", "watchdog-mux.service", "corosync"]))
+    node, unit = (
+        draw(st.sampled_from(NAMES)),
+        draw(st.sampled_from(["watchdog-mux", "watchdog-mux.service", "corosync"])),
+    )
     clients = draw(st.sampled_from([{}, {node: True}, {node: False}]))
     meant = draw(maybe)
     wish = Reach(frozenset({node}), units=frozenset({(node, unit)}), resets=frozenset({node} if meant else ()))

@@ -50,7 +50,7 @@ def test_two_nodes_switch_the_outlets_and_then_the_node() -> None:
     assert outlets == " || ".join(["curl --config /kept/mains-cut-1.outlets on"] * 3)
     assert pause == "sleep 180"
     assert on == " || ".join(["ipmitool -f /kept/mains-cut-1.secret chassis power on"] * 3)
-    assert found.undos[0].check == (("curl", "--config", "/kept/mains-cut-1.outlets"),)
+    assert found.undos[0].checks == ((("curl", "--config", "/kept/mains-cut-1.outlets"),),)
     assert (found.undos[0].secret, found.undos[0].more) == ("bmc-word", (("outlets", "pdu-word"),))
     assert found.undos[0].outlives_reboot
     assert "word" not in repr(found)

@@ -21,7 +21,7 @@ def test_nothing_is_asked_of_the_silent_one() -> None:
 
 
 def test_a_link_is_spare_if_it_is_up_to_all_that_are_there() -> None:
-    """So many nodes as are known to be silent may be out of reach on every link; one more, or half a link, is not it."""
+    """So many nodes as are known to be silent may be out of reach on every link; one more, or half a link, may not."""
     both = {0: {2: True, 3: True}, 1: {2: True, 3: True}}
     assert spare(both, (0,)) == [1]
     one_silent = {0: {2: True, 3: False}, 1: {2: True, 3: False}}

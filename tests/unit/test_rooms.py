@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import cast
 
+from pytest_pveha.clock import LiveClock
 from pytest_pveha.faults.interlock import objections
 from pytest_pveha.faults.rooms import FeedCut, RoomCut, RoomPowerCut
+from pytest_pveha.handles.guest import Nodes
 from pytest_pveha.handles.layout import DEVICE, Layout, Ways
+from pytest_pveha.handles.node import Node
+from pytest_pveha.handles.pdu import FromNodes, Pdu
+from pytest_pveha.observe.observer import Observer
 from pytest_pveha.scenario.breaking import outward_only, unshared
 from tests.unit.test_interlock import HEALTHY
 
@@ -36,6 +43,22 @@ def test_one_node_alone_is_no_room() -> None:
     assert not RoomPowerCut(("n1",)).reach.site_wide
     assert not FeedCut("f", ("n1",)).reach.site_wide
     assert RoomPowerCut(("n1", "n2")).reach.site_wide
+
+
+def test_who_is_to_switch_a_feed_on_is_seen_to_reach_each_of_its_outlets() -> None:
+    """They may hang on several PDUs: that one of them answers says nothing of the others."""
+    nodes = [Node(name, None, None, LiveClock(), (), room=name[0]) for name in ("a1", "a2", "b1")]
+    for node in nodes[:2]:
+        way = FromNodes(("on", node.name), ("status", node.name, "{secret}"), lambda: "word")
+        node.pdu = Pdu(node.name, ["off"], ["on"], None, 1.0, LiveClock(), way)
+    site = SimpleNamespace(nodes=Nodes(nodes), clock=LiveClock())
+    man = FeedCut("f", ("a1", "a2")).dead_man(cast("Observer", SimpleNamespace(site=site)), "/kept/f")
+    (undo,) = man.undos
+    assert undo.node == "b1"
+    assert undo.checks == (
+        (("status", "a1", "/kept/f.a1-outlets"),),
+        (("status", "a2", "/kept/f.a2-outlets"),),
+    )
 
 
 def test_rules_that_keep_guests_do_not_bind_people() -> None:

@@ -51,6 +51,10 @@ class Field:
     has_ceph: bool = False
     reads: int = 0
     silent: bool = False
+    mute: bool = False
+    """Whether a node's own API says nothing of its guests."""
+    unread: bool = False
+    """Whether its second node cannot be asked by SSH."""
     clock: Clock = field(default_factory=Clock)
     guests: Guests = field(default_factory=lambda: Guests([Guest("vm:101", "gold", None, ())]))
 
@@ -84,6 +88,8 @@ class Host:
     of: Field
 
     def processes(self, deadline: Deadline) -> Processes:
+        if self.of.unread:
+            raise Unreachable("no SSH")
         return Processes(self.of.processes, NOW, NOW)
 
 
@@ -97,6 +103,8 @@ class Talk:
         return self.of.guests_told
 
     def guest_status(self, sid: str, node: str, deadline: Deadline) -> str:
+        if self.of.mute:
+            raise Unreachable("no answer")
         return self.of.really.get(sid, "running")
 
     def status(self, deadline: Deadline) -> CephStatus:
@@ -180,6 +188,44 @@ def test_a_protected_guest_that_falls_stops() -> None:
         sentinel(ONE, site=Field(guests_told={"vm:101": RAN["vm:101"]}))(view("n2", "n3"))
     meant = Reach(frozenset(), guests=frozenset({"vm:107"}))
     sentinel(meant, site=Field(guests_told=down, really={"vm:107": "stopped"}))(view("n1", "n2", "n3"))
+
+
+HIDDEN = {
+    "its node's pvestatd is silent": {"guests_told": {**RAN, "vm:107": replace(RAN["vm:107"], status="unknown")}},
+    "its node's API is silent": {
+        "guests_told": {**RAN, "vm:107": replace(RAN["vm:107"], status="stopped")},
+        "mute": True,
+    },
+    "no API answers": {"silent": True},
+}
+
+
+@pytest.mark.parametrize("how", HIDDEN)
+def test_a_guest_that_the_api_does_not_tell_of_is_looked_for_on_the_nodes(how: str) -> None:
+    """Nowhere twice, it is down, and that ends it; with its process somewhere it runs; unread, nothing is known."""
+    site = Field(**HIDDEN[how], processes={"vm:107": 5})
+    watching = sentinel(ONE, site=site)
+    a_minute(watching, site)
+    site.unread = True
+    a_minute(watching, site)
+    site.unread, site.processes = False, {}
+    watching(view("n2", "n3"))  # once: it may be on its way
+    site.clock.sleep(20)
+    with pytest.raises(HarmSeen, match="vm:107 ran on n3, and no node that is left has its process"):
+        watching(view("n2", "n3"))
+
+
+@pytest.mark.parametrize("how", HIDDEN)
+def test_a_guest_missed_once_on_its_way_stops_nothing(how: str) -> None:
+    """Seen again at the next look, it was being moved; what a fault may take is not looked for."""
+    site = Field(**HIDDEN[how])
+    watching = sentinel(ONE, site=site)
+    for turn in range(6):
+        site.processes = {"vm:107": 5} if turn % 2 else {}
+        watching(view("n2", "n3"))
+        site.clock.sleep(20)
+    meant = Field(**HIDDEN[how])
+    a_minute(sentinel(Reach(frozenset({"n1"}), guests=frozenset({"vm:107"})), site=meant), meant)
 
 
 def test_a_guest_that_ha_gave_up_stops() -> None:
