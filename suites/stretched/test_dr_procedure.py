@@ -17,7 +17,7 @@ from pytest_pveha.observe import audits, ha, quorum, replication
 
 
 @pytest.mark.destructive(
-    blast="one room and its guests", expected="90 min", breaks=("room-power-cut",), site_reset=True
+    blast="one room and its guests", expected="12.5 min", breaks=("room-power-cut",), site_reset=True
 )
 @pytest.mark.roles("other-room")
 @pytest.mark.needs(rooms=2, manual_failover=True)

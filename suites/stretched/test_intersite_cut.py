@@ -14,7 +14,7 @@ from pytest_pveha.judge import (
 from pytest_pveha.observe import arbiters, audits, ha, quorum
 
 
-@pytest.mark.destructive(blast="one room and its guests", expected="30 min", breaks=("room-cut",), site_reset=True)
+@pytest.mark.destructive(blast="one room and its guests", expected="7 min", breaks=("room-cut",), site_reset=True)
 @pytest.mark.needs(rooms=2, quorum_device=True)
 def test_intersite_cut(halves, nodes, guests, mons, ring, faults, run, objectives):
     """Of two rooms that are cut from each other one goes on with all guests, and the other stops and resets itself.

@@ -17,7 +17,7 @@ from pytest_pveha.observe import audits, ha, placement, quorum
 
 @pytest.mark.destructive(
     blast="one room and its guests",
-    expected="30 min",
+    expected="9 min",
     breaks=("room-power-cut",),
     may=("service-stopped",),
     site_reset=True,

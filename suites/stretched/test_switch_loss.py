@@ -20,7 +20,7 @@ from pytest_pveha.observe import arbiters, audits, ha, placement, quorum
 
 
 @pytest.mark.destructive(
-    blast="nothing: other switches carry the site", expected="12 min", breaks=("switch-loss",), site_reset=True
+    blast="nothing: other switches carry the site", expected="3 min", breaks=("switch-loss",), site_reset=True
 )
 @pytest.mark.needs(switches=True, links=2)
 def test_switch_loss(switch, nodes, guests, mons, faults, run, objectives):
@@ -48,7 +48,7 @@ def test_switch_loss(switch, nodes, guests, mons, faults, run, objectives):
 
 @pytest.mark.destructive(
     blast="nothing: other switches carry the site",
-    expected="15 min",
+    expected="6.5 min",
     breaks=("switch-loss", "switch-pulled"),
     site_reset=True,
 )
@@ -78,7 +78,7 @@ def test_switch_pulled(switch, nodes, guests, mons, faults, run, objectives):
 
 @pytest.mark.destructive(
     blast="the nodes on that feed and their guests",
-    expected="30 min",
+    expected="9 min",
     breaks=("feed-cut", "room-power-cut"),
     site_reset=True,
 )

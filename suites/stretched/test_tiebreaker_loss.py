@@ -6,7 +6,7 @@ from pytest_pveha.judge import collateral_resets, downtime, fences, membership_c
 from pytest_pveha.observe import audits, ha, quorum
 
 
-@pytest.mark.destructive(blast="the quorum device's vote", expected="9 min", breaks=("qdevice-loss",))
+@pytest.mark.destructive(blast="the quorum device's vote", expected="3.5 min", breaks=("qdevice-loss",))
 @pytest.mark.needs(rooms=2, quorum_device=True)
 def test_tiebreaker_loss(nodes, guests, faults, run):
     """Without the tiebreaker both rooms go on as if nothing were, each node says that it is missing, and it returns."""
@@ -31,7 +31,7 @@ def test_tiebreaker_loss(nodes, guests, faults, run):
     run.claim(violations(audits.CLUSTER), none=True)
 
 
-@pytest.mark.destructive(blast="the tiebreaker node", expected="20 min", breaks=("power-cut",))
+@pytest.mark.destructive(blast="the tiebreaker node", expected="6 min", breaks=("power-cut",))
 @pytest.mark.needs(rooms=2, tiebreaker_node=True)
 def test_tiebreaker_node_loss(tiebreaker, nodes, guests, faults, run):
     """Without the node that is the tiebreaker both rooms stay one cluster and quorate, and it returns."""

@@ -17,7 +17,7 @@ from pytest_pveha.observe import audits, ha, quorum
 
 @pytest.mark.destructive(
     blast="one room and its guests",
-    expected="30 min",
+    expected="7 min",
     breaks=("room-cut",),
     may=("service-stopped",),
     site_reset=True,

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import whole_run
-from stretched_site import BY_HAND, PLAYED_BY_HAND, PLAYED_WITH_A_NODE, WITH_A_NODE
+from stretched_site import BLOCKS, BY_HAND, PLAYED, PLAYED_BY_HAND, PLAYED_WITH_A_NODE, WITH_A_NODE
 from whole_run import ROOT
+
+from pytest_pveha.clock import SECOND
 
 
 @pytest.fixture
@@ -69,3 +72,26 @@ def test_the_tiebreaker_hands_over_first(here: whole_run.Place) -> None:
     masters = [line.data["new"] for line in outcome.journal if line.kind == "seen" and line.data["what"] == "master"]
     assert masters[0] == "pve5"
     assert masters[1] in lost
+
+
+@pytest.mark.proof
+@pytest.mark.parametrize(
+    ("blocks", "played", "suite"),
+    [(BLOCKS, PLAYED, "stretched"), (BY_HAND, PLAYED_BY_HAND, "stretched/test_dr_procedure.py")],
+    ids=["quorum-device", "by-hand"],
+)
+def test_the_estimate_is_what_follows(
+    blocks: dict[str, Any], played: dict[str, Any], suite: str, here: whole_run.Place
+) -> None:
+    """What is printed first is within 15 % of the site's time that these suites then take."""
+    outcome = whole_run.run(here.inventory(blocks, **played), here, suites=ROOT / "suites" / suite)
+    expected: dict[str, float] = {}
+    ends: dict[str, tuple[int, int]] = {}
+    for line in outcome.journal:
+        if line.kind == "test.open":
+            expected[line.data["id"]] = line.data["expected_seconds"]
+        if line.test is not None:
+            ends[line.test] = ends.get(line.test, (line.mono, 0))[0], line.mono
+    took = sum(last - first for first, last in ends.values()) / SECOND
+    assert "estimate: about " in outcome.output
+    assert abs(sum(expected.values()) / took - 1) <= 0.15, (expected, took)

@@ -57,6 +57,13 @@ class Screen:
         return self.lines.pop(0) if self.lines else None
 
 
+class Silent:
+    """A cluster that does not answer."""
+
+    def membership(self, deadline: Deadline) -> None:
+        raise SiteError("no answer")
+
+
 @dataclass
 class Scene:
     """A run with nothing but people in it."""
@@ -68,7 +75,7 @@ class Scene:
     why: str | None = None
 
     def __post_init__(self) -> None:
-        site = type("Field", (), {"clock": self.time})()
+        site = type("Field", (), {"clock": self.time, "cluster": Silent()})()
         observer = Observer(cast("Site", site), lambda kind, data: self.written.append((kind, data)))
         self.people = observer.people = People(observer, self.desk, self.screen, lambda: self.why)
 
