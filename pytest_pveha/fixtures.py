@@ -479,7 +479,8 @@ def ring(site: Site, pytestconfig: pytest.Config) -> Ring:
     """The times of corosync's membership, as they follow from the cluster's configuration."""
     members = len(site.cluster.votes(site.clock.deadline(10)))
     device = campaign_of(pytestconfig).declared.model.quorum_device is not None
-    return Ring(site.cluster.totem(site.clock.deadline(10), members).token, device)
+    totem = site.cluster.totem(site.clock.deadline(10), members)
+    return Ring(totem.token, device, totem.consensus)
 
 
 @pytest.fixture

@@ -262,6 +262,8 @@ class DaemonsFrozen:
             return no(f"{self.node} goes on; whether its watchdog still resets it is not known yet")
         if given_up(observer, self.node):
             return no(f"{self.node} goes on without a watchdog ({MUX} has given it up): it must be reset")
+        if not on_guard(observer, self.node):
+            return no(f"{self.node} was reset, and its LRM does not guard its guests again")
         return yes(f"no daemon of ours stands still on {self.node}")
 
     def _may_bite(self, observer: Observer) -> bool:
@@ -319,6 +321,21 @@ def reset_given_up(observer: Observer, name: str) -> None:
         _mark(observer, f"given_up/{name}")
     elif observer.site.clock.now().mono >= since + GIVES_UP * SECOND:
         _bring_back(observer, name, at_once=True)
+
+
+def on_guard(observer: Observer, name: str) -> bool:
+    """Whether the LRM of a node that we reset has written since, and guards it where HA has services there.
+
+    Until then HA goes on calling them started, where the node was back before anybody missed it (seen on PVE 9.2).
+    """
+    now, sent = observer.site.clock.now(), observer.began(f"reset_sent/{name}")
+    if sent is None:
+        return True
+    manager = observer.look().manager
+    lrm = manager.lrms.get(name) if manager is not None else None
+    if manager is None or lrm is None or lrm.timestamp <= (now.utc - now.mono + sent) / SECOND:
+        return False
+    return lrm.guarded or all(row.node != name or row.state != "started" for row in manager.services.values())
 
 
 def _read(observer: Observer) -> Deadline:

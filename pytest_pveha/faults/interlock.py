@@ -285,7 +285,7 @@ def _membership_time(state: State, reach: Reach) -> str | None:
 
 def _brief(state: State, reach: Reach) -> str | None:
     """A cut that is to reset nobody must be over before the first watchdog minds, even if nobody comes."""
-    ring = corosync.Ring(state.totem.token)
+    ring = corosync.Ring(state.totem.token, agreement=state.totem.consensus)
     if not reach.brief or ring.harmless(reach.brief):
         return None
     return (

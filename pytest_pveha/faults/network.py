@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from pytest_pveha.errors import PreflightRefused, SiteError
 from pytest_pveha.faults import rules
-from pytest_pveha.faults.crash import given_up, reset_given_up
+from pytest_pveha.faults.crash import given_up, on_guard, reset_given_up
 from pytest_pveha.faults.fault import Danger, DeadMan, Reach, Undo
 from pytest_pveha.handles import corosync
 from pytest_pveha.observe.answer import Answer, cant_tell, no, yes
@@ -127,8 +127,12 @@ class Partition:
     def healed(self, observer: Observer) -> Answer:
         """No rule is left, and no node goes on whose watchdog was to reset it and did not."""
         answer = none_left(observer, self.tag, self._lasting, self._may_reset)
-        left = [name for name in self._may_reset if given_up(observer, name)] if answer.verdict == "yes" else []
-        return no(f"{', '.join(left)} goes on, given up by its watchdog-mux: it must be reset") if left else answer
+        if answer.verdict != "yes":
+            return answer
+        if left := [name for name in self._may_reset if given_up(observer, name)]:
+            return no(f"{', '.join(left)} goes on, given up by its watchdog-mux: it must be reset")
+        late = [name for name in self._may_reset if not on_guard(observer, name)]
+        return no(f"{', '.join(late)} was reset, and its LRM does not guard its guests again") if late else answer
 
     @property
     def _lasting(self) -> tuple[str, ...]:

@@ -96,8 +96,12 @@ class BareCluster(Cluster):
         }
 
     def totem(self, deadline: Deadline, nodes: int) -> Totem:
-        """The token's time that corosync itself made of its configuration and the number of nodes."""
-        return Totem(self._map(deadline).count("runtime.config.totem.token") / 1000)
+        """The times that corosync itself made of its configuration and the number of nodes."""
+        told = self._map(deadline)
+        return Totem(
+            told.count("runtime.config.totem.token") / 1000,
+            told.count("runtime.config.totem.consensus", 0) / 1000 or None,
+        )
 
     def qdevice_connected(self, deadline: Deadline) -> bool:
         return self._first(deadline, corosync.device_state) == "Connected"

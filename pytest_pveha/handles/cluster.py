@@ -118,6 +118,8 @@ class Totem:
     """Corosync's timing: ``token`` in seconds, as it follows from the configuration and the number of nodes."""
 
     token: float
+    consensus: float | None = None
+    """Seconds, where somebody set them; else it follows from the token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -368,7 +370,8 @@ class Cluster:
         """The token's time: token + (nodes − 2) × token_coefficient from three nodes on, corosync.conf(5)."""
         body = self._object("/cluster/config/totem", deadline)
         token, coefficient = body.count("token", 3000), body.count("token_coefficient", 650)
-        return Totem((token + max(0, nodes - 2) * coefficient) / 1000)
+        consensus = body.count("consensus", 0) / 1000 or None
+        return Totem((token + max(0, nodes - 2) * coefficient) / 1000, consensus)
 
     def armed(self, deadline: Deadline) -> bool | None:
         """Whether HA may fence; None where it should say and does not.

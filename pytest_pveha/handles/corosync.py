@@ -56,11 +56,13 @@ class Ring:
     token: float
     device: bool = False
     """Whether a quorum device votes."""
+    agreement: float | None = None
+    """``totem.consensus``, where it is configured."""
 
     @property
     def consensus(self) -> float:
         """How long the rest looks for an agreement after the token was lost."""
-        return CONSENSUS * self.token
+        return CONSENSUS * self.token if self.agreement is None else self.agreement
 
     @property
     def forms(self) -> float:

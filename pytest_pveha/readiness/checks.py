@@ -188,8 +188,8 @@ def _times(observer: Observer) -> Answer:
     """By these times every bound of a cut is set; and a node that waits for the token longer than the others is
     quorate for longer, so that its watchdog may bite after its guests were started elsewhere."""
     site, deadline = observer.site, observer.site.clock.deadline
-    token = site.cluster.totem(deadline(READ), len(site.cluster.votes(deadline(READ)))).token
-    wanted = (token, corosync.CONSENSUS * token)
+    totem = site.cluster.totem(deadline(READ), len(site.cluster.votes(deadline(READ))))
+    wanted = (totem.token, totem.consensus or corosync.CONSENSUS * totem.token)
     other = []
     for node in site.nodes:
         runs = corosync.times(node, deadline(READ))
@@ -264,8 +264,7 @@ CHECKS = (
     Check(
         "times",
         "Every corosync runs with the cluster's token and consensus",
-        "compare /etc/corosync/corosync.conf there with /etc/pve/corosync.conf; `corosync-cfgtool -R` loads it; a "
-        "`totem.consensus` other than 1.2 tokens these tests cannot reckon with",
+        "compare /etc/corosync/corosync.conf there with /etc/pve/corosync.conf; `corosync-cfgtool -R` loads it",
         _times,
     ),
     Check(

@@ -340,7 +340,8 @@ class Faults(CephFaults):
     def _brief_cut(self, cut_off: Nodes, **how: Any) -> Iterator[None]:
         """A cut that is over, whoever dies, before a watchdog minds."""
         deadline = self._site.clock.deadline
-        ring = Ring(self._site.cluster.totem(deadline(READ), len(self._site.cluster.votes(deadline(READ)))).token)
+        totem = self._site.cluster.totem(deadline(READ), len(self._site.cluster.votes(deadline(READ))))
+        ring = Ring(totem.token, agreement=totem.consensus)
         at_most = f"{ring.undone_by - SOON:.1f} s"
         with self._cut(cut_off, cut_off, at_most, grace=SOON, brief=ring.undone_by, **how):
             yield

@@ -110,6 +110,7 @@ class Field:
     answers: bool = True
     lrm: str = "active"
     proxmox: bool = True
+    stamp: int = 100
 
     def __post_init__(self) -> None:
         self.victim = Victim(self)
@@ -128,7 +129,7 @@ class Field:
         return type("None", (), {"sids": ()})
 
     def now(self) -> Instant:
-        return replace(NOW, mono=self.mono)
+        return Instant(self.mono, NOW.utc + self.mono)
 
     def deadline(self, seconds: float) -> Deadline:
         return LiveClock().deadline(seconds)
@@ -143,8 +144,8 @@ class Field:
         return Membership("c", True, {"n1": True}, Asked(NOW, NOW, "n1"))
 
     def manager(self, deadline: Deadline) -> Manager:
-        lrms = {"n1": Lrm(self.lrm, "active", 100)}
-        return Manager("n2", 101, {"n1": "online"}, {}, lrms, True, Asked(NOW, NOW, "n1"))
+        lrms = {"n1": Lrm(self.lrm, "active", self.stamp)}
+        return Manager("n2", self.stamp + 1, {"n1": "online"}, {}, lrms, True, Asked(NOW, NOW, "n1"))
 
 
 def observer(site: Field) -> Observer:
@@ -296,6 +297,10 @@ def test_a_node_that_its_multiplexer_gave_up_is_reset() -> None:
     FROZEN.heal(seen)
     FROZEN.heal(seen)
     assert site.victim.bmc.told == ["reset"]
+    site.victim.active_units = frozenset({"watchdog-mux", "pve-ha-lrm"})
+    assert "does not guard its guests again" in FROZEN.healed(seen).saw  # HA has its old word only
+    site.stamp = site.now().utc // SECOND + 1
+    assert FROZEN.healed(seen).verdict == "yes"
 
 
 @pytest.mark.parametrize("change", [{"clients": False}, {"active_units": frozenset({"watchdog-mux"})}])

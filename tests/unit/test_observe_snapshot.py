@@ -36,7 +36,10 @@ def test_a_new_boot_id_is_no_difference() -> None:
         ({"nodes": {"pve1": "online", "pve2": "offline"}}, "node pve2: online → offline"),
         ({"services": {"vm:101": "started@pve2"}}, "service vm:101: started@pve1 → started@pve2"),
         ({"guests": {}}, "guest vm:101: running@pve1 → absent"),
-        ({"guarded": {"pve1": False, "pve2": False}}, "the LRM of pve1: active → not active, or without its watchdog-mux"),
+        (
+            {"guarded": {"pve1": False, "pve2": False}},
+            "the LRM of pve1: active → not active, or without its watchdog-mux",
+        ),
     ],
 )
 def test_what_differs_is_told(now: dict[str, object], told: str) -> None:

@@ -11,6 +11,7 @@ import pytest
 from pytest_pveha.clock import Instant
 from pytest_pveha.errors import AuthRefused, ProtocolError, SiteError, Unreachable
 from pytest_pveha.handles.cluster import Asked, Cluster, Manager, Rules, Service, Totem
+from pytest_pveha.handles.corosync import Ring
 from pytest_pveha.handles.ha_homes import homes
 from pytest_pveha.handles.node import Node
 from pytest_pveha.observe.answer import Answer
@@ -35,10 +36,11 @@ def said(token: int, consensus: int) -> str:
     )
 
 
-def times(**texts: str) -> Answer:
+def times(consensus: float | None = None, **texts: str) -> Answer:
     nodes = [SimpleNamespace(name=name, command=lambda *words, text=text: text) for name, text in texts.items()]
     cluster = SimpleNamespace(
-        votes=lambda deadline: dict.fromkeys(NODES, 1), totem=lambda deadline, count: Totem(3.65 if count == 3 else 0)
+        votes=lambda deadline: dict.fromkeys(NODES, 1),
+        totem=lambda deadline, count: Totem(3.65 if count == 3 else 0, consensus),
     )
     return ask("times", nodes=nodes, cluster=cluster)
 
@@ -48,6 +50,13 @@ def test_a_ring_by_its_configuration_is_fit() -> None:
     answer = times(**dict.fromkeys(NODES, said(3650, 4380)))
     assert answer.verdict == "yes"
     assert "3.65" in answer.saw
+
+
+def test_a_consensus_of_its_own_is_reckoned_with() -> None:
+    """Where totem.consensus is configured it counts, in the bounds of a cut too."""
+    assert times(10.0, **dict.fromkeys(NODES, said(3650, 10000))).verdict == "yes"
+    assert times(10.0, **dict.fromkeys(NODES, said(3650, 4380))).verdict == "no"
+    assert (Ring(3.65, agreement=10.0).consensus, Ring(3.65).consensus) == (10.0, 1.2 * 3.65)
 
 
 @pytest.mark.parametrize("other", [said(60000, 72000), said(3650, 20000), said(1000, 1200)])
