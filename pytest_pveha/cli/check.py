@@ -24,8 +24,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "check",
         help="check an inventory, and whether its site is ready",
         description="Checks the inventory, then asks every API endpoint, node, BMC and the backup server once, "
-        "read-only, and runs the readiness checks. A simulated site that is not running is started for that and ended "
-        "again. Exit code 0: ready; 1: not ready; 4: the inventory is wrong; 6: it cannot be told.",
+        "read-only, says what the API token lacks, and runs the readiness checks. A simulated site that is not running "
+        "is started for that and ended again. Exit code 0: ready; 1: not ready; 4: the inventory is wrong; 6: it "
+        "cannot be told.",
     )
     parser.add_argument("inventory", metavar="INVENTORY", type=Path, help="the site's inventory")
     parser.add_argument(

@@ -60,7 +60,9 @@ def take(observer: Observer) -> Snapshot:
         services={sid: f"{row.state}@{row.node}" for sid, row in sorted(manager.services.items())},
         guests={sid: f"{row.status}@{row.node}" for sid, row in sorted(guests.items())},
         boot_ids=boot_ids,
-        guarded={name: _guarded(manager, name) and _watched(observer, name) for name in nodes},
+        guarded={
+            name: _guarded(manager, name) and (name not in boot_ids or _watched(observer, name)) for name in nodes
+        },
     )
 
 
@@ -78,8 +80,6 @@ def _guarded(manager: Manager, node: str) -> bool:
 
 def _watched(observer: Observer, name: str) -> bool:
     """Whether the multiplexer runs, by which an LRM's watchdog is one: without it the LRM goes on, and says nothing."""
-    if name not in observer.site.nodes:  # a member that the inventory does not name: the gate says so
-        return True
     return observer.site.nodes[name].units.active("watchdog-mux", observer.site.clock.deadline(READ))
 
 

@@ -44,9 +44,8 @@ class Corosync:
         """Rings that have formed and wait for the quorum device, by their members."""
         self.device = Qdevice(world)
         count = len(world.spec.nodes)
-        self.token = _TOKEN + (max(0, count - 2) * world.spec.token_coefficient / 1000 if count >= 3 else 0)
-        if world.planted("token-of-a-large-cluster"):
-            self.token = LARGE_TOKEN
+        configured = LARGE_TOKEN if world.planted("token-of-a-large-cluster") else _TOKEN
+        self.token = configured + (max(0, count - 2) * world.spec.token_coefficient / 1000 if count >= 3 else 0)
         self.consensus = _CONSENSUS * self.token
         self.expected_votes = count + self.device.votes
         self.quorum = 1 if world.spec.two_node else self.expected_votes // 2 + 1
