@@ -15,6 +15,7 @@ import whole_run
 from refusing import cut, refused
 from whole_run import Outcome
 
+from pytest_pveha.record.journal import read
 from pytest_pveha.sim.defects import DEFECTS
 
 MASTER, OTHER = "crm-master", "other-1"
@@ -238,9 +239,11 @@ def test_every_defect_is_in_the_table() -> None:
     assert set(looked_for) <= import_module("test_defects_backup").FINDINGS.keys()
 
 
-TOGETHER = [name for name, caught in CAUGHT.items() if caught.rule]
+MOVING = "maintenance-forgotten"
+"""Of this the cluster's guests move while it is looked at."""
+TOGETHER = [name for name, caught in CAUGHT.items() if caught.rule and name != MOVING]
 """Those that the interlock refuses to add to."""
-ALONE = [name for name in CAUGHT if name not in TOGETHER]
+ALONE = [name for name, caught in CAUGHT.items() if not caught.rule]
 
 
 @pytest.mark.parametrize("name", ALONE)
@@ -263,8 +266,23 @@ def test_what_the_interlock_refuses_is_named(here: whole_run.Place) -> None:
     """On a site with all of these at once each is named by the rule that is about it, and nothing is broken."""
     with refusing.campaign(here, CEPH, defects=TOGETHER) as run:
         answers = [refused(run, f"cut-{node}", cut(node), ("power-cut",)) for node in ("pve2", "pve3")]
-    assert {answer.verdict for answer in answers} == {CAUGHT[name].verdict for name in TOGETHER}
-    for name in TOGETHER:
+    assert_named(TOGETHER, answers)
+
+
+def test_a_node_that_is_being_emptied_is_named(here: whole_run.Place) -> None:
+    """Where somebody's maintenance empties a node no other is broken."""
+    with refusing.at_home(here):
+        run = refusing.opened(here, here.inventory(defects=[MOVING]))
+        answer = refused(run, "cut-pve2", cut("pve2"), ("power-cut",))
+        run.close("finished", [])
+    assert not any(line.kind.startswith("fault.") for line in read(run.folder / "journal.jsonl"))
+    assert_named([MOVING], [answer])
+
+
+def assert_named(names: list[str], answers: list[refusing.Answer]) -> None:
+    """Each is named by the rule that is about it."""
+    assert {answer.verdict for answer in answers} == {CAUGHT[name].verdict for name in names}
+    for name in names:
         told = [answer for answer in answers if re.search(CAUGHT[name].cause, answer.reason)]
         assert told, (name, [answer.reason for answer in answers])
         assert told[0].said[CAUGHT[name].rule] in told[0].reason

@@ -409,7 +409,7 @@ ARMING, SAFETY, BROKEN = (
     "tests/mutants/test_refusals.py",
 )
 UNIT, DOOR = "tests/unit/test_fault_crash.py", "tests/mutants/test_preflights.py"
-CORD = "tests/unit/test_fault_cord.py"
+CORD, NESTED = "tests/unit/test_fault_cord.py", "tests/crash/test_nested.py"
 SWITCH = "tests/unit/test_fault_switches.py"
 BOND = "tests/unit/test_fault_bonds.py"
 CEPH = "tests/unit/test_fault_ceph.py::test_what_could_go_wrong_is_not_begun"
@@ -430,6 +430,7 @@ ELSEWHERE = {
         ),
         CEPH,
     ),
+    "breaking.py:_everybody": f"{NESTED}::test_what_lies_between_all_nodes_is_not_cut_while_one_is_silent",
     "ceph.py: Ceph knows no ": "tests/unit/test_fault_ceph.py::test_an_osd_that_nobody_knows_is_not_broken",
     "copies.py:preflight": "tests/unit/test_fault_copies.py::test_a_number_that_is_taken_is_refused",
     "interlock.py: the interlock refuses to": f"{BROKEN}::test_a_site_that_would_not_survive_is_not_broken",
