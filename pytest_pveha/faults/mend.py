@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from pytest_pveha.errors import EvidenceError, HealFailed, Interrupted, PvehaError, SiteError
 from pytest_pveha.faults.catalogue import FAULTS, from_plan
@@ -22,7 +24,8 @@ from pytest_pveha.record.questions import Desk
 
 def mend(run_dir: Path, site: Site, runs: OpenRuns, *, by: str, within: float, tell: Callable[[str], None]) -> None:
     """The run's faults are healed, the most dangerous first, the site is as it was found, nothing of the run is left
-    on the nodes, and the run is no longer on the register. A fault that cannot be undone keeps no other from being.
+    on the nodes, and the run is no longer on the register. A fault that cannot be undone keeps no other from being,
+    nor does a full disk: what cannot be written down is done all the same.
 
     Args:
         within: seconds the site may take until it is as it was found.
@@ -30,43 +33,66 @@ def mend(run_dir: Path, site: Site, runs: OpenRuns, *, by: str, within: float, t
 
     Raises:
         HealFailed: something could not be undone, or this is another cluster; the register keeps the run.
-        EvidenceError: the journal cannot be read.
+        EvidenceError: the journal cannot be read; or all was healed, and that could not be written down.
     """
-    journal = Journal.reopen(run_dir / "journal.jsonl", site.clock, by=by)
-    try:
-        lines = read(run_dir / "journal.jsonl", tolerant_tail=True)
+    path = run_dir / "journal.jsonl"
+    with _record(path, site, by) as record:
+        lines = read(path, tolerant_tail=True)
         test = next((fault.test for fault in reversed(open_faults(lines)) if fault.test), None)
-        observer = Observer(
-            site,
-            lambda kind, data: journal.write(kind, data, test),
-            _once(tell),
-        )
-        keeping = Keeping(site, run_id(run_dir, lines))
-        observer.people = People(observer, Desk(keeping.run), keep=keeping.asked)
-        _refuse_another(run_dir, site, lines)
-        failed: list[Exception] = []
-        for fault in by_danger(open_faults(lines)):
-            tell(f"healing {fault.fault} ({fault.type} of {fault.params}), which was {fault.state}")
-            try:
-                heal(from_plan(fault.type, fault.params), fault.fault, observer, keeping)
-            except Interrupted:
-                raise
-            except Exception as error:  # whatever it is: the next one is no less urgent
-                tell(f"{fault.fault} is NOT healed: {_named(error)}")
-                failed.append(error)
-        if failed:
-            raise HealFailed("; ".join(map(_named, failed))) from failed[0]
-        found = _found(lines)
-        if found is None:
-            raise HealFailed(f"{run_dir}: its journal has no snapshot of the site as found; compare by hand")
-        restore(observer, found, within)
-        for name, fired in keeping.clear().items():
-            tell_fired(observer.write, name, fired)
-        observer.people.clear()
-        journal.write("note", {"text": "the site is as it was found again"})
-    finally:
-        journal.close()
+        observer = Observer(site, lambda kind, data: record(kind, data, test), _once(tell))
+        try:
+            with observer.undeterred():
+                _mend(observer, run_dir, lines, within=within, tell=tell)
+        except EvidenceError as error:
+            raise EvidenceError(
+                f"the site is as it was found, and that could not be written down ({error}); make room there, then "
+                f"`pveha heal` again"
+            ) from error
     runs.remove(run_dir)
+
+
+@contextmanager
+def _record(path: Path, site: Site, by: str) -> Iterator[Callable[[str, dict[str, Any], str | None], object]]:
+    """What writes into that journal; where nothing can be written into it, what raises EvidenceError each time."""
+    try:
+        journal = Journal.reopen(path, site.clock, by=by)
+    except EvidenceError as error:
+        refused = error
+
+        def refuse(kind: str, data: dict[str, Any], test: str | None) -> object:
+            raise refused
+
+        yield refuse
+        return
+    with journal:
+        yield journal.write
+
+
+def _mend(observer: Observer, run_dir: Path, lines: list[Line], *, within: float, tell: Callable[[str], None]) -> None:
+    site = observer.site
+    keeping = Keeping(site, run_id(run_dir, lines))
+    observer.people = People(observer, Desk(keeping.run), keep=keeping.asked)
+    _refuse_another(run_dir, site, lines)
+    failed: list[Exception] = []
+    for fault in by_danger(open_faults(lines)):
+        tell(f"healing {fault.fault} ({fault.type} of {fault.params}), which was {fault.state}")
+        try:
+            heal(from_plan(fault.type, fault.params), fault.fault, observer, keeping)
+        except Interrupted:
+            raise
+        except Exception as error:  # whatever it is: the next one is no less urgent
+            tell(f"{fault.fault} is NOT healed: {_named(error)}")
+            failed.append(error)
+    if failed:
+        raise HealFailed("; ".join(map(_named, failed))) from failed[0]
+    found = _found(lines)
+    if found is None:
+        raise HealFailed(f"{run_dir}: its journal has no snapshot of the site as found; compare by hand")
+    restore(observer, found, within)
+    for name, fired in keeping.clear().items():
+        tell_fired(observer.write, name, fired)
+    observer.people.clear()
+    observer.write("note", {"text": "the site is as it was found again"})
 
 
 def _named(error: Exception) -> str:

@@ -148,9 +148,12 @@ class Journal:
             self._prev = digest(whole[:-1].rpartition(b"\n")[2])
         told = []
         if torn:
-            kept = self._set_aside(torn)
-            os.ftruncate(self._descriptor, self._size)
-            os.fsync(self._descriptor)
+            try:
+                kept = self._set_aside(torn)
+                os.ftruncate(self._descriptor, self._size)
+                os.fsync(self._descriptor)
+            except OSError as error:
+                raise EvidenceError(f"{self.path}: its torn last line cannot be set aside: {error.strerror}") from error
             told.append(f"the last line was torn ({len(torn)} bytes); it was moved to {kept}")
         told += self._carry_on_time()
         for text in told:

@@ -8,6 +8,7 @@ each fault; ``make proof`` plays the whole table; STRIKES=K/N plays every N-th c
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import select
@@ -29,6 +30,7 @@ from whole_run import ROOT, Place
 
 from pytest_pveha.clock import SECOND
 from pytest_pveha.embedded import attach, runtime_directory
+from pytest_pveha.errors import EvidenceError
 from pytest_pveha.faults.catalogue import FAULTS
 from pytest_pveha.faults.keeping import STORE
 from pytest_pveha.handles.cluster_lease import lease_holder
@@ -458,6 +460,28 @@ def test_bringing_a_guest_home_is_no_outage() -> None:
 def seconds(truth: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The same with its moments in nanoseconds."""
     return [{**event, "at": event["at"] * SECOND} for event in truth]
+
+
+def test_a_full_disk_keeps_no_heal_from_being(here: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed in the middle of a line, and no room to set that line aside: it is healed, and said to be unrecorded."""
+    inventory = here.inventory()
+    run = struck(here, inventory, Case("power-cut", "after", "fault.effect", "kill-both"))
+    with (run.folder / "journal.jsonl").open("ab") as file:
+        file.write(b'{"torn')
+    opening = os.open
+
+    def full(path: Any, flags: int, *rest: Any, **how: Any) -> int:
+        if flags & os.O_CREAT and run.folder in Path(path).parents:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return opening(path, flags, *rest, **how)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", full)
+        with pytest.raises(EvidenceError, match=r"as it was found, and that could not be written down .*No space left"):
+            by_hand(inventory)
+    assert trouble(here.truth, run.found, placed=False) == []
+    assert by_hand(inventory) == 1
+    assert_healthy(here, inventory, run)
 
 
 def test_the_next_run_is_refused_until_it_is_healed(here: Place) -> None:
