@@ -34,7 +34,7 @@ pytestmark = [
 ]
 
 SERVER = "10.79.0.9"
-NFS, ISCSI, CLOSED = 2049, 3260, 3261
+RPCBIND, NFS, ISCSI, CLOSED = 111, 2049, 3260, 3261
 TARGET = "iqn.2003-01.example:vault"
 TAG = "pveha-lab-storage-cut-1"
 SIZE = 64 << 20
@@ -99,6 +99,7 @@ class Bench:
         self.server.run("truncate", "-s", str(SIZE), "/run/vault/disk")
         self.server.path("/etc/ganesha.conf").write_text(GANESHA.format(path="/run/vault"))
         self.server.daemon("rpcbind", "-f", "-w")
+        self.until_open(RPCBIND)  # where it does not answer yet, ganesha ends at once
         self.server.daemon(
             "ganesha.nfsd", "-F", "-f", "/etc/ganesha.conf", "-L", "/var/log/corosync/ganesha.log", "-p", "/run/g.pid"
         )
