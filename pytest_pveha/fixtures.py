@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_pveha.errors import PreflightRefused, SiteError, UnsafeTarget, UsageError
-from pytest_pveha.handles import bonds
+from pytest_pveha.handles import bonds, corosync
 from pytest_pveha.handles.bmc import Bmc
 from pytest_pveha.handles.bonds import Card
 from pytest_pveha.handles.ceph import Ceph, shell
@@ -477,10 +477,8 @@ def guarding(site: Site, nodes: Nodes) -> Nodes:
 @pytest.fixture
 def ring(site: Site, pytestconfig: pytest.Config) -> Ring:
     """The times of corosync's membership, as they follow from the cluster's configuration."""
-    members = len(site.cluster.votes(site.clock.deadline(10)))
     device = campaign_of(pytestconfig).declared.model.quorum_device is not None
-    totem = site.cluster.totem(site.clock.deadline(10), members)
-    return Ring(totem.token, device, totem.consensus)
+    return corosync.ring(site.cluster, site.clock.deadline(10), device=device)
 
 
 @pytest.fixture

@@ -22,10 +22,8 @@ MEMBERSHIP_LIMIT = 50.0
 """Seconds within which a new membership must stand: watchdogs bite at 60 (pve-ha-manager watchdog-mux.c), and
 losing one node has reset a whole cluster whose token took longer (corosync issue 705)."""
 
-MEMBERSHIP_ROUNDS = 2.2
-"""Token + consensus (1.2 × token), corosync.conf(5)."""
-
 MEMBERSHIP_EXTRA = 10.0
+"""Seconds besides token and consensus."""
 QDEVICE_WAIT = 30.0
 """Seconds that votequorum waits for a qdevice that does not answer (corosync-qdevice, sync_timeout)."""
 
@@ -270,22 +268,27 @@ def _config(state: State, reach: Reach) -> str | None:
 def _membership_time(state: State, reach: Reach) -> str | None:
     if not reach.costs_membership:
         return None
-    token = state.totem.token
+    ring = corosync.Ring.of(state.totem)
     waits = QDEVICE_WAIT if state.device_votes and not state.qdevice_connected else 0.0
-    needed = MEMBERSHIP_ROUNDS * token + MEMBERSHIP_EXTRA + waits
+    needed = ring.token + ring.consensus + MEMBERSHIP_EXTRA + waits
     if needed < MEMBERSHIP_LIMIT:
         return None
     qdevice = f" + {waits:g} s (a qdevice is configured and not connected)" if waits else ""
+    rounds, lower = f"{1 + corosync.CONSENSUS:g} × token {ring.token:g} s", "totem.token_coefficient"
+    if ring.agreement is not None:
+        rounds, lower = (
+            f"token {ring.token:g} s + totem.consensus {ring.consensus:g} s",
+            "totem.token or totem.consensus",
+        )
     return (
-        f"membership: {MEMBERSHIP_ROUNDS:g} × token {token:g} s + {MEMBERSHIP_EXTRA:g} s{qdevice} = {needed:.1f} s, "
-        f"not below {MEMBERSHIP_LIMIT:g} s: one node's loss could let every watchdog expire; "
-        f"lower totem.token_coefficient"
+        f"membership: {rounds} + {MEMBERSHIP_EXTRA:g} s{qdevice} = {needed:.1f} s, not below {MEMBERSHIP_LIMIT:g} s: "
+        f"one node's loss could let every watchdog expire; lower {lower}"
     )
 
 
 def _brief(state: State, reach: Reach) -> str | None:
     """A cut that is to reset nobody must be over before the first watchdog minds, even if nobody comes."""
-    ring = corosync.Ring(state.totem.token, agreement=state.totem.consensus)
+    ring = corosync.Ring.of(state.totem)
     if not reach.brief or ring.harmless(reach.brief):
         return None
     return (

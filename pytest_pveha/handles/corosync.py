@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pytest_pveha.clock import Deadline
 from pytest_pveha.errors import ProtocolError
 from pytest_pveha.handles.node import Node
 from pytest_pveha.handles.shell import all_of, ending_by, quote
+
+if TYPE_CHECKING:
+    from pytest_pveha.handles.cluster import Cluster, Totem
 
 CONSENSUS = 1.2
 """Consensus timeout in tokens, corosync.conf(5)."""
@@ -59,6 +63,11 @@ class Ring:
     agreement: float | None = None
     """``totem.consensus``, where it is configured."""
 
+    @classmethod
+    def of(cls, totem: Totem, *, device: bool = False) -> Ring:
+        """By that configuration."""
+        return cls(totem.token, device, totem.consensus)
+
     @property
     def consensus(self) -> float:
         """How long the rest looks for an agreement after the token was lost."""
@@ -87,6 +96,11 @@ class Ring:
     def harmless(self, seconds: float) -> bool:
         """Whether a cut of so many seconds is mended before a watchdog minds."""
         return seconds <= self.undone_by
+
+
+def ring(cluster: Cluster, deadline: Deadline, *, device: bool = False) -> Ring:
+    """The times of the cluster's membership, by its configuration and the number of its nodes."""
+    return Ring.of(cluster.totem(deadline, len(cluster.votes(deadline))), device=device)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,7 @@ FENCED = 60.0
 def _partners(observer: Observer) -> Answer:
     """Each bond that negotiates notices a silent partner before corosync forms a membership without the node."""
     clock = observer.site.clock
-    votes = observer.site.cluster.votes(clock.deadline(READ))
-    ring = corosync.Ring(observer.site.cluster.totem(clock.deadline(READ), len(votes)).token)
+    ring = corosync.ring(observer.site.cluster, clock.deadline(READ))
     limit = ring.token + ring.consensus
     late, negotiated, others = [], [], []
     for node in observer.site.nodes:

@@ -188,8 +188,8 @@ def _times(observer: Observer) -> Answer:
     """By these times every bound of a cut is set; and a node that waits for the token longer than the others is
     quorate for longer, so that its watchdog may bite after its guests were started elsewhere."""
     site, deadline = observer.site, observer.site.clock.deadline
-    totem = site.cluster.totem(deadline(READ), len(site.cluster.votes(deadline(READ))))
-    wanted = (totem.token, totem.consensus or corosync.CONSENSUS * totem.token)
+    ring = corosync.ring(site.cluster, deadline(READ))
+    wanted = (ring.token, ring.consensus)
     other = []
     for node in site.nodes:
         runs = corosync.times(node, deadline(READ))

@@ -30,7 +30,6 @@ from pytest_pveha.faults.storage import StorageCut
 from pytest_pveha.faults.switches import SwitchPulled
 from pytest_pveha.handles import corosync, guest_process
 from pytest_pveha.handles.bonds import Card
-from pytest_pveha.handles.corosync import Ring
 from pytest_pveha.handles.guest import Guest, Nodes
 from pytest_pveha.handles.node import Node
 from pytest_pveha.handles.served import Served
@@ -339,9 +338,7 @@ class Faults(CephFaults):
     @contextmanager
     def _brief_cut(self, cut_off: Nodes, **how: Any) -> Iterator[None]:
         """A cut that is over, whoever dies, before a watchdog minds."""
-        deadline = self._site.clock.deadline
-        totem = self._site.cluster.totem(deadline(READ), len(self._site.cluster.votes(deadline(READ))))
-        ring = Ring(totem.token, agreement=totem.consensus)
+        ring = corosync.ring(self._site.cluster, self._site.clock.deadline(READ))
         at_most = f"{ring.undone_by - SOON:.1f} s"
         with self._cut(cut_off, cut_off, at_most, grace=SOON, brief=ring.undone_by, **how):
             yield

@@ -232,6 +232,10 @@ def test_with_sides_every_way_it_may_go_is_asked() -> None:
         (replace(HEALTHY, armed=False), "HA is disarmed"),
         (replace(HEALTHY, armed=None), "whether it is armed cannot be told"),
         (replace(HEALTHY, maintenance=frozenset({"n3"})), "n3 is in it, so nothing would be recovered there"),
+        (
+            replace(HEALTHY, totem=Totem(3.65, 40.0)),
+            "token 3.65 s + totem.consensus 40 s + 10 s = 53.6 s, not below 50 s",
+        ),
         (replace(HEALTHY, totem=Totem(22.5)), "2.2 × token 22.5 s + 10 s = 59.5 s, not below 50 s"),
         (
             replace(

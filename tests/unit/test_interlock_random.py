@@ -114,9 +114,10 @@ def _votes(draw: Draw) -> Case:
 
 
 def _membership_time(draw: Draw) -> Case:
-    token, nodes = draw(st.floats(1, 40)), draw(maybe)
+    token, consensus, nodes = draw(st.floats(1, 40)), draw(st.none() | st.floats(1, 60)), draw(maybe)
     wish = replace(ONE, costs_membership=nodes)
-    return replace(MINE, totem=Totem(token)), wish, nodes and 2.2 * token + 10 >= 50
+    long = token + (1.2 * token if consensus is None else consensus) + 10 >= 50
+    return replace(MINE, totem=Totem(token, consensus)), wish, nodes and long
 
 
 def _maintenance(draw: Draw) -> Case:
