@@ -40,10 +40,14 @@ def mend(run_dir: Path, site: Site, runs: OpenRuns, *, by: str, within: float, t
         lines = read(path, tolerant_tail=True)
         test = next((fault.test for fault in reversed(open_faults(lines)) if fault.test), None)
         observer = Observer(site, lambda kind, data: record(kind, data, test), _once(tell))
+        whole = False
         try:
             with observer.undeterred():
                 _mend(observer, run_dir, lines, within=within, tell=tell)
+                whole = True
         except EvidenceError as error:
+            if not whole:
+                raise
             raise EvidenceError(
                 f"the site is as it was found, and that could not be written down ({error}); make room there, then "
                 f"`pveha heal` again"

@@ -19,16 +19,12 @@ from pytest_pveha.judge import (
 from pytest_pveha.observe import arbiters, audits, ha, placement, quorum
 
 
-@pytest.mark.destructive(
-    blast="nothing: other switches carry the site", expected="3 min", breaks=("switch-loss",), site_reset=True
-)
-@pytest.mark.needs(switches=True, links=2)
-def test_switch_loss(switch, nodes, guests, mons, faults, run, objectives):
-    """Without one switch nobody loses the membership, quorum or a guest, and every node can still fence every other."""
+def others_carry(loss, nodes, guests, mons, run, objectives):
+    """While a switch is lost nobody misses it, every node can still fence every other, and all is as before after."""
     run.watch(guests, nodes)
     run.witness(nodes)
     run.witness_mons(mons)
-    with faults.switch_loss(switch):
+    with loss:
         run.hold("90 s")
         run.expect(arbiters.undisturbed(mons), within="1 min")
         run.try_fence_paths(within=objectives.fence_path)
@@ -44,6 +40,15 @@ def test_switch_loss(switch, nodes, guests, mons, faults, run, objectives):
     run.claim(downtime(guests), at_most=5)
     run.claim(collateral_resets(), none=True)
     run.claim(violations(audits.CLUSTER), none=True)
+
+
+@pytest.mark.destructive(
+    blast="nothing: other switches carry the site", expected="3 min", breaks=("switch-loss",), site_reset=True
+)
+@pytest.mark.needs(switches=True, links=2)
+def test_switch_loss(switch, nodes, guests, mons, faults, run, objectives):
+    """Without one switch nobody loses the membership, quorum or a guest, and every node can still fence every other."""
+    others_carry(faults.switch_loss(switch), nodes, guests, mons, run, objectives)
 
 
 @pytest.mark.destructive(
@@ -55,25 +60,7 @@ def test_switch_loss(switch, nodes, guests, mons, faults, run, objectives):
 @pytest.mark.needs(switches=True, links=2, switch_hand=True)
 def test_switch_pulled(switch, nodes, guests, mons, faults, run, objectives):
     """Without a switch that a person takes off the network corosync, Ceph, the guests and the way to fence go on."""
-    run.watch(guests, nodes)
-    run.witness(nodes)
-    run.witness_mons(mons)
-    with faults.switch_pulled(switch):
-        run.hold("90 s")
-        run.expect(arbiters.undisturbed(mons), within="1 min")
-        run.try_fence_paths(within=objectives.fence_path)
-    run.expect(quorum.links_up(nodes), within="1 min")
-    run.expect(ha.quorum_whole(), within="1 min")
-    run.hold("1 min")
-
-    run.claim(membership_changes(nodes), none=True)
-    run.claim(quorum_losses(nodes), none=True)
-    run.claim(fences(), none=True)
-    run.claim(broken_paths(nodes), none=True)
-    run.claim(fence_path_time(nodes), at_most=objectives.fence_path)
-    run.claim(downtime(guests), at_most=5)
-    run.claim(collateral_resets(), none=True)
-    run.claim(violations(audits.CLUSTER), none=True)
+    others_carry(faults.switch_pulled(switch), nodes, guests, mons, run, objectives)
 
 
 @pytest.mark.destructive(

@@ -31,6 +31,7 @@ from whole_run import ROOT, Place
 from pytest_pveha.clock import SECOND
 from pytest_pveha.embedded import attach, runtime_directory
 from pytest_pveha.errors import EvidenceError
+from pytest_pveha.faults import mend
 from pytest_pveha.faults.catalogue import FAULTS
 from pytest_pveha.faults.keeping import STORE
 from pytest_pveha.handles.cluster_lease import lease_holder
@@ -475,8 +476,15 @@ def test_a_full_disk_keeps_no_heal_from_being(here: Place, monkeypatch: pytest.M
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return opening(path, flags, *rest, **how)
 
+    def unseen(*_: Any) -> None:
+        raise EvidenceError("what it was like cannot be read")
+
     with monkeypatch.context() as patched:
         patched.setattr(os, "open", full)
+        with monkeypatch.context() as worse:
+            worse.setattr(mend, "restore", unseen)
+            with pytest.raises(EvidenceError, match=r"^what it was like cannot be read$"):
+                by_hand(inventory)  # not all was done: nobody is told that it was
         with pytest.raises(EvidenceError, match=r"as it was found, and that could not be written down .*No space left"):
             by_hand(inventory)
     assert trouble(here.truth, run.found, placed=False) == []
