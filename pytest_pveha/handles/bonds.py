@@ -2,7 +2,7 @@
 
 Sources: Linux Documentation/networking/bonding.rst and drivers/net/bonding/bond_procfs.c (/proc/net/bonding/NAME);
 ip(8) of iproute2 with -j -d (linkinfo). IEEE 802.1AX, 6.4.4: a partner's timeout is three of its periods, of 1 s or of
-30 s. Bonds of Open vSwitch are not the kernel's, and are not seen here.
+30 s. Bonds of Open vSwitch are not the kernel's: of a node that has that and no other bond, none can be told.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from pytest_pveha.errors import ProtocolError
 from pytest_pveha.handles.node import Node
 
 LACP = "802.3ad"
+
+OPEN_VSWITCH = "openvswitch"
+"""The kind of its links (ip-link(8))."""
 
 NOTICED = {"slow": 90.0, "fast": 3.0}
 """Seconds without a word of its partner after which a member is left out, by the rate that was asked for."""
@@ -94,7 +97,13 @@ def bond_names(node: str, text: str) -> list[str]:
         raise ProtocolError(f"node {node}: `ip -j -d link show` names no links: {text.strip()[:80]!r}") from error
     if not names:
         raise ProtocolError(f"node {node}: `ip -j -d link show` names no link, not even its own")
-    return sorted(name for name, kind in names.items() if kind == "bond")
+    found = sorted(name for name, kind in names.items() if kind == "bond")
+    if not found and (foreign := [name for name, kind in names.items() if kind == OPEN_VSWITCH]):
+        raise ProtocolError(
+            f"node {node}: its network is Open vSwitch's ({foreign[0]}), whose bonds are not read here; look at "
+            f"`ovs-appctl bond/show` there"
+        )
+    return found
 
 
 def told(node: str, name: str, text: str) -> Bond:

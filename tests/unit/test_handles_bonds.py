@@ -128,6 +128,10 @@ def test_which_links_are_bonds() -> None:
     rows = [{}, {"ifname": "lo"}, {"ifname": "eno1", "linkinfo": {"info_slave_kind": "bond"}}]
     assert bond_names("n1", json.dumps(rows)) == []
     assert bond_names("n1", json.dumps([*rows, {"ifname": "bond0", "linkinfo": {"info_kind": "bond"}}])) == ["bond0"]
+    foreign = {"ifname": "ovs-system", "linkinfo": {"info_kind": "openvswitch"}}
+    assert bond_names("n1", json.dumps([foreign, {"ifname": "bond0", "linkinfo": {"info_kind": "bond"}}])) == ["bond0"]
+    with pytest.raises(ProtocolError, match=r"Open vSwitch's \(ovs-system\), whose bonds are not read here"):
+        bond_names("n1", json.dumps([*rows, foreign]))  # none could be seen: that is no answer either
     for text in ("", "[]", "[{}]", "{}", "1: lo: <UP>", '[{"name": "lo"}]', "[1]"):
         with pytest.raises(ProtocolError, match="names no link"):
             bond_names("n1", text)
