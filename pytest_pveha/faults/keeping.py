@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from pytest_pveha.clock import SECOND, Deadline
@@ -148,24 +149,43 @@ class Keeping:
     def arm(self, fault: str, dead_man: DeadMan, seconds: float) -> Armed:
         """Enough nodes undo this fault by themselves in so many seconds, and were seen to be ready to.
 
+        Each that undoes it for itself at the same time: on a large site the first would act before the last is ready.
+        A node that a fault in force keeps away is not waited for: one that lives is enough then, for what lasts.
+
         Raises:
             PreflightRefused: they are not; nothing was broken.
         """
         armed: list[str] = []
         trouble: list[str] = []
         lasting = any(undo.outlives_reboot for undo in dead_man.undos)
-        for undo in dead_man.undos:
-            if len(armed) >= dead_man.needed:
-                break
-            try:
-                self._arm(fault, undo, seconds)
-                armed.append(undo.node)
-            except SiteError as error:
-                trouble.append(str(error))
-        if len(armed) < dead_man.needed and not (lasting and armed):
+        needed = dead_man.needed
+        if lasting:
+            shunned = self._site.cluster.shunned
+            needed = max(1, min(needed, sum(undo.node not in shunned for undo in dead_man.undos)))
+        left = list(dead_man.undos)
+        one_by_one = any(undo.checks for undo in left)  # they ask the same BMC, which may have few sessions
+        while left and len(armed) < needed:
+            count = 1 if one_by_one else needed - len(armed)
+            now, left = left[:count], left[count:]
+            tasks = [
+                (undo.node, self._site.clock.spawn(f"arm-{undo.node}", partial(self._arm, fault, undo, seconds)))
+                for undo in now
+            ]
+            for node, task in tasks:
+                try:
+                    task.join()
+                    armed.append(node)
+                except SiteError as error:
+                    trouble.append(str(error))
+        if not armed:
             raise PreflightRefused(
                 f"no dead-man would undo {fault} if we died, so nothing was broken: "
                 f"{'; '.join(trouble) or 'there is no other node that could'}"
+            )
+        if len(armed) < needed:
+            raise PreflightRefused(
+                f"{needed} nodes must be able to undo {fault} if we died, and only {', '.join(armed)} would, so "
+                f"nothing was broken: {'; '.join(trouble)}"
             )
         return Armed(tuple(armed), seconds, lasting)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pytest_pveha.clock import SECOND
 from pytest_pveha.handles import corosync
-from pytest_pveha.handles.cluster import FRESH
+from pytest_pveha.handles.cluster import FRESH, Manager
 from pytest_pveha.handles.ha_homes import strangers
 from pytest_pveha.observe.answer import Answer, Condition, ask, cant_tell, no, not_there, yes
 from pytest_pveha.observe.ha import quorum_whole
@@ -79,27 +79,36 @@ def _master(observer: Observer) -> Answer:
     state = view.manager.nodes.get(view.manager.master)
     if state != "online":
         return no(f"the CRM master is {view.manager.master or '(none)'}, and HA calls it {state or 'nothing'}")
-    silent = view.manager.asked.answered.utc / SECOND - view.manager.timestamp
-    if silent > FRESH:  # a master that died with its cluster goes on being named, and its node online
+    if (silent := _silence(view.manager)) > FRESH:
         return no(f"the CRM master {view.manager.master} has written nothing for {silent:.0f} s by our clock")
     return yes(f"master {view.manager.master}")
+
+
+def _silence(manager: Manager) -> float:
+    """Seconds for which the master has written nothing: one that died with its cluster goes on being named."""
+    return manager.asked.answered.utc / SECOND - manager.timestamp
 
 
 def _lrms(observer: Observer) -> Answer:
     view = observer.look()
     if view.manager is None:
         return view.unseen()
+    silent = _silence(view.manager)
     bad = []
     busy = {row.node for row in view.manager.services.values() if row.state == "started"}
     for name in observer.site.nodes.names:
         lrm = view.manager.lrms.get(name)
         if lrm is None or not (lrm.guarded or lrm.state == "wait_for_agent_lock") or lrm.mode != "active":
             bad.append(f"{name} in mode {lrm.mode}, state {lrm.state}" if lrm else f"{name} unknown")
+        elif silent > FRESH:
+            continue  # nobody's stamp can be held against the master's
         elif not view.manager.fresh(name):
             age = view.manager.timestamp - lrm.timestamp
             bad.append(f"{name} silent for {age} s" if age > 0 else f"{name} stamps {-age} s ahead of the master")
         elif not lrm.guarded and name in busy:  # after a fence its lock is another's for two minutes
             bad.append(f"{name} has services and no lock, so no watchdog guards them ({lrm.state})")
+    if not bad and silent > FRESH:
+        return cant_tell(f"the LRMs' stamps are held against the CRM master's, and that is {silent:.0f} s old")
     return no(", ".join(bad)) if bad else yes("every LRM is active or idle, with a fresh stamp")
 
 

@@ -463,6 +463,8 @@ ELSEWHERE = {
     "keeping.py: a copy of what must be undone": f"{SAFETY}"
     "::test_an_undo_that_cannot_be_kept_by_a_majority_refuses_the_fault",
     "keeping.py: no dead-man would undo": f"{SAFETY}::test_a_dead_man_that_cannot_be_relied_on_refuses_the_fault",
+    "keeping.py: nodes must be able to undo ": "tests/unit/test_keeping.py"
+    "::test_one_that_could_is_too_few_while_others_live",
     "crash.py: nobody holds the watchdog of": f"{UNIT}::test_an_unguarded_node_is_not_broken",
     "crash.py: takes no sysrq commands": f"{UNIT}::test_what_does_not_run_is_not_broken",
     "crash.py: does not run; nothing to kill": f"{UNIT}::test_what_does_not_run_is_not_broken",

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import pytest
 
 from pytest_pveha.clock import SECOND, Deadline, Instant, LiveClock
-from pytest_pveha.errors import ProtocolError, Unreachable
-from pytest_pveha.faults.keeping import Fired, Keeping, remembered
+from pytest_pveha.errors import PreflightRefused, ProtocolError, SiteError, Unreachable
+from pytest_pveha.faults.fault import DeadMan, Undo
+from pytest_pveha.faults.keeping import Armed, Fired, Keeping, remembered
 from pytest_pveha.handles.guest import Nodes
 from pytest_pveha.handles.node import Node, Uptime, uptime_of
+from pytest_pveha.handles.shell import quote
 from pytest_pveha.handles.site import Site
 from pytest_pveha.record.questions import Question, Said
 
@@ -28,6 +31,7 @@ class Host:
     boot_id: str = BOOT
     age: float = 160.0
     reached: bool = True
+    tool: bool = True
     files: list[str] = field(default_factory=lambda: ["power-cut-1.json", "power-cut-1.sh", "power-cut-1.fired"])
     disarmed: list[str] = field(default_factory=list)
 
@@ -53,6 +57,23 @@ class Host:
     def disarm(self, tag: str, deadline: Deadline) -> None:
         self.disarmed.append(tag)
 
+    def write(self, path: str, text: str, deadline: Deadline) -> None:
+        if not self.reached:
+            raise Unreachable("silent")
+
+    def act(self, deadline: Deadline, *words: str) -> None:
+        if not self.tool:
+            raise SiteError(f"node {self.name}: {words[0]}: command not found")
+
+    def arm(self, tag: str, seconds: float, script: str, deadline: Deadline) -> None:
+        """A timer that a reset takes away."""
+
+    def arm_for_good(self, tag: str, seconds: float, script: str, deadline: Deadline) -> None:
+        """A timer that outlives a reset."""
+
+    def active(self, unit: str, deadline: Deadline) -> bool:
+        return self.reached
+
     def listed(self, pattern: str, deadline: Deadline) -> list[str]:
         return []
 
@@ -66,13 +87,56 @@ def at(seconds: float) -> Instant:
     return replace(START, mono=round(seconds * SECOND))
 
 
-def keeping(*hosts: Host) -> Keeping:
+def keeping(*hosts: Host, lost: Iterable[str] = ()) -> Keeping:
+    @dataclass
+    class Cluster:
+        shunned: frozenset[str]
+
     @dataclass
     class Place:
         nodes: Nodes
         clock: LiveClock
+        cluster: Cluster
 
-    return Keeping(cast("Site", Place(Nodes([cast("Node", host) for host in hosts]), LiveClock())), "0a1b2c3d")
+    nodes = Nodes([cast("Node", host) for host in hosts])
+    return Keeping(cast("Site", Place(nodes, LiveClock(), Cluster(frozenset(lost)))), "0a1b2c3d")
+
+
+def two_of(*hosts: Host, lasting: bool) -> DeadMan:
+    """Two of these nodes are needed, each of which must have a tool."""
+    check = ((("ipmitool", "-V"),),)
+    undos = tuple(Undo(host.name, (quote("true"),), outlives_reboot=lasting, checks=check) for host in hosts)
+    return DeadMan(undos, 2)
+
+
+def test_the_first_that_can_are_armed() -> None:
+    """Who lacks the tool is passed over, where another has it."""
+    hosts = (Host("n1"), Host("n2", tool=False), Host("n3"), Host("n4"))
+    armed = keeping(*hosts).arm("power-cut-1", two_of(*hosts, lasting=True), 60)
+    assert armed == Armed(("n1", "n3"), 60, outlives_reboot=True)
+
+
+def test_one_that_could_is_too_few_while_others_live() -> None:
+    """If that one failed, too, nobody would undo what outlives a restart."""
+    hosts = (Host("n1"), Host("n2", tool=False))
+    with pytest.raises(PreflightRefused) as refused:
+        keeping(*hosts).arm("power-cut-1", two_of(*hosts, lasting=True), 60)
+    assert str(refused.value) == (
+        "2 nodes must be able to undo power-cut-1 if we died, and only n1 would, so nothing was broken: "
+        "node n2: ipmitool: command not found"
+    )
+
+
+def test_one_is_enough_for_what_lasts_where_our_own_fault_keeps_the_other_away() -> None:
+    """A second fault inside of the first; what a reset ends is undone by each node for itself, and needs them all."""
+    hosts = (Host("n1"), Host("n2", reached=False))
+    armed = keeping(*hosts, lost=["n2"]).arm("osd-stopped-1", two_of(*hosts, lasting=True), 60)
+    assert armed.nodes == ("n1",)
+    with pytest.raises(PreflightRefused, match=r"2 nodes must be able to undo .* only n1 would, .*: silent"):
+        keeping(*hosts, lost=["n2"]).arm("partition-1", two_of(*hosts, lasting=False), 60)
+    silent = (Host("n1", reached=False), Host("n2", reached=False))
+    with pytest.raises(PreflightRefused, match=r"no dead-man would undo osd-stopped-1 if we died, .*: silent; silent"):
+        keeping(*silent, lost=["n1", "n2"]).arm("osd-stopped-1", two_of(*silent, lasting=True), 60)
 
 
 def test_it_is_told_with_its_error() -> None:
