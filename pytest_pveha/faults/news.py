@@ -18,12 +18,13 @@ class Makes:
 
 
 _NODE_LOST = ("member-lost", "token-late", "link-down")
-_FENCED = ("fenced",)
+_FENCED = ("fenced", "fence-lock-lost")
 _BOOTS = ("quorum-lost",)
 """Until it hears the others a node that boots is alone."""
-_UNDECIDED = ("quorum-lost", "lock-lost", "write-refused")
+_LOCKS = ("lock-lost", "manager-lock-lost")
+_UNDECIDED = ("quorum-lost", *_LOCKS, "write-refused")
 """Where the nodes that are left are no majority of all, they are not quorate until the quorum device has voted."""
-_CUT_OFF = ("watchdog-expired", "watchdog-near-miss", "watchdog-not-fed", "lock-lost", "quorum-lost", "write-refused")
+_CUT_OFF = ("watchdog-expired", "watchdog-near-miss", "watchdog-not-fed", *_LOCKS, "quorum-lost", "write-refused")
 
 MAKES: Mapping[str, Makes] = {
     "power-cut": Makes(on_victims=_BOOTS, anywhere=_NODE_LOST, about_victims=_FENCED),

@@ -64,8 +64,16 @@ HEADLINES = {
             r"watchdog update failed",
         ),
         Headline(
-            "lock-lost", "a daemon lost the lock under which it acts", ("pve-ha-lrm", "pve-ha-crm"),
-            r"lost lock 'ha_|=> lost_(agent|manager)_lock",
+            "lock-lost", "an LRM lost the lock under which it acts", ("pve-ha-lrm",),
+            r"lost lock 'ha_|=> lost_agent_lock",
+        ),
+        Headline(
+            "manager-lock-lost", "a CRM lost the lock under which it leads", ("pve-ha-crm",),
+            r"lost lock 'ha_manager_|=> lost_manager_lock",
+        ),
+        Headline(  # seen on PVE 9.2 where a CRM that had fenced a node before fences it again, and its LRM has the lock
+            "fence-lock-lost", "a CRM lost a node's lock that it had taken", ("pve-ha-crm",),
+            r"lost lock 'ha_agent_", about=r"lost lock 'ha_agent_(.+)_lock",
         ),
         Headline(
             "fenced", "a node was fenced, or guests waited for that", ("pve-ha-crm",),

@@ -216,6 +216,31 @@ def test_rule_8_a_fenced_node_waits_for_its_own_lock(seed: int) -> None:
     assert site.healthy()
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_node_that_is_fenced_twice_by_one_master(seed: int) -> None:
+    """The lock it took the first time is its LRM's again: it says that it lost it, and takes it once more.
+
+    Seen on PVE 9.2: three power cuts in one run, two of them of one node.
+    """
+    site, victim, vmid = loaded(seed, boot_seconds=5)
+    master = site.world.nodes[site.master]
+    lock = f"lock 'ha_agent_{victim}_lock"
+    told = []
+    for _ in range(2):
+        begun = len(master.journal)
+        start = site.cut(victim)
+        site.play(200)
+        told.append([line.text for line in master.journal[begun:] if lock in line.text])
+        site.power_on(victim)
+        site.play(60)
+        site.command(f"migrate vm:{vmid} {victim}")
+        site.play(300)
+        assert site.during(start, "acknowledged", node=victim) > 100
+        assert site.healthy()
+    taken = f"successfully acquired {lock}'"
+    assert told == [[taken], [f"lost {lock} - can't get cfs lock", taken]]
+
+
 @pytest.mark.parametrize("seed", range(1, 9))
 def test_rule_9_black_start(seed: int) -> None:
     """After a loss of all power the stale locks hold everything up: HA is back about 123 s after power-on."""

@@ -24,6 +24,8 @@ LINES = {
     "watchdog-near-miss": ("watchdog-mux", "client (PID 1137) watchdog was updated before expiring"),
     "watchdog-not-fed": ("pve-ha-lrm", "watchdog update failed - Broken pipe"),
     "lock-lost": ("pve-ha-lrm", "status change active => lost_agent_lock"),
+    "manager-lock-lost": ("pve-ha-crm", "status change master => lost_manager_lock"),
+    "fence-lock-lost": ("pve-ha-crm", "lost lock 'ha_agent_n3_lock - can't get cfs lock"),
     "fenced": ("pve-ha-crm", "node 'n3': state changed from 'unknown' => 'fence'"),
     "service-error": ("pve-ha-crm", "recovery policy for service vm:1 failed, entering error state. Failed nodes: n1"),
     "start-failed": ("pve-ha-lrm", "unable to start service vm:1"),
@@ -105,10 +107,11 @@ def test_what_was_declared_for_a_node_is_none_there_alone() -> None:
 
 
 def fenced(*names: str) -> list[JournalLine]:
-    """What a CRM says when it fences these nodes, as production writes it."""
+    """What a CRM says when it fences these nodes, not for the first time, as production writes it."""
     texts = ["service 'vm:101': state changed from 'started' to 'fence'"]
     for name in names:
         texts += [f"node '{name}': state changed from 'unknown' => 'fence'"]
+        texts += [f"lost lock 'ha_agent_{name}_lock - can't get cfs lock"]
         texts += [f"fencing: acknowledged - got agent lock for node '{name}'"]
     return [line("pve-ha-crm", text) for text in texts]
 
@@ -127,7 +130,10 @@ def test_a_fence_is_declared_for_the_victims_alone(kind: str) -> None:
     """Whoever says it: that a victim was fenced is none, that another node was is bad news."""
     declared = made_by(kind, ["n1"], majority=True)
     assert unexpected("n2", fenced("n1"), declared) == []
-    (told,) = unexpected("n2", fenced("n1", "n3"), declared)
+    lost, told = sorted(unexpected("n2", fenced("n1", "n3"), declared))
+    assert lost == (
+        "n2: a CRM lost a node's lock that it had taken: pve-ha-crm: lost lock 'ha_agent_n3_lock - can't get cfs lock"
+    )
     assert told.startswith("n2: a node was fenced, or guests waited for that: pve-ha-crm: node 'n3': state changed")
     assert "(2 such lines)" in told
     assert unexpected("n2", fenced("n3"), made_by(kind, ["n1"], majority=False)) == [], "everybody is a victim"

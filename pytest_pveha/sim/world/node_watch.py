@@ -30,6 +30,8 @@ class NodeWatch:
         self._say = say
         self._last_online: dict[str, int] = {}
         self._marked_now: set[str] = set()
+        self._taken: set[str] = set()
+        """Nodes whose lock this daemon has, as far as it knows: it is told of a loss when it wants it again."""
         self.members: frozenset[str] = frozenset()
         self.in_a_hurry = False
         """Whether the next round should come soon. Only a planted defect says so."""
@@ -83,8 +85,13 @@ class NodeWatch:
             self._world.truth("fence", {"node": name})
             self._marked_now.add(name)
         if not self._got_lock(name):
+            if name in self._taken:
+                self._taken.discard(name)
+                self._say(f"lost lock '{agent_lock(name)} - can't get cfs lock")
             return False
-        self._say(f"successfully acquired lock '{agent_lock(name)}'")
+        if name not in self._taken:
+            self._taken.add(name)
+            self._say(f"successfully acquired lock '{agent_lock(name)}'")
         self._say(f"fencing: acknowledged - got agent lock for node '{name}'")
         self._world.truth("acknowledged", {"node": name, "by": self._node.name})
         self.change(name, "unknown")
