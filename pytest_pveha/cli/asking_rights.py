@@ -7,7 +7,7 @@ from functools import partial
 
 from pytest_pveha.cli.asked import Asked, asked
 from pytest_pveha.faults.fault import Reach
-from pytest_pveha.faults.interlock import lacking, needs
+from pytest_pveha.faults.objections.ourselves import lacking, needs
 from pytest_pveha.handles.site import Site
 from pytest_pveha.inventory import Site as Inventory
 from pytest_pveha.observe.answer import Answer, no, yes

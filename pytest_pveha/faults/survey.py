@@ -10,7 +10,10 @@ from typing import TypeVar
 
 from pytest_pveha.errors import SiteError
 from pytest_pveha.faults.fault import Reach, Restoring
-from pytest_pveha.faults.interlock import MEMORY_SHARE, SETTLED, CephState, Source, State, needs
+from pytest_pveha.faults.objections.guests import MEMORY_SHARE
+from pytest_pveha.faults.objections.manager import SETTLED
+from pytest_pveha.faults.objections.ourselves import needs
+from pytest_pveha.faults.objections.state import CephState, Source, State
 from pytest_pveha.handles.node import Node
 from pytest_pveha.observe.ceph_map import read, settled
 from pytest_pveha.observe.identity import own_marks

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from pytest_pveha.faults.interlock import WHAT_FOR
+from pytest_pveha.faults.objections.ourselves import WHAT_FOR
 from pytest_pveha.sim.servers.api_registry import ROUTES
 from pytest_pveha.sim.servers.api_routes import ApiError, Call, Listing, find
 from pytest_pveha.sim.servers.facts import Facts

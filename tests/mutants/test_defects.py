@@ -162,7 +162,7 @@ CAUGHT = {
         (OTHER,),
         "not proven",
         REFUSED + r"under way: vm:105 is locked \(backup\), vzdump on pve3; wait until that has",
-        rule="_busy",
+        rule="busy",
     ),
     "ha-disarmed": Caught(
         (OTHER,),
@@ -171,7 +171,7 @@ CAUGHT = {
         of_the_run="rejected",
     ),
     "maintenance-forgotten": Caught(
-        (OTHER,), "not proven", "maintenance: pve3 is in it, .*node-maintenance disable", rule="_maintenance"
+        (OTHER,), "not proven", "maintenance: pve3 is in it, .*node-maintenance disable", rule="maintenance"
     ),
     "clock-off": Caught(
         (OTHER,), "not proven", r"clocks agree with ours: pve3 differs by 5\.\d s", of_the_run="rejected"
@@ -180,16 +180,16 @@ CAUGHT = {
         (OTHER,),
         "not proven",
         REFUSED + "votes: pve1 expects 2, .*and 3 are configured: somebody typed `pvecm expected`",
-        rule="_override",
+        rule="override",
     ),
     "corosync-config-differs": Caught(
-        (OTHER,), "not proven", REFUSED + "corosync.conf: that of pve3 is not the cluster's", rule="_config"
+        (OTHER,), "not proven", REFUSED + "corosync.conf: that of pve3 is not the cluster's", rule="config"
     ),
     "controller-is-a-guest": Caught(
-        (OTHER,), "not proven", REFUSED + "this machine is vm:101, a guest of the cluster", rule="_controller"
+        (OTHER,), "not proven", REFUSED + "this machine is vm:101, a guest of the cluster", rule="controller"
     ),
     "guest-paused": Caught(
-        (MASTER,), "not proven", REFUSED + "guests: vm:107 paused on pve3: that cannot be put back", rule="_paused"
+        (MASTER,), "not proven", REFUSED + "guests: vm:107 paused on pve3: that cannot be put back", rule="paused"
     ),
     "ceph-degraded": Caught(
         (OTHER,), "not proven", r"Ceph is whole: .*\d+ active\+undersized\+degraded", CEPH, of_the_run="rejected"

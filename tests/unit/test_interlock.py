@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from pytest_pveha.errors import PreflightRefused, Unreachable
 from pytest_pveha.faults.fault import Reach, Restoring
-from pytest_pveha.faults.interlock import CephState, Source, State, interlock, losses, needs, objections
+from pytest_pveha.faults.interlock import interlock, losses, objections
+from pytest_pveha.faults.objections.ourselves import needs
+from pytest_pveha.faults.objections.state import CephState, Source, State
 from pytest_pveha.handles.cluster import GuestRow, RunningTask, Totem
 from pytest_pveha.handles.node import ClockOffset, Votes
 from pytest_pveha.observe.what_if import Prediction

@@ -9,7 +9,8 @@ import pytest
 from pytest_pveha.clock import LiveClock
 from pytest_pveha.errors import Inconclusive, PreflightRefused, ProtocolError
 from pytest_pveha.faults.fault import Reach
-from pytest_pveha.faults.interlock import State, objections
+from pytest_pveha.faults.interlock import objections
+from pytest_pveha.faults.objections.state import State
 from pytest_pveha.faults.storage import StorageCut
 from pytest_pveha.handles import replication, storages
 from pytest_pveha.handles.cluster import Totem
