@@ -15,8 +15,9 @@ from pytest_pveha.inventory.rooms import third_room
 FIXTURES = "pytest_pveha.fixtures"
 """The module of our fixtures: a test that uses one of them is ours."""
 
-ROLES = ("crm-master", "other")
-ROOM_ROLES = ("room-with-master", "other-room")
+ROLES = ("other", "crm-master")
+"""The master last: who fell as the master is another one afterwards, and would be struck once more as such."""
+ROOM_ROLES = ("other-room", "room-with-master")
 
 
 def ours(item: pytest.Item) -> bool:
@@ -91,7 +92,7 @@ def targets(inventory: Inventory, scope: str, roles: Sequence[str]) -> dict[str,
 
 def _roles(wanted: Iterable[str], others: list[str]) -> list[str]:
     found: list[str] = []
-    for role in wanted:
+    for role in sorted(wanted, key=lambda role: role == "crm-master"):
         found += others if role == "other" else [role]
     return found
 
@@ -100,7 +101,7 @@ def minorities(nodes: int, others: list[str], roles: Sequence[str]) -> list[str]
     """The sides that a cut can take off and leave quorum to the rest: single nodes, and one of each larger size."""
     largest = (nodes - 1) // 2
     larger = [side for size in range(2, largest + 1) for side in (f"crm-master+{size - 1}", f"others-{size}")]
-    every = ["crm-master", *others, *larger] if largest else []
+    every = [*others, "crm-master", *larger] if largest else []
     return [side for side in every if side.startswith(tuple(roles))]
 
 

@@ -8,7 +8,7 @@ from pytest_pveha.observe import nodes as node
 
 
 @pytest.mark.destructive(blast="one node and its guests", expected="5 min", breaks=("clean-reboot",))
-@pytest.mark.roles("crm-master", "other")
+@pytest.mark.roles("other", "crm-master")
 @pytest.mark.needs(losses=1)
 def test_clean_reboot(victim, residents, policy, nodes, guests, faults, run):
     """When a node reboots in good order, its HA guests fare as the site's shutdown policy promises."""

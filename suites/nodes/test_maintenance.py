@@ -22,7 +22,7 @@ LEFT = 60
 
 
 @pytest.mark.destructive(blast="one node's guests move", expected="5 min", breaks=("maintenance",))
-@pytest.mark.roles("crm-master", "other")
+@pytest.mark.roles("other", "crm-master")
 @pytest.mark.needs(losses=1)
 def test_maintenance_on_and_off(victim, residents, homes, nodes, guests, faults, run, objectives):
     """A node in maintenance is emptied without a fence, goes on voting, and gets back the guests HA brings back."""

@@ -18,7 +18,7 @@ from pytest_pveha.observe import audits, ha, placement
 
 
 @pytest.mark.destructive(blast="one node and its guests", expected="8 min", breaks=("mains-cut", "cord-pulled"))
-@pytest.mark.roles("crm-master", "other")
+@pytest.mark.roles("other", "crm-master")
 @pytest.mark.needs(losses=1, mains=True)
 def test_physical_power_cut(victim, residents, nodes, guests, faults, run, objectives):
     """A node that loses the mains dies with its BMC, and its HA guests answer again elsewhere within their RTO."""

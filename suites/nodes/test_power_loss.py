@@ -18,7 +18,7 @@ from pytest_pveha.observe import audits, ha, placement
 
 
 @pytest.mark.destructive(blast="one node and its guests", expected="17 min", breaks=("power-cut",))
-@pytest.mark.roles("crm-master", "other")
+@pytest.mark.roles("other", "crm-master")
 @pytest.mark.needs(losses=1)
 def test_power_loss_of_one_node(victim, residents, nodes, guests, faults, run, objectives):
     """A node that loses power is fenced, and its HA guests answer again elsewhere within their RTO."""

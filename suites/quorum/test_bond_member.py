@@ -7,7 +7,7 @@ from pytest_pveha.observe import audits, ha, quorum
 
 
 @pytest.mark.destructive(blast="nothing: the bond's others carry on", expected="3 min", breaks="bond-member-loss")
-@pytest.mark.roles("crm-master", "other")
+@pytest.mark.roles("other", "crm-master")
 def test_bond_member_loss(victim, bond_members, nodes, guests, faults, run):
     """When a bond of a node loses a member, whichever, no link, membership or guest is lost."""
 

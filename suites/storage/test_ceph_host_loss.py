@@ -20,7 +20,7 @@ PEERING = 30
 
 
 @pytest.mark.destructive(blast="one node and its guests", expected="10 min", breaks=("power-cut",))
-@pytest.mark.roles("crm-master", "other")
+@pytest.mark.roles("other", "crm-master")
 @pytest.mark.needs(ceph=True, losses=1)
 def test_ceph_survives_the_loss_of_a_host(victim, osds, host_loss, spared, nodes, guests, faults, run, objectives):
     """With all OSDs and the mon of a host gone the others' guests write on, and what was foretold is what happens."""

@@ -230,8 +230,8 @@ def test_scopes(inside: Inside) -> None:
     few = collected(inside("--inventory", "a.yml", "--collect-only", "-q"))
     many = collected(inside("--inventory", "a.yml", "--collect-only", "-q", "--pveha-scope", "all"))
     assert few == [
-        "test_victim[crm-master]",
         "test_victim[other-1]",
+        "test_victim[crm-master]",
         "test_node[pve1]",
         "test_guest[vm:101]",
         "test_looks",

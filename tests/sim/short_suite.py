@@ -7,7 +7,7 @@ from pytest_pveha.observe import ha
 
 
 @pytest.mark.destructive(blast="one node and its guests", expected="8 min", breaks=("power-cut",))
-@pytest.mark.roles("crm-master", "other")
+@pytest.mark.roles("other", "crm-master")
 def test_power_loss_in_short(victim, residents, nodes, guests, faults, run, objectives):
     """The HA guests of a node that loses power answer again elsewhere within their RTO."""
     run.watch(guests, nodes)

@@ -35,3 +35,13 @@ def test_the_truth_lies_within_the_stated_bounds(seed: int) -> None:
     assert [each for each in found if not each.contained] == []
     for role, (low, high) in REFERENCE.items():
         assert low <= running(outcome, role) <= high
+
+
+def test_each_node_is_struck_once() -> None:
+    """In scope all: the master falls last, for who fell as the master ranks among the others afterwards."""
+    with whole_run.place() as here:
+        inventory = here.inventory(seed=2, boot_seconds=40)
+        outcome = whole_run.run(inventory, here, "--pveha-scope=all", suites=SHORT)
+    assert outcome.exit_code == 0, outcome.output
+    fenced = [event["node"] for event in outcome.truth if event["kind"] == "fence"]
+    assert sorted(fenced) == ["pve1", "pve2", "pve3"]
