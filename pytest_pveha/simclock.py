@@ -85,12 +85,11 @@ class _Participant:
 
         watcher = threading.Thread(target=watch, name=f"{self.name}-guard", daemon=True)
         watcher.start()
+        failure: Exception | None = None
         try:
             yield
         except Exception as error:
-            if fired:
-                raise TimedOut("no answer within the deadline") from error
-            raise
+            failure = error
         finally:
             os.write(self._stop_write, b".")
             watcher.join()
@@ -99,6 +98,11 @@ class _Participant:
             if message["re"] == "expired":
                 message = self.receive()
             self.now = message["now"]
+        if failure is not None:
+            # who hangs up in the very moment of the deadline may be heard before it, or not
+            if fired or self.now >= deadline:
+                raise TimedOut("no answer within the deadline") from failure
+            raise failure
 
     def close(self) -> None:
         self.conn.close()

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -154,6 +155,28 @@ def test_patience_shorter_than_the_answer_gives_up_and_tells_the_server(place: P
         ask()
     assert clock.now().mono == 4 * SECOND
     assert gone.wait(10)
+    clock.close()
+
+
+def test_who_is_hung_up_on_in_the_moment_of_the_deadline_has_timed_out(place: Place) -> None:
+    """The server learns of it at the same time, and which of the two the requester hears first decides nothing."""
+    clock = place.clock()
+    for _ in range(100):
+        hung_up = threading.Event()
+
+        def server(hung_up: threading.Event = hung_up) -> None:
+            with suppress(Gone):
+                place.baton.park(30)
+            hung_up.set()
+
+        def ask(hung_up: threading.Event = hung_up) -> None:
+            threading.Thread(target=server, daemon=True).start()
+            hung_up.wait()
+            raise ConnectionResetError
+
+        with pytest.raises(TimedOut), clock.guard(clock.deadline(4), lambda: None, [1]):
+            ask()
+    assert clock.now().mono == 400 * SECOND
     clock.close()
 
 
