@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
+import inspect
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import whole_run
-from variants import VARIANTS, Variant, keep, play, rows, share, suite_tests
+from variants import SAID_ON_SITE, VARIANTS, Variant, keep, play, rows, share, suite_tests
+
+from pytest_pveha import fixtures
+from pytest_pveha.inventory.load import load
+from pytest_pveha.selection import not_applicable
 
 OFTEN = ("5-nodes", "containers", "two-links", "backed-up-encrypted-and-live", "containers-backed-up")
 """Played in every run of the project's own tests; the others in the proof."""
@@ -36,6 +44,46 @@ def test_every_suite_of_the_table_exists() -> None:
     named = {variant.quick.partition("[")[0] for variant in VARIANTS} | {key for each in VARIANTS for key in each.may}
     assert named <= known
     assert len({variant.name for variant in VARIANTS}) == len(VARIANTS)
+
+
+def out_of_scope(test: str, inventory: Any) -> bool:
+    """Whether that inventory alone puts the test out of scope."""
+    path, _, name = test.partition("::")
+    function = getattr(importlib.import_module(f"suites.{path.removesuffix('.py').replace('/', '.')}"), name)
+    marks = [mark for mark in function.pytestmark if mark.name == "needs"]
+    wanted = list(inspect.signature(function).parameters)
+    item: Any = SimpleNamespace(iter_markers=lambda name: marks if name == "needs" else [], fixturenames=wanted)
+    return not_applicable(item, inventory) is not None
+
+
+def test_the_table_knows_what_each_site_lacks(here: whole_run.Place) -> None:
+    """What an inventory puts out of scope, and nothing else that it can decide, the table calls not applicable."""
+    applied: set[str] = set()
+    for variant in VARIANTS:
+        inventory = load(here.inventory(variant.blocks, **variant.simulator))
+        applies = {test for test in suite_tests() if not out_of_scope(test, inventory)}
+        may_be_accepted = {test for test in suite_tests() if "accepted" in variant.allowed(test)}
+        assert may_be_accepted <= applies, variant.name
+        on_site = applies - may_be_accepted
+        assert {test.partition("::")[2] for test in on_site} <= {
+            "test_bond_member_loss",
+            "test_in_its_turn_after_others",
+            "test_live_restored_beside_itself",
+        }, variant.name
+        applied |= may_be_accepted
+    assert applied == set(suite_tests()), "for each test there is a site on which it must be accepted"
+
+
+def test_the_table_knows_what_is_said_on_site_alone() -> None:
+    """Each fixture that may call a test not applicable is known to whoever writes the table."""
+    functions = [item for item in ast.parse(inspect.getsource(fixtures)).body if isinstance(item, ast.FunctionDef)]
+    saying = {
+        item.name
+        for item in functions
+        for text in ast.walk(item)
+        if isinstance(text, ast.Constant) and str(text.value).startswith("not applicable: ")
+    }
+    assert saying == SAID_ON_SITE.keys()
 
 
 @pytest.mark.parametrize(

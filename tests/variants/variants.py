@@ -16,7 +16,9 @@ from typing import Any
 import whole_run
 from stretched_site import (
     BLOCKS,
+    BY_HAND,
     PLAYED,
+    PLAYED_BY_HAND,
     PLAYED_WITH_A_NODE,
     PLAYED_WITH_CEPH,
     WITH_A_NODE,
@@ -46,6 +48,19 @@ PROMISES_NO_MOVE = {"nodes/test_clean_reboot.py::test_guests_move_before_a_reboo
 """What is claimed there, policy ``migrate`` alone promises: under another one a site is right to miss it."""
 
 
+SAID_ON_SITE = {
+    "_stranded": "guests are on some nodes",
+    "idle": "guests are on some nodes",
+    "bond_members": "bonds",
+    "elsewhere": "rules",
+    "max_workers": "a full host",
+    "osds": "ceph",
+    "protected": "backup.tiers",
+    "protected_vm": "containers",
+    "blip": "the token",
+    "blip_of_quorum": "the token",
+}
+"""What says only when it is asked on the site that a test does not apply → what of a variant decides it."""
 PARTS_OF_THE_CLUSTER = tuple(
     f"quorum/test_partition.py::{name}"
     for name in ("test_minority_stops_before_majority_starts", "test_idle_minority_is_left_alone")
@@ -85,9 +100,11 @@ class Variant:
         """The tests that are about what this site has not."""
         count, device = len(self.blocks.get("nodes", "123")), "quorum_device" in self.blocks
         absent = set() if self.simulator.get("pdus") else {"nodes/test_physical_power_cut.py"}
+        if not self.simulator.get("bonds"):
+            absent.add("quorum/test_bond_member.py")
         if "feeds" not in self.blocks:
             absent |= set(STRETCHED_SUITES)
-        if "replication" not in self.blocks:
+        if not self.blocks.get("replication", {}).get("manual_failover"):
             absent.add("stretched/test_dr_procedure.py")
         if self.name == "stretched-2-2-1-nodes":
             absent |= {f"stretched/{name}" for name in ("test_intersite_cut.py", DEVICE_LOSS)}
@@ -123,9 +140,10 @@ class Variant:
     def allowed(self, test: str) -> frozenset[str]:
         """The verdicts that the test, ``suites/…::name[role]``, may have here."""
         plain = test.removeprefix("suites/").partition("[")[0]
+        if {plain, plain.partition("::")[0]} & self.lacks:
+            return frozenset({"not applicable"})
         policy = self.simulator.get("shutdown_policy", "migrate")
         may = {**(PROMISES_NO_MOVE if policy != "migrate" else {}), **self.may}
-        may |= dict.fromkeys(self.lacks, "not applicable")
         other = may.get(plain) or may.get(plain.partition("::")[0])
         if plain in MOVED and {"rules", "groups"} & self.simulator.keys():
             return GOOD | {"not applicable"}
@@ -283,6 +301,7 @@ VARIANTS: Sequence[Variant] = (
         quick="stretched/test_tiebreaker_loss.py::test_tiebreaker_node_loss",
     ),
     Variant("stretched-3-3-1", rooms_of(3), PLAYED, quick="stretched/test_site_loss.py::test_site_loss[other-room]"),
+    Variant("stretched-by-hand", BY_HAND, PLAYED_BY_HAND, quick="stretched/test_dr_procedure.py::test_dr_procedure"),
     Variant("backed-up", backed_up(), quick=RESTORE),
     Variant(
         "backed-up-encrypted-and-live",
