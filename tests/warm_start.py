@@ -57,13 +57,13 @@ class Ended:
         return self.out + self.err
 
 
-def run_pytest(words: Sequence[str], *, env: Mapping[str, str], cwd: Path) -> Ended:
+def run_pytest(words: Sequence[str], *, env: Mapping[str, str], cwd: Path, limit: float = LIMIT) -> Ended:
     """``python -m pytest`` with these words has ended."""
     # what the plug-in consists of was imported before pytest could rewrite its asserts: it has none
-    return run("pytest", ["-W", "ignore::pytest.PytestAssertRewriteWarning", *words], env=env, cwd=cwd)
+    return run("pytest", ["-W", "ignore::pytest.PytestAssertRewriteWarning", *words], env=env, cwd=cwd, limit=limit)
 
 
-def run(module: str, words: Sequence[str], *, env: Mapping[str, str], cwd: Path) -> Ended:
+def run(module: str, words: Sequence[str], *, env: Mapping[str, str], cwd: Path, limit: float = LIMIT) -> Ended:
     """``python -m`` that module with these words has ended; it had nothing to read."""
     server = _server()
     assert server.stdin is not None
@@ -75,7 +75,7 @@ def run(module: str, words: Sequence[str], *, env: Mapping[str, str], cwd: Path)
         order = {"module": module, "words": list(words), "env": dict(env), "cwd": str(cwd)}
         server.stdin.write(json.dumps({**order, "streams": [os.devnull, out.name, err.name]}).encode() + b"\n")
         server.stdin.flush()
-        if not select.select([server.stdout], [], [], LIMIT)[0]:
+        if not select.select([server.stdout], [], [], limit)[0]:
             server.kill()
             _server.cache_clear()
             raise AssertionError(f"it hangs: {Path(out.name).read_text()}{Path(err.name).read_text()}")

@@ -19,7 +19,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from ruamel.yaml import YAML
-from warm_start import Ended, run_pytest
+from warm_start import LIMIT, Ended, run_pytest
 
 from pytest_pveha.record.journal import Line, read
 
@@ -143,9 +143,9 @@ def run(inventory: Path, place: Place, *words: str, suites: Path = ROOT / "suite
     return outcome_of(ended(inventory, place, *words, suites=suites), place)
 
 
-def ended(inventory: Path, place: Place, *words: str, suites: Path = ROOT / "suites") -> Ended:
+def ended(inventory: Path, place: Place, *words: str, suites: Path = ROOT / "suites", limit: float = LIMIT) -> Ended:
     """A run that has ended, with whatever it says."""
-    return run_pytest(typed(inventory, place, *words, suites=suites), env=place.environment, cwd=ROOT)
+    return run_pytest(typed(inventory, place, *words, suites=suites), env=place.environment, cwd=ROOT, limit=limit)
 
 
 def outcome_of(done: Ended, place: Place) -> Outcome:

@@ -25,11 +25,16 @@ from stretched_site import (
     WITH_CEPH,
     rooms_of,
 )
+from warm_start import LIMIT
 from whole_run import ROOT, Outcome
 
 from tests.storage_sites import ISCSI, NFS, PLAIN_ZFS, REPLICATED, STORAGES
 
 SUITES = ROOT / "suites"
+EVERY = ""
+"""In the place of one suite: all of them in one run, as whoever accepts a site plays them."""
+ALL_SUITES_LIMIT = 3600
+"""Real seconds after which a run of all suites hangs."""
 GOOD = frozenset({"accepted"})
 POWER_LOSS = "nodes/test_power_loss.py"
 ROLLING = "upgrade/test_rolling.py"
@@ -361,10 +366,11 @@ class Row:
 
 
 def play(inventory: Path, here: whole_run.Place, suite: str, *words: str) -> tuple[Outcome, float]:
-    """The suite, one test of it, or one of its roles, as a whole run on that site; and how long it took."""
+    """Every suite, one, one test of it, or one of its roles, as a whole run on that site; and how long it took."""
     path, _, name = suite.partition("::")
     begin = time.monotonic()
-    done = whole_run.ended(inventory, here, *words, suites=SUITES / (f"{path}::{name}" if name else path))
+    where, limit = SUITES / (f"{path}::{name}" if name else path), LIMIT if suite != EVERY else ALL_SUITES_LIMIT
+    done = whole_run.ended(inventory, here, *words, suites=where, limit=limit)
     if done.returncode == 5 and (out := OUT_OF_SCOPE.findall(done.output)):
         tests = [{"id": test, "verdict": "not applicable", "reason": reason} for test, reason in out]
         outcome = Outcome(done.returncode, done.output, here.reports, {"tests": tests}, [], [])
@@ -393,7 +399,7 @@ def rows(site: str, suite: str, outcome: Outcome, seconds: float, allowed: Varia
 
 def _of(test: str, path: str, name: str) -> bool:
     file, _, item = test.removeprefix("suites/").partition("::")
-    return test == "gate" or (file == path and name in ("", item, item.partition("[")[0]))
+    return test == "gate" or path == EVERY or (file == path and name in ("", item, item.partition("[")[0]))
 
 
 def keep(table: str, kept: Sequence[Row]) -> None:
