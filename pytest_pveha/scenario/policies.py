@@ -38,6 +38,8 @@ class Promise:
     """What the guests' absence is measured by."""
     limit: Objective
     """How long that may be."""
+    news: tuple[str, ...] = ()
+    """What journals may say about the node, and the fault alone does not make them say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ def policy_of(site: Site, guests: Guests, victim: Node, objectives: Objectives) 
     frozen = Promise(frozen_there, frozen_there, at_home, unfenced, time_after_return(guests, victim), objectives.rto)
     recovered = Promise(lost, elsewhere, anywhere, ha.fenced(victim), downtime(guests), objectives.rto)
     unless_back = Promise(
-        lost, lost, anywhere, nodes.recovered_or_home(guests, victim), downtime(guests), objectives.rto
+        lost, lost, anywhere, nodes.recovered_or_home(guests, victim), downtime(guests), objectives.rto, ("fenced",)
     )
     table = {
         "migrate": (moved, moved),

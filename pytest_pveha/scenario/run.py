@@ -308,9 +308,13 @@ class Run:
         with self._session.injected(fault, name, at_most=2 * TAKES_OVER, trial=True):
             wait_until(led_by(self._site.nodes - {master}), TAKES_OVER, self._observer)
 
-    def expect_news(self, *headlines: str, on: Iterable[Node] = ()) -> None:
-        """Such lines in the journals of these nodes (none named: of any) are no harm; what a fault makes is known."""
-        self._declared_news += expected(headlines, [node.name for node in on])
+    def expect_news(self, *headlines: str, on: Iterable[Node] = (), about: Iterable[Node] = ()) -> None:
+        """Such lines in the journals of these nodes (none named: of any) are no harm; what a fault makes is known.
+
+        Args:
+            about: the nodes that the lines may be about, where they are about one (none named: any).
+        """
+        self._declared_news += expected(headlines, [node.name for node in on], [node.name for node in about])
 
     def check(self, check: Check) -> None:
         """The readiness check's answer is on record, and claimed to be yes."""

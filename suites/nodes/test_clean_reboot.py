@@ -13,6 +13,7 @@ from pytest_pveha.observe import nodes as node
 def test_clean_reboot(victim, residents, policy, nodes, guests, faults, run):
     """When a node reboots in good order, its HA guests fare as the site's shutdown policy promises."""
     run.watch(guests, nodes)
+    run.expect_news(*policy.on_reboot.news, about=[victim])
     with faults.clean_reboot(victim):
         run.expect(policy.on_reboot.going, within="15 min")
         run.expect(ha.membership_lost(victim), within="10 min")
@@ -58,6 +59,7 @@ def test_clean_power_off(victim, residents, policy, nodes, guests, faults, run):
 def test_guests_move_before_a_reboot(victim, residents, policy, nodes, guests, faults, run, objectives):
     """Before a node reboots its HA guests move elsewhere by themselves, VMs without an interruption."""
     run.watch(guests, nodes)
+    run.expect_news(*policy.on_reboot.news, about=[victim])
     with faults.clean_reboot(victim):
         run.expect(policy.on_reboot.going, within="15 min")
         run.expect(ha.membership_lost(victim), within="10 min")

@@ -33,10 +33,10 @@ def in_groups() -> list[dict[str, Any]]:
     return [*members, OUTSIDE]
 
 
-def green(suite: str, *words: str, blocks: dict[str, Any] | None = None, **simulator: Any) -> Outcome:
+def green(suite: str, *words: str, blocks: dict[str, Any] | None = None, boot: int = 60, **simulator: Any) -> Outcome:
     """The run of that suite on a site of that kind, in which nothing is red."""
     with whole_run.place() as here:
-        inventory = here.inventory(blocks, boot_seconds=60, **simulator)
+        inventory = here.inventory(blocks, boot_seconds=boot, **simulator)
         outcome = whole_run.run(inventory, here, *words, suites=NODES / suite)
         assert outcome.exit_code == 0, outcome.output
         assert here.open_runs() == []
@@ -59,6 +59,13 @@ def test_a_policy_without_migration_keeps_what_it_promises(policy: str) -> None:
         "test_clean_power_off": "accepted",
         "test_guests_move_before_a_reboot": "waived",
     }
+
+
+def test_a_slow_boot_under_failover_is_fenced() -> None:
+    """A node that is back after minutes, as hardware is: its guests leave it by a fence, as that policy has it."""
+    outcome = green("test_clean_reboot.py::test_clean_reboot[other-1]", shutdown_policy="failover", boot=150)
+    assert verdicts(outcome)["test_clean_reboot"] == "accepted"
+    assert "fencing: acknowledged - got agent lock" in outcome.output
 
 
 @pytest.mark.proof

@@ -140,6 +140,14 @@ def test_a_fence_is_declared_for_the_victims_alone(kind: str) -> None:
     assert unexpected("n2", fenced("n1", "n3"), [*declared, *made_by(kind, ["n3"], majority=True)]) == []
 
 
+def test_a_scenario_declares_a_fence_of_its_victim_alone() -> None:
+    """A clean reboot makes no fence; where the shutdown policy has one, the test says of whom."""
+    declared = [*made_by("clean-reboot", ["n1"], majority=True), *expected(["fenced"], about=["n1"])]
+    assert unexpected("n2", fenced("n1"), made_by("clean-reboot", ["n1"], majority=True)) != []
+    assert unexpected("n2", fenced("n1"), declared) == []
+    assert unexpected("n2", fenced("n1", "n3"), declared) != []
+
+
 def test_a_guest_that_waits_for_a_fence_follows_from_the_node() -> None:
     """Its line names no node: it is as good as what some journal says of nodes, and bad where none says anything."""
     declared = made_by("power-cut", ["n1"], majority=True)
