@@ -177,7 +177,7 @@ class Keeping:
                     armed.append(node)
                 except SiteError as error:
                     trouble.append(str(error))
-        if not armed:
+        if needed and not armed:
             raise PreflightRefused(
                 f"no dead-man would undo {fault} if we died, so nothing was broken: "
                 f"{'; '.join(trouble) or 'there is no other node that could'}"

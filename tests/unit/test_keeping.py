@@ -139,6 +139,12 @@ def test_one_is_enough_for_what_lasts_where_our_own_fault_keeps_the_other_away()
         keeping(*silent, lost=["n1", "n2"]).arm("osd-stopped-1", two_of(*silent, lasting=True), 60)
 
 
+def test_nobody_is_armed_where_nothing_need_be_undone() -> None:
+    """What undoes itself, as a reboot does, is not refused for want of a node that would undo it."""
+    armed = keeping(Host("n1"), Host("n2")).arm("clean-reboot-1", DeadMan.on_every(), 60)
+    assert (armed.nodes, armed.outlives_reboot) == ((), False)
+
+
 def test_it_is_told_with_its_error() -> None:
     """Sixty seconds before it was asked for, within what two clocks may differ in them and the question took."""
     (fired,) = keeping(Host()).disarm("power-cut-1")
