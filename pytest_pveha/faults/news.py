@@ -18,7 +18,8 @@ class Makes:
 
 
 _NODE_LOST = ("member-lost", "token-late", "link-down")
-_FENCED = ("fenced", "fence-lock-lost")
+FENCED = ("fenced", "fence-lock-lost")
+"""What is said of a node that is fenced."""
 _BOOTS = ("quorum-lost",)
 """Until it hears the others a node that boots is alone."""
 _LOCKS = ("lock-lost", "manager-lock-lost")
@@ -27,25 +28,25 @@ _UNDECIDED = ("quorum-lost", *_LOCKS, "write-refused")
 _CUT_OFF = ("watchdog-expired", "watchdog-near-miss", "watchdog-not-fed", *_LOCKS, "quorum-lost", "write-refused")
 
 MAKES: Mapping[str, Makes] = {
-    "power-cut": Makes(on_victims=_BOOTS, anywhere=_NODE_LOST, about_victims=_FENCED),
-    "power-cut-by-peer": Makes(on_victims=_BOOTS, anywhere=_NODE_LOST, about_victims=_FENCED),
-    "mains-cut": Makes(on_victims=_BOOTS, anywhere=_NODE_LOST, about_victims=_FENCED),
-    "cord-pulled": Makes(on_victims=_BOOTS, anywhere=_NODE_LOST, about_victims=_FENCED),
-    "room-power-cut": Makes(on_victims=_BOOTS, anywhere=_NODE_LOST, about_victims=_FENCED),
-    "feed-cut": Makes(on_victims=_BOOTS, anywhere=_NODE_LOST, about_victims=_FENCED),
-    "room-cut": Makes(on_victims=_CUT_OFF, anywhere=_NODE_LOST, about_victims=_FENCED),
+    "power-cut": Makes(on_victims=_BOOTS, anywhere=_NODE_LOST, about_victims=FENCED),
+    "power-cut-by-peer": Makes(on_victims=_BOOTS, anywhere=_NODE_LOST, about_victims=FENCED),
+    "mains-cut": Makes(on_victims=_BOOTS, anywhere=_NODE_LOST, about_victims=FENCED),
+    "cord-pulled": Makes(on_victims=_BOOTS, anywhere=_NODE_LOST, about_victims=FENCED),
+    "room-power-cut": Makes(on_victims=_BOOTS, anywhere=_NODE_LOST, about_victims=FENCED),
+    "feed-cut": Makes(on_victims=_BOOTS, anywhere=_NODE_LOST, about_victims=FENCED),
+    "room-cut": Makes(on_victims=_CUT_OFF, anywhere=_NODE_LOST, about_victims=FENCED),
     "switch-loss": Makes(anywhere=("token-late", "link-down")),
     "switch-pulled": Makes(anywhere=("token-late", "link-down")),
-    "kernel-crash": Makes(on_victims=("crashed", *_BOOTS), anywhere=_NODE_LOST, about_victims=_FENCED),
-    "daemon-killed": Makes(on_victims=(*_CUT_OFF, "daemon-failed"), anywhere=_NODE_LOST, about_victims=_FENCED),
+    "kernel-crash": Makes(on_victims=("crashed", *_BOOTS), anywhere=_NODE_LOST, about_victims=FENCED),
+    "daemon-killed": Makes(on_victims=(*_CUT_OFF, "daemon-failed"), anywhere=_NODE_LOST, about_victims=FENCED),
     "daemons-frozen": Makes(
-        on_victims=(*_CUT_OFF, "daemon-failed", "held-up"), anywhere=_NODE_LOST, about_victims=_FENCED
+        on_victims=(*_CUT_OFF, "daemon-failed", "held-up"), anywhere=_NODE_LOST, about_victims=FENCED
     ),
-    "partition": Makes(on_victims=_CUT_OFF, anywhere=_NODE_LOST, about_victims=_FENCED),
+    "partition": Makes(on_victims=_CUT_OFF, anywhere=_NODE_LOST, about_victims=FENCED),
     "link-loss": Makes(anywhere=("token-late", "link-down")),
     "clean-reboot": Makes(on_victims=_BOOTS, anywhere=("token-late", "link-down")),
-    "clean-power-off": Makes(on_victims=_BOOTS, anywhere=_NODE_LOST, about_victims=_FENCED),
-    "service-stopped": Makes(on_victims=(*_CUT_OFF, "daemon-failed"), anywhere=_NODE_LOST, about_victims=_FENCED),
+    "clean-power-off": Makes(on_victims=_BOOTS, anywhere=_NODE_LOST, about_victims=FENCED),
+    "service-stopped": Makes(on_victims=(*_CUT_OFF, "daemon-failed"), anywhere=_NODE_LOST, about_victims=FENCED),
 }
 """By the fault's kind; one that is not here makes no bad news."""
 

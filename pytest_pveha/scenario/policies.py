@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pytest_pveha.errors import SiteError
+from pytest_pveha.faults.news import FENCED
 from pytest_pveha.handles.guest import Guests, Nodes
 from pytest_pveha.handles.node import Node
 from pytest_pveha.handles.site import Site
@@ -69,7 +70,7 @@ def policy_of(site: Site, guests: Guests, victim: Node, objectives: Objectives) 
     frozen = Promise(frozen_there, frozen_there, at_home, unfenced, time_after_return(guests, victim), objectives.rto)
     recovered = Promise(lost, elsewhere, anywhere, ha.fenced(victim), downtime(guests), objectives.rto)
     unless_back = Promise(
-        lost, lost, anywhere, nodes.recovered_or_home(guests, victim), downtime(guests), objectives.rto, ("fenced",)
+        lost, lost, anywhere, nodes.recovered_or_home(guests, victim), downtime(guests), objectives.rto, FENCED
     )
     table = {
         "migrate": (moved, moved),

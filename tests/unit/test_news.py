@@ -10,7 +10,7 @@ import pytest
 from pytest_pveha.clock import Deadline, LiveClock
 from pytest_pveha.errors import ProtocolError, UsageError
 from pytest_pveha.faults.catalogue import FAULTS
-from pytest_pveha.faults.news import MAKES, made_by
+from pytest_pveha.faults.news import FENCED, MAKES, made_by
 from pytest_pveha.handles.guest import Nodes
 from pytest_pveha.handles.logs import whole_journal
 from pytest_pveha.handles.node import JournalLine, Node
@@ -142,7 +142,7 @@ def test_a_fence_is_declared_for_the_victims_alone(kind: str) -> None:
 
 def test_a_scenario_declares_a_fence_of_its_victim_alone() -> None:
     """A clean reboot makes no fence; where the shutdown policy has one, the test says of whom."""
-    declared = [*made_by("clean-reboot", ["n1"], majority=True), *expected(["fenced"], about=["n1"])]
+    declared = [*made_by("clean-reboot", ["n1"], majority=True), *expected(FENCED, about=["n1"])]
     assert unexpected("n2", fenced("n1"), made_by("clean-reboot", ["n1"], majority=True)) != []
     assert unexpected("n2", fenced("n1"), declared) == []
     assert unexpected("n2", fenced("n1", "n3"), declared) != []
