@@ -306,7 +306,13 @@ VARIANTS: Sequence[Variant] = (
         quick="stretched/test_tiebreaker_loss.py::test_tiebreaker_node_loss",
     ),
     Variant("stretched-3-3-1", rooms_of(3), PLAYED, quick="stretched/test_site_loss.py::test_site_loss[other-room]"),
-    Variant("stretched-by-hand", BY_HAND, PLAYED_BY_HAND, quick="stretched/test_dr_procedure.py::test_dr_procedure"),
+    Variant(  # by its rules HA may start some guests at home alone: what would lose their node is refused
+        "stretched-by-hand",
+        BY_HAND,
+        PLAYED_BY_HAND,
+        quick="stretched/test_dr_procedure.py::test_dr_procedure",
+        may=dict.fromkeys((POWER_LOSS, "nodes/test_failback.py"), "not proven"),
+    ),
     Variant("backed-up", backed_up(), quick=RESTORE),
     Variant(
         "backed-up-encrypted-and-live",
