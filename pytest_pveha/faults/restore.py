@@ -19,7 +19,7 @@ from pytest_pveha.observe.settings import (
     on_the_nodes,
     ours_in,
 )
-from pytest_pveha.observe.snapshot import Snapshot, differences, take
+from pytest_pveha.observe.snapshot import Snapshot, closer, differences, outline
 
 AGAIN = 60.0
 """Seconds before the same request is made again: an HA request takes a CRM round and an LRM round (≤ 20 s). Also how
@@ -28,8 +28,9 @@ often the nodes are searched while the cluster is not yet set as it was found: C
 UNMANAGED = ("ignored", "disabled")
 """HA states of a service that HA leaves alone."""
 
-PAUSE = 5.0
-"""Seconds between looks while waiting for minutes."""
+PAUSE, TWENTIETH, SELDOM = 5.0, 20, 30.0
+"""Seconds between looks while waiting for minutes; later a twentieth of the wait so far, and at most half a minute:
+what takes an hour (Ceph's recovery) is not hurried by being asked, and no measure depends on it."""
 
 
 def restore(observer: Observer, found: Snapshot, within: float) -> Met:
@@ -47,10 +48,13 @@ def restore(observer: Observer, found: Snapshot, within: float) -> Met:
 
     def ask(observer: Observer) -> Answer:
         try:
-            now = take(observer)
+            now = outline(observer)
+            rows = differences(found, now)
+            if not rows:  # until then the nodes, which may be booting, need not be asked
+                now = closer(observer, now)
+                rows = differences(found, now)
         except SiteError as error:
             return cant_tell(str(error))
-        rows = differences(found, now)
         if not rows and found.settings:
             cluster = of_the_cluster(observer)
             rows = changed(found.settings, {**ours_in(found.settings), **cluster})
@@ -64,7 +68,14 @@ def restore(observer: Observer, found: Snapshot, within: float) -> Met:
 
     with clock.shielded(), observer.undeterred():
         try:
-            return wait_until(Condition("the site is as it was found", ask), within, observer, every=PAUSE)
+            return wait_until(
+                Condition("the site is as it was found", ask),
+                within,
+                observer,
+                every=PAUSE,
+                share=TWENTIETH,
+                seldom=SELDOM,
+            )
         except (NotMet, CantTell) as error:
             raise HealFailed(f"the site is DIRTY: {error}. Put it right by hand, then `pveha heal`.") from error
 

@@ -108,11 +108,13 @@ def wait_until(
     observer: Observer,
     *,
     every: float = 1.0,
+    share: float = SHARE,
+    seldom: float = SELDOM,
 ) -> Met:
     """The condition was seen to hold.
 
-    It is asked every ``every`` seconds on an even schedule; in long waits every hundredth of the time waited so far, at
-    most SELDOM.
+    It is asked every ``every`` seconds on an even schedule; in long waits every hundredth (``share``) of the time
+    waited so far, at most every ``seldom`` seconds.
 
     Raises:
         NotMet: it was last seen not to hold, at or after the deadline; or it was seen that it never will.
@@ -121,12 +123,14 @@ def wait_until(
     """
     begin = observer.site.clock.now().mono
     try:
-        return _wait_until(condition, within, observer, every, begin)
+        return _wait_until(condition, within, observer, lambda waited: max(every, min(seldom, waited / share)), begin)
     finally:
         observer.waited += observer.site.clock.now().mono - begin
 
 
-def _wait_until(condition: Condition, within: float, observer: Observer, every: float, begin: int) -> Met:
+def _wait_until(
+    condition: Condition, within: float, observer: Observer, pause: Callable[[float], float], begin: int
+) -> Met:
     clock = observer.site.clock
     end = begin + round(within * SECOND)
     low = due = begin
@@ -149,7 +153,7 @@ def _wait_until(condition: Condition, within: float, observer: Observer, every: 
         if answered >= end:
             break
         waited = (answered - begin) / SECOND
-        due = max(due + round(max(every, min(SELDOM, waited / SHARE)) * SECOND), answered)
+        due = max(due + round(pause(waited) * SECOND), answered)
         clock.sleep_until(min(due, max(end, answered)))
     if answer.verdict == "no":
         raise NotMet(f"{condition.name}: not within {within:g} s; last seen: {answer.saw}", answer.saw)

@@ -41,29 +41,38 @@ class Snapshot:
 
 def take(observer: Observer) -> Snapshot:
     """Who is there now and what runs where. SiteError when it cannot be seen whole."""
+    return closer(observer, outline(observer))
+
+
+def outline(observer: Observer) -> Snapshot:
+    """The same as the cluster tells it, in three reads: no node is asked for its boot id or its watchdog's daemon."""
     site = observer.site
     view = observer.look()
     if view.membership is None or not view.whole:
         raise SiteError(f"the site cannot be seen: {view.trouble}")
     manager = view.manager or NOBODY
     guests = site.cluster.guests(site.clock.deadline(READ))
-    nodes, boot_ids = {}, {}
-    for name, online in sorted(view.membership.online.items()):
-        nodes[name] = (manager.nodes.get(name, "unknown") if view.manager else "online") if online else "offline"
-    for node in site.nodes:
-        if view.membership.online.get(node.name):
-            boot_ids[node.name] = observer.boot_id(node)
+    nodes = {
+        name: (manager.nodes.get(name, "unknown") if view.manager else "online") if online else "offline"
+        for name, online in sorted(view.membership.online.items())
+    }
     return Snapshot(
         cluster=view.membership.cluster,
         quorate=view.membership.quorate,
         nodes=nodes,
         services={sid: f"{row.state}@{row.node}" for sid, row in sorted(manager.services.items())},
         guests={sid: f"{row.status}@{row.node}" for sid, row in sorted(guests.items())},
-        boot_ids=boot_ids,
-        guarded={
-            name: _guarded(manager, name) and (name not in boot_ids or _watched(observer, name)) for name in nodes
-        },
+        boot_ids={},
+        guarded={name: _guarded(manager, name) for name in nodes},
     )
+
+
+def closer(observer: Observer, seen: Snapshot) -> Snapshot:
+    """The same with what only the nodes themselves tell: their boot ids, and whether the multiplexers run."""
+    there = [node for node in observer.site.nodes if seen.nodes.get(node.name, "offline") != "offline"]
+    boot_ids = {node.name: observer.boot_id(node) for node in there}
+    guarded = {name: held and (name not in boot_ids or _watched(observer, name)) for name, held in seen.guarded.items()}
+    return replace(seen, boot_ids=boot_ids, guarded=guarded)
 
 
 def with_settings(observer: Observer, seen: Snapshot) -> Snapshot:
