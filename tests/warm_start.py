@@ -26,6 +26,9 @@ from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 
+from _pytest.config import default_plugins
+
+SUPERVISOR = "pytest_pveha.supervisor"
 WARM = (
     "pytest_pveha.hooks",
     "pytest_pveha.fixtures",
@@ -35,9 +38,15 @@ WARM = (
     "paramiko",
     "jinja2",
     "ruamel.yaml",
+    "pyghmi.ipmi.private.session",
+    "hypothesis.core",  # its plugin imports it when a run ends
+    SUPERVISOR,
+    *(f"pytest_pveha.observe.{name}" for name in ("guests", "placement", "quorum", "replication", "upkeep")),
+    *(f"pytest_pveha.readiness.{name}" for name in ("backups", "bonds", "copies", "layout")),
+    *(f"_pytest.{name}" for name in default_plugins),
 )
-STARTED = ("pytest_pveha.sim", "pytest_pveha.supervisor")
-"""What a run starts that takes long to import."""
+STARTED = ("pytest_pveha.sim", SUPERVISOR, "pytest_pveha.wire.ipmi_child")
+"""What a run starts that takes long to import, and what its supervisor starts."""
 LIMIT = 400
 """Real seconds after which one is no longer waited for: it hangs. No result depends on it."""
 
@@ -152,7 +161,7 @@ def _nursery() -> dict[str, Any] | None:
             os.closerange(3, 256)
             os.setsid()
             order: dict[str, Any] = json.loads(text)
-            return order
+            return (order["module"] == SUPERVISOR and _nursery()) or order
         os.waitpid(between, 0)
         for stream in streams:
             os.close(stream)
@@ -164,14 +173,15 @@ def _popen(nursery: socket.socket) -> type[subprocess.Popen[Any]]:
     class Popen(subprocess.Popen):  # type: ignore[type-arg]
         def _execute_child(self, args: Any, *how: Any) -> None:
             words = [] if isinstance(args, str | bytes) else [os.fsdecode(word) for word in args]
-            if words[:2] != [sys.executable, "-m"] or words[2] not in STARTED:
+            module, *more = [word for word in words[1:] if word not in ("-P", "-m")] or [""]
+            if words[:1] != [sys.executable] or module not in STARTED:
                 super()._execute_child(args, *how)  # type: ignore[misc]
                 return
             pipes = how[9:15]
             streams = [
                 stream if stream != -1 else number for number, stream in enumerate((pipes[0], pipes[3], pipes[5]))
             ]
-            order = {"module": words[2], "words": words[3:], "env": dict(how[5]), "cwd": how[4]}
+            order = {"module": module, "words": more, "env": dict(how[5]), "cwd": how[4] or str(Path.cwd())}
             socket.send_fds(nursery, [json.dumps(order).encode()], streams)
             self.pid = int(nursery.recv(64))
             self._child_created = True
@@ -181,14 +191,26 @@ def _popen(nursery: socket.socket) -> type[subprocess.Popen[Any]]:
 
 
 def _become(order: Mapping[str, Any]) -> None:
-    """This process is as if it had been started for that order."""
+    """This process is as if it had been started for that order, and has ended as that does.
+
+    But for the last, what the interpreter would do with what is in memory: it would copy all that is shared until then.
+    """
     os.environ.clear()
     os.environ.update(order["env"])
     os.chdir(order["cwd"])
     sys.path[:0] = [str(Path.cwd()), *order["env"].get("PYTHONPATH", "").split(os.pathsep)]
     sys.argv = [order["module"], *order["words"]]
     sys.modules.pop(order["module"], None)
-    runpy.run_module(order["module"], run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module(order["module"], run_name="__main__", alter_sys=True)
+    except SystemExit as ended:
+        if ended.code is not None and not isinstance(ended.code, int):
+            raise
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(int(ended.code or 0))
 
 
 def main() -> None:

@@ -1,19 +1,22 @@
 """IPMI 2.0 over LAN, as the run uses it: power state, power commands, identity, event log, privilege.
 
-The session lives in a child process (``ipmi_child``); every call is bounded by ``clock.guard``, whose abort kills
-that child. ipmitool stands in when pyghmi cannot agree with a BMC.
+The session lives in a helper process (``ipmi_child``); every call is bounded by ``clock.guard``, whose abort kills
+that helper. ipmitool stands in when pyghmi cannot agree with a BMC.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import json
 import logging
 import os
 import re
 import select
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -41,6 +44,9 @@ RENEW_AFTER = 30 * SECOND
 """A session idle for this long is not trusted: BMCs end idle sessions after 60 s ± 3 s (IPMI 2.0 §6.12.15)."""
 
 FAREWELL_SECONDS = 5.0
+
+STARTED_WITHIN = 30.0
+"""Real seconds for a helper to be started, pyghmi being loaded; a backstop."""
 
 _CONTROL: dict[PowerCommand, int] = {"off": 0, "on": 1, "cycle": 2, "reset": 3, "soft": 5}
 _PRIVILEGES = {"USER": 2, "OPERATOR": 3, "ADMINISTRATOR": 4}
@@ -82,53 +88,35 @@ class _Refused(Exception):
 
 
 class _Child:
-    """One helper process, which holds at most one session."""
+    """One helper process, which holds at most one session. OSError when none can be started."""
 
-    def __init__(self) -> None:
-        package = str(Path(__file__).resolve().parents[2])
-        # only what Python needs: no secret of the user's environment, no mark by which a CI server hunts processes
-        kept = ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
-        env = {name: os.environ[name] for name in kept if name in os.environ}
-        paths = (package, *os.environ.get("PYTHONPATH", "").split(os.pathsep))
-        env["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "pytest_pveha.wire.ipmi_child", str(os.getpid())],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=env,
-            bufsize=0,
-        )
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._stdin, self._stdout = self._process.stdin, self._process.stdout
+    def __init__(self, nursery: _Nursery) -> None:
+        self._channel, theirs = socket.socketpair()
+        try:
+            with theirs:
+                self.pid, self._ended = nursery.fork(theirs)
+        except BaseException:
+            self._channel.close()
+            raise
+        self._lock = threading.Lock()
         self._pending = b""
         self.last_used = 0
-
-    @property
-    def pid(self) -> int:
-        """Its process id."""
-        return self._process.pid
-
-    def alive(self) -> bool:
-        """Whether the process still runs."""
-        return self._process.poll() is None
 
     def ask(self, **message: Any) -> dict[str, Any]:
         """Its answer to one message. Raises _Died or _Refused."""
         try:
-            self._stdin.write(json.dumps(message).encode() + b"\n")
+            self._channel.sendall(json.dumps(message).encode() + b"\n")
+            while b"\n" not in self._pending:
+                chunk = self._channel.recv(65536)
+                if not chunk:
+                    raise _Died
+                self._pending += chunk
         except OSError as error:
             raise _Died from error
-        while b"\n" not in self._pending:
-            chunk = os.read(self._stdout.fileno(), 65536)
-            if not chunk:
-                raise _Died
-            self._pending += chunk
         line, _, self._pending = self._pending.partition(b"\n")
         try:
             answer: dict[str, Any] = json.loads(line)
-        except ValueError:  # somebody else wrote into its pipe
+        except ValueError:  # somebody else wrote into its channel
             raise _Died from None
         if not answer["ok"]:
             raise _Refused(answer["kind"], answer["text"])
@@ -136,30 +124,36 @@ class _Child:
 
     def kill(self) -> None:
         """It runs no more. Safe from any thread, any number of times."""
-        self._process.kill()
+        with self._lock, contextlib.suppress(ProcessLookupError):
+            if self._ended >= 0:
+                signal.pidfd_send_signal(self._ended, signal.SIGKILL)
 
     def farewell(self) -> None:
         """Its session is closed at the BMC, if that still listens, and it is gone."""
         with contextlib.suppress(OSError):
-            self._stdin.write(b'{"op": "close"}\n')
+            self._channel.sendall(b'{"op": "close"}\n')
             # it sends one datagram and ends; the backstop is for a helper that hangs, and decides nothing
-            select.select([self._stdout], [], [], FAREWELL_SECONDS)
+            select.select([self._ended], [], [], FAREWELL_SECONDS)
         self.reap()
 
     def reap(self) -> None:
-        """It is gone, and so are its pipes. Only by the thread that used it."""
-        self._process.kill()
-        self._process.wait()
-        self._stdin.close()
-        self._stdout.close()
+        """It is gone, and so is its channel. Only by the thread that used it."""
+        self.kill()
+        with self._lock:
+            if self._ended >= 0:
+                select.select([self._ended], [], [])
+                os.close(self._ended)
+                self._ended = -1
+        self._channel.close()
 
 
 class _Nursery:
-    """Keeps one started helper ready, as starting Python costs 0.1 s, and shares it among all clients."""
+    """A process that has loaded pyghmi and forks the helpers: starting each anew costs 0.1 s. Shared by all clients."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._spare: _Child | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._orders: socket.socket | None = None
         self._users = 0
 
     def enter(self) -> None:
@@ -168,36 +162,64 @@ class _Nursery:
             self._users += 1
 
     def leave(self) -> None:
-        """One client less; the last one takes the spare with it."""
+        """One client less; the last one takes the process with it."""
         with self._lock:
             self._users -= 1
             if self._users == 0:
-                self._discard()
+                self._end()
 
-    def take(self) -> _Child:
-        """A running helper that nobody used before. Raises OSError when none can be started."""
+    def fork(self, channel: socket.socket) -> tuple[int, int]:
+        """The process id of a new helper, which serves that channel, and its pidfd. OSError when there can be none."""
         with self._lock:
-            child, self._spare = self._spare, None
-            if child is not None and not child.alive():
-                child.reap()
-                child = None
-            if child is None:
-                child = _Child()
-            if self._users:
-                # without a spare the next call only takes longer
-                with contextlib.suppress(OSError):
-                    self._spare = _Child()
-            return child
+            try:
+                if self._orders is not None:
+                    with contextlib.suppress(OSError):
+                        return self._forked(self._orders, channel)
+                    self._end()  # killed, or stuck: another one may fare better
+                return self._forked(self._begin(), channel)
+            except BaseException:
+                self._end()  # interrupted in mid-answer, it would give the next one this one's
+                raise
 
     def end(self) -> None:
-        """No spare is left behind when the interpreter ends."""
+        """It is not left behind when the interpreter ends."""
         with self._lock:
-            self._discard()
+            self._end()
 
-    def _discard(self) -> None:
-        if self._spare is not None:
-            self._spare.reap()
-            self._spare = None
+    def _forked(self, orders: socket.socket, channel: socket.socket) -> tuple[int, int]:
+        socket.send_fds(orders, [b"fork"], [channel.fileno()])
+        told, descriptors, _, _ = socket.recv_fds(orders, 64, 1)
+        if not descriptors:
+            raise OSError(int(told or errno.EPIPE), os.strerror(int(told or errno.EPIPE)))
+        return int(told), descriptors[0]
+
+    def _begin(self) -> socket.socket:
+        package = str(Path(__file__).resolve().parents[2])
+        # only what Python needs: no secret of the user's environment, no mark by which a CI server hunts processes
+        kept = ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
+        env = {name: os.environ[name] for name in kept if name in os.environ}
+        paths = (package, *os.environ.get("PYTHONPATH", "").split(os.pathsep))
+        env["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+        self._orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._orders.settimeout(STARTED_WITHIN)
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "pytest_pveha.wire.ipmi_child", str(os.getpid())],
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env=env,
+            )
+        return self._orders
+
+    def _end(self) -> None:
+        orders, process = self._orders, self._process
+        self._orders = self._process = None
+        if orders is not None:
+            orders.close()
+        if process is not None:
+            process.kill()
+            process.wait()
 
 
 _nursery = _Nursery()
@@ -608,7 +630,7 @@ def _in_memory(secret: str) -> Iterator[int]:
 
 def _start() -> _Child:
     try:
-        return _nursery.take()
+        return _Child(_nursery)
     except OSError as error:
         raise _Refused("start", f"no helper process can be started ({error.strerror})") from None
 

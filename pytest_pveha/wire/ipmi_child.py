@@ -1,7 +1,8 @@
-"""One IPMI session in a process of its own, by pyghmi: JSON lines in, JSON lines out.
+"""IPMI sessions, each in a process of its own, by pyghmi: JSON lines in, JSON lines out.
 
 A process of its own because pyghmi cannot be bounded or interrupted from within: a BMC that vanishes holds a call for
 half a minute, and a second session to the same BMC in one process hangs. The parent bounds every call and kills us.
+It starts one process, which loads pyghmi and forks a helper whenever the parent sends it a channel.
 
     {"op": "open", "address", "port", "user", "password", "privilege", "cipher"}   → {"ok": true}
     {"op": "ask", "netfn", "command", "data": [..], "once": bool}                   → {"ok": true, "code", "data": [..]}
@@ -25,7 +26,7 @@ import signal
 import socket
 import sys
 import threading
-from typing import Any
+from typing import Any, NoReturn
 
 PATIENCE = 1.0
 """Seconds of one turn of pyghmi's event loop; decides nothing, the parent's deadline does."""
@@ -176,19 +177,17 @@ def _serve(requests: queue.SimpleQueue[bytes], channel: int) -> None:
         os.write(channel, json.dumps(answer).encode() + b"\n")
 
 
-def _listen(requests: queue.SimpleQueue[bytes], parent: int) -> None:
+def _listen(requests: queue.SimpleQueue[bytes], channel: int, parent: int) -> None:
     """Hand on what the parent says, and end the process with the parent, whatever it is busy with.
 
-    The parent's pidfd, because the pipe's end alone can be held open by a forked copy of the parent; and not
+    The parent's pidfd, because the channel's end alone can be held open by a forked copy of the parent; and not
     PR_SET_PDEATHSIG, because that fires when the *thread* that started us ends.
     """
     pending = b""
-    watch = select.poll()
-    watch.register(0, select.POLLIN | select.POLLHUP)
-    watch.register(parent, select.POLLIN)
+    watch = _watch(channel, parent)
     while True:
         for descriptor, _ in watch.poll():
-            chunk = os.read(0, 65536) if descriptor == 0 else b""
+            chunk = os.read(channel, 65536) if descriptor == channel else b""
             if not chunk:
                 os._exit(0)
             *lines, pending = (pending + chunk).split(b"\n")
@@ -196,25 +195,65 @@ def _listen(requests: queue.SimpleQueue[bytes], parent: int) -> None:
                 requests.put(line)
 
 
+def _watch(descriptor: int, parent: int) -> select.poll:
+    watch = select.poll()
+    watch.register(descriptor, select.POLLIN | select.POLLHUP)
+    watch.register(parent, select.POLLIN)
+    return watch
+
+
+def _help(channel: int, parent: int) -> NoReturn:
+    """Be a helper, until the parent closes the channel or ends."""
+    requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(requests, channel, parent), daemon=True).start()
+    try:
+        _serve(requests, channel)
+    finally:
+        os._exit(0)  # pyghmi's thread and exit hooks have nothing left to do
+
+
+def _fork_helpers(orders: socket.socket, parent: int) -> None:
+    """One helper for each channel that comes, named to the parent by its process id and pidfd, until that ends.
+
+    This process has no thread and no session of its own: a fork of it is as good as a new one.
+    """
+    watch = _watch(orders.fileno(), parent)
+    while all(descriptor == orders.fileno() for descriptor, _ in watch.poll()):
+        order, channels, _, _ = socket.recv_fds(orders, 64, 1)
+        if not order:
+            return
+        try:
+            child = os.fork()
+            if child == 0:
+                orders.close()
+                _help(channels[0], parent)
+            ended = os.pidfd_open(child)
+        except OSError as error:
+            orders.send(b"%d" % (error.errno or 0))
+        else:
+            socket.send_fds(orders, [b"%d" % child], [ended])
+            os.close(ended)
+        for channel in channels:
+            os.close(channel)
+
+
 def main(argv: list[str]) -> None:
-    """Serve the parent whose process id is the one argument, until it closes the pipe or ends."""
+    """Serve the parent whose process id is the one argument, until it ends, or closes its end of our standard input."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, whose teardown needs us
-    channel = os.dup(1)
-    noise = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(noise, 1)  # pyghmi prints
-    os.dup2(noise, 2)
     try:
         parent = os.pidfd_open(int(argv[1]))
     except ProcessLookupError:
         return
     if os.getppid() != int(argv[1]):
         return
-    requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(requests, parent), daemon=True).start()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # whoever has its pidfd can tell when a helper ends: nobody waits
     with contextlib.suppress(Refusal):  # told when a session is asked for
-        _pyghmi()  # a spare waits with this behind it
-    _serve(requests, channel)
-    os._exit(0)  # pyghmi's thread and exit hooks have nothing left to do
+        _pyghmi()
+    with socket.socket(fileno=os.dup(0)) as orders:
+        noise = os.open(os.devnull, os.O_RDWR)
+        for standard in range(3):
+            os.dup2(noise, standard)  # pyghmi prints
+        _fork_helpers(orders, parent)
 
 
 if __name__ == "__main__":

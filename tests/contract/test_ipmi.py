@@ -92,16 +92,17 @@ def pid_of(bmc: IpmiBmc) -> int:
 
 
 def children() -> set[int]:
-    """The helper processes of this process."""
-    found = set()
+    """The helper processes of this process, and the one that forks them."""
+    parents = {}
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            parent = int(entry.joinpath("stat").read_text().rpartition(")")[2].split()[1])
-            if parent == os.getpid() and b"ipmi_child" in entry.joinpath("cmdline").read_bytes():
-                found.add(int(entry.name))
+            if b"ipmi_child" in entry.joinpath("cmdline").read_bytes():
+                stat = entry.joinpath("stat").read_text()
+                parents[int(entry.name)] = int(stat.rpartition(")")[2].split()[1])
         except (OSError, ValueError):
             continue
-    return found
+    ours = {pid for pid, parent in parents.items() if parent == os.getpid()}
+    return ours | {pid for pid, parent in parents.items() if parent in ours}
 
 
 # any BMC
@@ -399,15 +400,15 @@ def test_interrupt_in_mid_answer(bench: Bench) -> None:
 
 @pytest.mark.parametrize("silent", ["", "now"], ids=["idle", "busy"])
 def test_helpers_end_with_their_parent(bench: Bench, silent: str) -> None:
-    """A parent killed by SIGKILL takes its helpers along, idle ones and those in the middle of a call."""
+    """A parent killed by SIGKILL takes its helpers along, idle ones, those in mid-call, and the one that forks them."""
     program = """
 import sys
 from pytest_pveha.clock import LiveClock
 from pytest_pveha.wire import ipmi
 bmc = ipmi.IpmiBmc("127.0.0.1", int(sys.argv[1]), "pveha", sys.stdin.readline().rstrip("\\n").__str__, LiveClock())
-started = ipmi._nursery.take()
-print(started.pid, ipmi._nursery._spare.pid, flush=True)
-ipmi._nursery._spare, spare = started, ipmi._nursery._spare
+started, idle = ipmi._Child(ipmi._nursery), ipmi._Child(ipmi._nursery)
+print(started.pid, idle.pid, ipmi._nursery._process.pid, flush=True)
+ipmi._start = lambda: started
 bmc.power_state(LiveClock().deadline(600))
 print("read", flush=True)
 sys.stdin.read()
