@@ -44,6 +44,7 @@ from pytest_pveha.readiness.checks import run_checks
 from pytest_pveha.record.journal import Line, read
 from pytest_pveha.record.openings import open_faults
 from pytest_pveha.simclock import plug_controller
+from pytest_pveha.wire import ipmi
 from tests.storage_sites import NFS, STORAGES
 
 HERE = Path(__file__).parent
@@ -128,6 +129,14 @@ def chosen() -> list[Any]:
     if part:
         return [pytest.param(cell, id=str(cell)) for cell in cells[int(part) % int(of) :: int(of)]]
     return [pytest.param(cell, id=str(cell), marks=() if quick(cell) else pytest.mark.proof) for cell in cells]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def pyghmi_stays_loaded() -> Iterator[None]:
+    """Whoever looks after the blow asks BMCs too: what forks helpers for it is started once, not per look."""
+    ipmi._nursery.enter()
+    yield
+    ipmi._nursery.leave()
 
 
 # --- striking --------------------------------------------------------------------------------------------------------
