@@ -19,9 +19,15 @@ CHASSIS = """#!/bin/sh
 shift
 case "$1" in
   get) shift; for name; do case $name in power) echo "power:$(cat {state})";; *) echo "$name:0";; esac; done;;
-  set) shift; while [ $# -gt 0 ]; do [ "$1" = power ] && echo "$2" {goes_to}; shift 2; done;;
+  set) shift; while [ $# -gt 0 ]; do
+    case "$1" in
+      power) echo "$2" {goes_to};;
+      reset|shutdown) echo "$1" >>{wanted};;
+    esac
+    shift 2; done;;
 esac
 """
+"""``reset`` and ``shutdown`` are what ipmi_sim calls IPMI's hard reset and soft-shutdown (lanserv/bmc_chassis.c)."""
 LAN = """name "node"
 set_working_mc 0x20
   startlan 1
@@ -50,20 +56,27 @@ def describe(folder: Path, address: str, port: int, guid: str, *, seen_at: Path 
     """The folder holds a board that is on, for ``COMMAND``.
 
     Args:
-        seen_at: what the folder is called on the board's machine. Power commands are then lines of ``wanted``, for a
-            ``Board`` to follow; otherwise the state ``power`` is changed by them.
+        seen_at: what the folder is called on the board's machine. All commands are then lines of ``wanted``, for a
+            ``Board`` to follow; otherwise those of power change the state ``power``.
     """
     there = seen_at or folder
-    goes_to = f">>{there / 'wanted'}" if seen_at else f">{there / 'power'}"
+    wanted = str(there / "wanted")
+    goes_to = f">>{wanted}" if seen_at else f">{there / 'power'}"
     (folder / "power").write_text("1\n")
     (folder / "wanted").write_text("")
     chassis = folder / "chassis"
-    chassis.write_text(CHASSIS.replace("{state}", str(there / "power")).replace("{goes_to}", goes_to))
+    chassis.write_text(_filled(CHASSIS, state=str(there / "power"), goes_to=goes_to, wanted=wanted))
     chassis.chmod(0o755)
     lan = LAN.format(address=address, port=port, guid=guid, chassis=there / "chassis", user=USER, password=PASSWORD)
     (folder / "lan.conf").write_text(lan)
     (folder / "board.emu").write_text(BOARD)
     (folder / "state").mkdir(exist_ok=True)
+
+
+def _filled(script: str, **values: str) -> str:
+    for name, value in values.items():
+        script = script.replace(f"{{{name}}}", value)
+    return script
 
 
 class Board:
@@ -76,6 +89,8 @@ class Board:
         self.guid = f"a123456789abcdefa1234567{number:08x}"
         self._boot = boot
         self._followed = 0
+        self._falling = False
+        """Whether the node was told to go down by itself, and is not seen to have."""
         self._folder = self.machine.path("/srv")
         self._unplugged = threading.Event()
         # for as long as the laboratory: what a thread starts ends with it
@@ -111,10 +126,16 @@ class Board:
         if self._supply.is_alive():
             self._supply.join(AMPLE)
 
+    def force(self) -> None:
+        """A node that was told to go down, and has not, loses its power."""
+        if self._falling:
+            with (self._folder / "wanted").open("a") as wanted:
+                wanted.write("0\n")
+
     @property
     def settled(self) -> bool:
         """Whether the node's power has followed every command."""
-        return self._followed == len(self._commands())
+        return self._followed == len(self._commands()) and not self._falling
 
     def _commands(self) -> list[str]:
         return (self._folder / "wanted").read_text().split()
@@ -122,9 +143,26 @@ class Board:
     def _follow(self) -> None:
         while not self._unplugged.wait(0.05):
             for command in self._commands()[self._followed :]:
-                if command == "0":
-                    self.node.cut_power()
-                elif not self.node.running:
-                    self._boot(self.node)
-                (self._folder / "power").write_text(f"{command}\n")
+                self._obey(command)
                 self._followed += 1
+            if self._falling and not self.node.running:
+                self._switch(on=False)
+
+    def _obey(self, command: str) -> None:
+        if command == "shutdown":
+            if self.node.running:
+                self.node.press_button()
+                self._falling = True
+            return
+        if command != "1":
+            self._switch(on=False)
+        if command != "0":
+            self._switch(on=True)
+
+    def _switch(self, *, on: bool) -> None:
+        if not on or not self.node.running:
+            self.node.cut_power()  # of one that went down by itself the cards still answer
+            self._falling = False
+        if on and not self.node.running:
+            self._boot(self.node)
+        (self._folder / "power").write_text(f"{on:d}\n")

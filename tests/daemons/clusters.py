@@ -248,6 +248,7 @@ class Cluster:
     def mend(self) -> None:
         """Whatever a test did to it is undone."""
         for board in self.boards.values():
+            board.force()
             eventually(lambda board=board: board.settled, what=f"the power of {board.node.name} has followed its BMC")
         for machine in self.machines.values():
             if not machine.running:

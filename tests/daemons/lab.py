@@ -54,11 +54,19 @@ mount -t tmpfs -o mode=1777 shm /dev/shm
 mount -t tmpfs -o mode=755 run /run
 mkdir -p /run/sshd /run/lock /run/ceph
 hostname {name}
+trap '[ -e {deaf} ] || down=yes' PWR
+down=
 echo up
 exec >/dev/null 2>&1
-while :; do sleep 3600 & wait $! || :; done
+while [ ! "$down" ]; do sleep 3600 & wait $! || :; done
+kill -TERM -1
+while set -- /proc/[0-9]*; [ $# -gt 1 ]; do sleep 0.05; done
 """
-"""What a machine does first. Then it waits, and reaps what its daemons left."""
+"""What a machine does first. Then it waits, and reaps what its daemons left, until somebody presses its power button:
+it asks its processes to end, waits for the last of them, and is off."""
+
+DEAF = "/run/deaf"
+"""Where a machine has that file nobody there listens to its power button."""
 
 _CLONE_NEWNET = 0x40000000
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -193,7 +201,8 @@ class Machine:
     @property
     def running(self) -> bool:
         """Whether it has power and has not gone down by itself."""
-        return self._cord is not None and self._cord.poll() is None
+        cord = self._cord  # a board's thread asks, too
+        return cord is not None and cord.poll() is None
 
     def start(self) -> None:
         """It has booted: no process of an earlier life is there, and no packet filter rule."""
@@ -203,7 +212,7 @@ class Machine:
         for number in range(len(self.addresses)):
             tool("ip", "-n", self.namespace, "link", "set", f"eth{number}", "up")
         own = " ".join(each[1:] for each in OWN if Path(each).is_dir())
-        script = BOOT.format(own=own, files=self._files, name=self.name)
+        script = BOOT.format(own=own, files=self._files, name=self.name, deaf=DEAF)
         # whatever ends this host's process, or the one that unshares, ends the machine
         words = ["setpriv", "--pdeathsig", "KILL", "nsenter", f"--net={NAMESPACES / self.namespace}", "unshare"]
         words += ["--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child", "--mount-proc", "sh", "-c", script]
@@ -226,6 +235,11 @@ class Machine:
         self._cord.kill()
         self._cord.communicate()
         self._cord = None
+
+    def press_button(self) -> None:
+        """Its power button was pressed for a moment; whether it goes down, and when, is its own affair."""
+        with suppress(ProcessLookupError):  # it has just gone down
+            os.kill(int(self._first), signal.SIGPWR)
 
     def run(self, *words: str, check: bool = True, within: float = AMPLE) -> str:
         """What the command printed there."""

@@ -7,10 +7,11 @@ surveys that the suites are made of.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 import pytest
 from boards import Board
 from clusters import CLOCK, Cluster, eventually
-from lab import AMPLE, needs, tool
+from lab import AMPLE, DEAF, needs, tool
 
 from pytest_pveha.clock import SECOND
 from pytest_pveha.errors import AuthRefused, PreflightRefused, SiteError, Unreachable
@@ -26,6 +27,9 @@ from pytest_pveha.faults.fault import Fault
 from pytest_pveha.faults.peer import PowerCutByPeer
 from pytest_pveha.faults.power import PowerCut
 from pytest_pveha.handles import corosync
+from pytest_pveha.handles.bmc import PowerCommand
+from pytest_pveha.handles.connect import connect
+from pytest_pveha.inventory import load
 from pytest_pveha.observe import fence_paths
 from pytest_pveha.observe.identity import own_bmc
 from pytest_pveha.observe.observer import Observer
@@ -182,6 +186,83 @@ def test_a_cycle_is_another_boot(trio: Cluster) -> None:
             return False
 
     eventually(another, 2 * AMPLE)
+
+
+@pytest.fixture
+def bare(trio: Cluster) -> Iterator[Observer]:
+    """Who knows of a site that is a cluster of corosync alone, and so can tell its members."""
+    told = json.loads(trio.file.read_text())
+    told["cluster"] = {"name": "lab", "proxmox": False}
+    file = trio.file.with_name("bare.yml")  # beside the secrets that it refers to
+    file.write_text(json.dumps(told))
+    site = connect(load(file), CLOCK)
+    yield Observer(site, lambda kind, data: None)
+    site.close()
+
+
+def confirmed(bare: Observer, name: str) -> None:
+    """It is dead: off twice, silent and no member; and it comes back as another boot when its power is switched on."""
+    cut = PowerCut(name)
+    bare.site.cluster.shun(cut.kind, cut.reach.nodes)
+    eventually(lambda: cut.took_effect(bare).verdict == "yes", 2 * AMPLE)
+    cut.heal(bare)
+    eventually(lambda: answering(CLOCK, bare.site.nodes[name].addresses) != [], 2 * AMPLE)
+    bare.site.cluster.shun(cut.kind, frozenset())
+
+
+def switched(trio: Cluster, name: str, command: PowerCommand) -> None:
+    """Its BMC has accepted that command."""
+    client = trio.boards[name].client()
+    client.set_power(command, CLOCK.deadline(AMPLE))
+    client.close()
+
+
+def test_a_soft_power_off(trio: Cluster, bare: Observer) -> None:
+    """A node that is asked to go down ends its processes, leaves as one that says so, and is dead only then."""
+    name, machine = "pve3", trio.machines["pve3"]
+    before = trio.observer.boot_id(trio.node(name))
+    trio.mark()
+    switched(trio, name, "soft")
+    confirmed(bare, name)
+    told = trio.log("pve1")[trio.marks["pve1"] :]
+    assert "Members left: 3" in told
+    assert "A processor failed" not in told.partition("Members left: 3")[0]  # as it is told of one that only fell silent
+    eventually(trio.whole, 3 * AMPLE)
+    assert trio.observer.boot_id(trio.node(name)) != before
+    assert machine.running
+
+
+def test_a_soft_power_off_that_nobody_hears(trio: Cluster, bare: Observer) -> None:
+    """A node without anybody who listens to its power button runs on, a member, and is never called off."""
+    name = "pve3"
+    trio.machines[name].run("touch", DEAF)
+    before = trio.observer.boot_id(trio.node(name))
+    switched(trio, name, "soft")
+    for _ in range(3):
+        saw = PowerCut(name).took_effect(bare)
+        assert (saw.verdict, "still says the chassis is on" in saw.saw) == ("no", True)
+        CLOCK.sleep(1)
+    assert trio.observer.boot_id(trio.node(name)) == before
+    assert members(trio, *trio.machines) == [3, 3, 3]
+    switched(trio, name, "off")
+    confirmed(bare, name)
+
+
+def test_a_soft_power_off_that_hangs(trio: Cluster, bare: Observer) -> None:
+    """A node whose shutdown waits for a process for ever is no member, and nobody logs in: it is not dead all the same,
+    and is not called so before its power is off."""
+    name, machine = "pve3", trio.machines["pve3"]
+    machine.daemon("sh", "-c", "trap '' TERM; while :; do sleep 1; done")
+    switched(trio, name, "soft")
+    bare.site.cluster.shun("power-cut", frozenset({name}))
+    eventually(lambda: members(trio, "pve1", "pve2") == [2, 2], AMPLE)
+    with pytest.raises(Unreachable):
+        trio.node(name).boot_id(CLOCK.deadline(5))
+    saw = PowerCut(name).took_effect(bare)
+    assert (saw.verdict, "still says the chassis is on" in saw.saw) == ("no", True)
+    assert machine.running
+    switched(trio, name, "off")
+    confirmed(bare, name)
 
 
 @dataclass(frozen=True)
