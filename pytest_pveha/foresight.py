@@ -250,8 +250,8 @@ class Foresight:
         declared = self._inventory.model.cluster.name
         if scene.cluster != declared:
             raise UnsafeTarget(
-                f"the API answers for cluster {scene.cluster!r}, the inventory is for {declared!r}: "
-                "wrong endpoint, or wrong inventory"
+                f"the site answers for cluster {scene.cluster!r}, the inventory is for {declared!r}: "
+                "wrong address, or wrong inventory"
             )
         return scene
 

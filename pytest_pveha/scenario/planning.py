@@ -87,8 +87,8 @@ def live_scene(site: Site) -> Scene:
     """
     deadline = site.clock.deadline
     membership = site.cluster.membership(deadline(READ))
-    manager = site.cluster.manager(deadline(READ))
-    resources = site.cluster.ha_rules(deadline(READ)).resources
+    manager = site.cluster.leading(deadline(READ))
+    resources = site.cluster.ha_rules(deadline(READ)).resources if site.cluster.proxmox else ()
     rows = site.cluster.guests(deadline(READ))
     guests = tuple(
         Resident(sid, row.name, row.node, ha=sid in resources)

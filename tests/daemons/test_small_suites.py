@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from clusters import Cluster
 from lab import needs
-from small_site import SmallSite, tidy
+from small_site import SmallSite, Typed, tidy
 
 pytestmark = [
     pytest.mark.daemons,
@@ -64,6 +65,33 @@ def test_what_needs_proxmox_is_not_applicable(small: SmallSite) -> None:
     assert said.code != 0
     assert "needs a Proxmox API" in said.out
     assert not [row for row in said.verdict.get("tests", ()) if row["verdict"] == "accepted"]
+    tidy(small)
+
+
+def test_the_plan(small: SmallSite) -> None:
+    """`pveha plan` says what would be broken, on which node, and what does not apply here; it breaks nothing."""
+
+    def planned(**changes: Any) -> Typed:
+        tests = (ONE_LINK, CUT, "suites/nodes/test_power_loss.py")
+        return small.type("pytest_pveha", "plan", str(small.inventory(**changes)), *tests)
+
+    nodes = [small.cluster.node(name) for name in small.cluster.machines]
+    before = [small.cluster.observer.boot_id(node) for node in nodes]
+    said = planned()
+    assert said.code == 0, said.out
+    for line in (
+        "site small (real), cluster lab: pve1, pve2, pve3", "link-loss, on pve1",
+        "power-cut-by-peer, on pve1 (other-1)", "vm:101 (bystander",
+        "not applicable: suites/nodes/test_power_loss.py", "it needs a Proxmox API",
+        "GRANTED now: all 2; nothing was touched",
+    ):  # fmt: skip
+        assert line in said.out, said.out
+    refused = planned(consent=None)
+    assert (refused.code, "GRANTED now" in refused.out) == (1, False), refused.out
+    other = planned(cluster={"name": "another", "proxmox": False}, consent=None)
+    assert other.code == 4, other.out
+    assert "answers for cluster 'lab', the inventory is for 'another'" in other.out
+    assert [small.cluster.observer.boot_id(node) for node in nodes] == before
     tidy(small)
 
 
