@@ -31,6 +31,7 @@ PACKAGES = {
     "qemu-system-x86_64": "qemu-system-x86",
     "busybox": "busybox-static",
     "cpio": "cpio",
+    "mke2fs": "e2fsprogs",
     "apt-get": "apt",
     "openssl": "openssl",
     "chromium": "chromium",

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shutil
 import socket
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import bcrypt
 import pytest
+from container import dying_with_us
 
 from pytest_pveha.clock import SECOND, LiveClock
 from pytest_pveha.errors import AuthRefused, ProtocolError, Unreachable
@@ -59,11 +59,7 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
     }
     lines = [f"SUSHY_EMULATOR_{name} = {value!r}\n" for name, value in settings.items()]
     (folder / "emulator.conf").write_text("".join(lines))
-    process = subprocess.Popen(
-        [str(EMULATOR), "--config", str(folder / "emulator.conf"), "--fake"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    process = dying_with_us([str(EMULATOR), "--config", str(folder / "emulator.conf"), "--fake"], folder / "said")
     try:
         emulator = Emulator(port, folder / "ca.pem")
         clock = LiveClock()
