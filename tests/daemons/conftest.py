@@ -7,18 +7,31 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ceph_lab import TOOLS, CephCluster
+from ceph_lab import TOLD, TOOLS, CephCluster
 from clusters import Cluster, eventually, make_key
 from lab import AMPLE, Lab, lacking
 
-OF_CEPH = ("test_ceph.py", "test_ceph_faults.py", "test_ceph_both.py")
-"""Files that need a Ceph, which is large and takes long to begin: two workers of pytest-xdist's have one."""
-SHARED = {"test_ceph_faults.py": "test_ceph.py"}
+from pytest_pveha.observe import ceph_map
+
+OF_CEPH = ("test_ceph_both.py", "test_ceph_network.py", "test_ceph.py", "test_ceph_faults.py")
+"""Files that need a Ceph, which is large and takes long to begin: three workers of pytest-xdist's have one."""
+OF_CLUSTERS = (
+    "test_both.py", "test_qnetd.py", "test_corosync.py", "test_small_suites.py", "test_small_site.py",
+    "test_small_quorum.py",
+)  # fmt: skip
+"""Files that need a cluster of corosync's."""
+SHARED = {
+    "test_ceph.py": "test_ceph_network.py",
+    "test_small_site.py": "test_small_suites.py",
+    "test_qnetd.py": "test_both.py",
+    "test_corosync.py": "test_both.py",
+}
 """File → another one that the same worker plays, with the same daemons."""
 
 LONGEST = (
-    *OF_CEPH, "test_small_suites.py", "test_canaries.py", "test_dead_man.py", "test_guests.py", "test_both.py",
-    "test_corosync.py", "test_qnetd.py", "test_small_site.py", "test_storage_servers.py",
+    *OF_CEPH, "test_small_suites.py", "test_small_site.py", "test_both.py", "test_qnetd.py", "test_corosync.py",
+    "test_guests.py", "test_canaries.py", "test_dead_man.py", "test_killed.py", "test_journal.py",
+    "test_storage_servers.py",
 )  # fmt: skip
 """Files that take longest, in that order."""
 
@@ -87,31 +100,39 @@ def key(lab: Lab) -> Path:
 
 
 @pytest.fixture(scope="session")
-def trio_started(lab: Lab, key: Path) -> Cluster:
+def trio_started(lab: Lab, key: Path, begun: list[Cluster | CephCluster]) -> Cluster:
     """A cluster of three nodes with two links, and BMCs where there is ipmi_sim, begun once."""
     trio = Cluster(lab, ("pve1", "pve2", "pve3"), 1, key=key, boards=not lacking("ipmi_sim"))
     with lab.inside("controller"):
         trio.start()
+    begun.append(trio)
     return trio
+
+
+def _awake(cluster: Cluster) -> None:
+    if not all(machine.running for machine in cluster.machines.values()):
+        cluster.mend()
+    eventually(cluster.whole, what="the cluster is whole")
 
 
 @pytest.fixture
 def trio(lab: Lab, trio_started: Cluster) -> Iterator[Cluster]:
     """Three nodes, whole before and after; the test is on the controller's network."""
     with lab.inside("controller"):
-        eventually(trio_started.whole, what="the cluster is whole")
+        _awake(trio_started)
         yield trio_started
         trio_started.mend()
 
 
 @pytest.fixture(scope="session")
-def pair_started(lab: Lab, key: Path) -> Cluster:
+def pair_started(lab: Lab, key: Path, begun: list[Cluster | CephCluster]) -> Cluster:
     """A cluster of two nodes with the vote of a quorum device, begun once."""
     witness = lab.machine("witness", {"mgmt": "10.77.0.50/24"})
     pair = Cluster(lab, ("two1", "two2"), 11, key=key, device=witness)
     with lab.inside("controller"):
         witness.start()
         pair.start()
+    begun.append(pair)
     return pair
 
 
@@ -119,20 +140,20 @@ def pair_started(lab: Lab, key: Path) -> Cluster:
 def pair(lab: Lab, pair_started: Cluster) -> Iterator[Cluster]:
     """Two nodes and their quorum device, whole before and after; the test is on the controller's network."""
     with lab.inside("controller"):
-        eventually(pair_started.whole, what="the cluster is whole")
+        _awake(pair_started)
         yield pair_started
         pair_started.mend()
 
 
 @pytest.fixture(scope="session")
-def ceph_started(lab: Lab, key: Path, large: list[CephCluster]) -> CephCluster:
+def ceph_started(lab: Lab, key: Path, begun: list[Cluster | CephCluster]) -> CephCluster:
     """Three hosts with a mon and two OSDs each, begun once."""
     if reason := lacking(*TOOLS):
         pytest.skip(reason)
     ceph = CephCluster(lab, key)
     with lab.inside("controller"):
         ceph.start()
-    large.append(ceph)
+    begun.append(ceph)
     return ceph
 
 
@@ -147,16 +168,22 @@ def real_ceph(lab: Lab, ceph_started: CephCluster) -> Iterator[CephCluster]:
         ceph_started.mend()
 
 
+@pytest.fixture
+def told_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Ceph says of its placement groups is believed as soon as it can be, of one that tells of them soon."""
+    monkeypatch.setattr(ceph_map, "SETTLED", TOLD)
+
+
 @pytest.fixture(autouse=True, scope="module")
-def no_idle_ceph(request: pytest.FixtureRequest, large: list[CephCluster]) -> None:
-    """Where a file's tests do not need Ceph, it is off: it takes memory and time from others."""
-    if request.path.name not in OF_CEPH:
-        for ceph in large:
-            for machine in ceph.machines.values():
+def nobody_idle(request: pytest.FixtureRequest, begun: list[Cluster | CephCluster]) -> None:
+    """What a file's tests do not need is off: it takes memory and time from others."""
+    for each in begun:
+        if request.path.name not in (OF_CEPH if isinstance(each, CephCluster) else OF_CLUSTERS):
+            for machine in each.machines.values():
                 machine.cut_power()
 
 
 @pytest.fixture(scope="session")
-def large() -> list[CephCluster]:
-    """The Ceph, once it has begun."""
+def begun() -> list[Cluster | CephCluster]:
+    """The clusters that have begun."""
     return []

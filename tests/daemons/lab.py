@@ -37,7 +37,8 @@ BULK = Path("/var/tmp")
 """What each machine has for itself of the former lies there, in a folder of the lab's name: ``/run`` may be memory."""
 
 KEPT = "/var/lib/pveha"
-"""What a run keeps on a node; an empty folder of that name stays on this host, to be hidden by each machine's own."""
+"""What a run keeps on a node; there is an empty folder of that name on this host while there are labs, to be hidden by
+each machine's own."""
 
 OWN = (
     str(Path("~root").expanduser()), "/srv", "/usr/local", "/var/lib/corosync", "/var/log/corosync", BULKY,
@@ -167,6 +168,9 @@ class Lab:
             machine.cut_power()
         _clear(self.folder)
         os.close(self._owned)
+        with _locked(RUN), suppress(OSError):
+            if not any(RUN.glob(f"{TAG}*")):
+                Path(KEPT).rmdir()
 
 
 class Machine:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,7 +107,7 @@ def _real(machine: Container) -> Iterator[Place]:
 
 
 def _simulated(monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    with whole_run.place() as here:
+    with whole_run.place() as here, outlived_by_nothing(here.folder):
         for name in ("PVEHA_STATE", "PVEHA_RUNTIME"):
             monkeypatch.setenv(name, here.environment[name])
         embedded = start(load(here.inventory(boot_seconds=20)))
@@ -127,6 +128,23 @@ def _simulated(monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
         finally:
             site.close()
             clock.close()
+
+
+_UNDERTAKER = """
+read -r _
+for site in "$1"/run/*/*/site.json; do kill "$(sed -n 's/.*"pid": *\\([0-9]*\\).*/\\1/p' "$site")"; done
+rm -rf "$1"
+"""
+
+
+@contextmanager
+def outlived_by_nothing(folder: Path) -> Iterator[None]:
+    """Should we be killed meanwhile, a simulated site in that folder, which would live on, and the folder are gone."""
+    words = ["sh", "-c", _UNDERTAKER, "sh", str(folder)]
+    null = subprocess.DEVNULL
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=null, stderr=null, start_new_session=True) as waiting:
+        yield
+        waiting.kill()
 
 
 def _another_boot(place: Place, before: str) -> bool:

@@ -226,7 +226,9 @@ def test_a_soft_power_off(trio: Cluster, bare: Observer) -> None:
     confirmed(bare, name)
     told = trio.log("pve1")[trio.marks["pve1"] :]
     assert "Members left: 3" in told
-    assert "A processor failed" not in told.partition("Members left: 3")[0]  # as it is told of one that only fell silent
+    assert (
+        "A processor failed" not in told.partition("Members left: 3")[0]
+    )  # as it is told of one that only fell silent
     eventually(trio.whole, 3 * AMPLE)
     assert trio.observer.boot_id(trio.node(name)) != before
     assert machine.running
