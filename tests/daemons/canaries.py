@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from container import CACHE, dying_with_us
+from container import CACHE, dying_with_us, fetching
 from guests import kernel
 from lab import tool
 
@@ -53,8 +53,9 @@ while :; do qemu-ga -m virtio-serial -p $port; sleep 1; done
 def agent() -> Path:
     """Debian's qemu-ga, fetched once and kept."""
     path = CACHE / "qemu-ga"
-    if not path.exists():
-        CACHE.mkdir(parents=True, exist_ok=True)
+    with fetching(path.name):
+        if path.exists():
+            return path
         with tempfile.TemporaryDirectory(prefix="pveha-agent-") as place:
             words = ["apt-get", "download", "-qq", "-o", "APT::Sandbox::User=root", "qemu-guest-agent"]
             if subprocess.run(words, cwd=place, capture_output=True, check=False).returncode != 0:

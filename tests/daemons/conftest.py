@@ -29,8 +29,8 @@ SHARED = {
 """File → another one that the same worker plays, with the same daemons."""
 
 LONGEST = (
-    *OF_CEPH, "test_small_suites.py", "test_small_site.py", "test_both.py", "test_qnetd.py", "test_corosync.py",
-    "test_guests.py", "test_canaries.py", "test_dead_man.py", "test_killed.py", "test_journal.py",
+    *OF_CEPH, "test_small_suites.py", "test_small_site.py", "test_dead_man.py", "test_both.py", "test_qnetd.py",
+    "test_corosync.py", "test_guests.py", "test_canaries.py", "test_killed.py", "test_journal.py",
     "test_storage_servers.py",
 )  # fmt: skip
 """Files that take longest, in that order."""

@@ -11,8 +11,9 @@ import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -50,15 +51,22 @@ def root_file_system(release: str) -> Path:
     for tool in ("systemd-nspawn", *(() if root.exists() else ("debootstrap",))):
         if lacks(tool):
             pytest.skip(f"{tool} is not installed: apt-get install {PACKAGES[tool]}")
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with fetching("debian"):
         if not root.exists():  # all at once, for whoever needs one needs the others next
             with ThreadPoolExecutor() as pool:
                 said = dict(zip(RELEASES, pool.map(_made, RELEASES), strict=True))
             if not root.exists():
                 pytest.skip(f"debootstrap made no Debian {release}: {said[release]}")
     return root
+
+
+@contextmanager
+def fetching(name: str) -> Iterator[None]:
+    """Nobody else puts that into the cache meanwhile."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _made(release: str) -> str:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from container import CACHE, dying_with_us
+from container import CACHE, dying_with_us, fetching
 from lab import Lab, tool
 from ruamel.yaml import YAML
 
@@ -68,9 +68,13 @@ done
 def kernel(name: str = "kernel", modules: Sequence[str] = MODULES) -> Path:
     """A folder of that name with Debian's kernel and those modules, fetched once and kept."""
     folder = CACHE / name
-    if folder.exists():
-        return folder
-    CACHE.mkdir(parents=True, exist_ok=True)
+    with fetching(name):
+        if not folder.exists():
+            _fetch_kernel(folder, modules)
+    return folder
+
+
+def _fetch_kernel(folder: Path, modules: Sequence[str]) -> None:
     with tempfile.TemporaryDirectory(prefix="pveha-kernel-") as place:
         said = subprocess.run(
             ["apt-cache", "depends", "linux-image-amd64"], capture_output=True, text=True, check=False
@@ -81,7 +85,7 @@ def kernel(name: str = "kernel", modules: Sequence[str] = MODULES) -> Path:
             pytest.skip(f"apt-get download has no kernel for guests ({package or 'linux-image-amd64'})")
         (archive,) = Path(place).glob("*.deb")
         subprocess.run(["dpkg-deb", "-x", archive, f"{place}/x"], check=True)
-        draft = CACHE / f"{name}.new"
+        draft = folder.with_suffix(".new")
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir()
         shutil.copy(next(Path(place, "x/boot").glob("vmlinuz-*")), draft / "vmlinuz")
@@ -90,7 +94,6 @@ def kernel(name: str = "kernel", modules: Sequence[str] = MODULES) -> Path:
                 content = found.read_bytes()
                 (draft / f"{module}.ko").write_bytes(lzma.decompress(content) if found.suffix == ".xz" else content)
         draft.rename(folder)
-    return folder
 
 
 def initramfs(folder: Path) -> Path:
