@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 TESTERS ?= 4
-LABS ?= 5
+LABS ?= 6
 unexport PYTHONDONTWRITEBYTECODE  # hundreds of processes would each compile everything again
 
 .PHONY: help demo test test-daemons lint types unit coverage bench proof lock clean

@@ -28,9 +28,8 @@ POOL, PGS = "vmdata", 32
 DISK = 10 * 2**30
 """Bytes of each OSD's disk: a sparse file."""
 SETTLES = 180.0
-TOLD = 6.0
-"""Seconds after which what is told of placement groups is about the OSD map that there is: osd_heartbeat_interval,
-mgr_stats_period and mgr_tick_period, together, are 5 here; as shipped they are 13."""
+STEADY = 10.0
+"""Seconds that an OSD has to have been up to be called healed, where a test does not ask for the 45 of the product."""
 MAP = "/srv/osdmap"
 _PLACED = re.compile(r"^(\S+) raw .* up \((\[[\d,]*\]), \S+\) acting \(\2, ", re.MULTILINE)
 """Of ``osdmaptool --test-map-pgs-dump-all``: a placement group and who serves it, where that is who is to."""
@@ -57,9 +56,6 @@ bluestore_cache_size = 33554432
 osd_recovery_sleep = 0
 osd_recovery_sleep_hdd = 0
 osd_max_backfills = 4
-osd_heartbeat_interval = 2
-mgr_stats_period = 2
-mgr_tick_period = 1
 osd_crush_update_on_start = true
 mon_data_avail_warn = 5
 log_to_stderr = false

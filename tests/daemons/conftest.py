@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ceph_lab import TOLD, TOOLS, CephCluster
+from ceph_lab import STEADY, TOOLS, CephCluster
 from clusters import Cluster, eventually, make_key
 from lab import AMPLE, Lab, lacking
 
-from pytest_pveha.observe import ceph_map
+from pytest_pveha.faults import ceph as faults
 
 OF_CEPH = ("test_ceph_both.py", "test_ceph_network.py", "test_ceph.py", "test_ceph_faults.py")
 """Files that need a Ceph, which is large and takes long to begin: three workers of pytest-xdist's have one."""
@@ -29,8 +29,8 @@ SHARED = {
 """File → another one that the same worker plays, with the same daemons."""
 
 LONGEST = (
-    *OF_CEPH, "test_small_suites.py", "test_small_site.py", "test_dead_man.py", "test_both.py", "test_qnetd.py",
-    "test_corosync.py", "test_guests.py", "test_canaries.py", "test_killed.py", "test_journal.py",
+    *OF_CEPH, "test_small_quorum.py", "test_small_suites.py", "test_small_site.py", "test_dead_man.py", "test_both.py",
+    "test_qnetd.py", "test_corosync.py", "test_guests.py", "test_canaries.py", "test_killed.py", "test_journal.py",
     "test_storage_servers.py",
 )  # fmt: skip
 """Files that take longest, in that order."""
@@ -169,9 +169,9 @@ def real_ceph(lab: Lab, ceph_started: CephCluster) -> Iterator[CephCluster]:
 
 
 @pytest.fixture
-def told_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What Ceph says of its placement groups is believed as soon as it can be, of one that tells of them soon."""
-    monkeypatch.setattr(ceph_map, "SETTLED", TOLD)
+def steady_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An OSD that is up again is called healed after a shorter while."""
+    monkeypatch.setattr(faults, "STEADY", STEADY)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -221,7 +221,7 @@ def filled(ceph_started: CephCluster) -> CephCluster:
 
 
 @pytest.fixture(params=["simulated", pytest.param("real", marks=[pytest.mark.daemons, needs(*TOOLS)])])
-def bench(request: pytest.FixtureRequest) -> Bench:
+def bench(request: pytest.FixtureRequest, steady_soon: None) -> Bench:
     """A Ceph that is clean, and was looked at."""
     if request.param == "simulated":
         found: Bench = Simulated()

@@ -7,14 +7,18 @@ from ceph_lab import DOWN_OUT, SETTLES, TOOLS, CephCluster
 from clusters import CLOCK, eventually
 from lab import AMPLE, needs
 
+from pytest_pveha.clock import SECOND
 from pytest_pveha.errors import PreflightRefused
+from pytest_pveha.faults import ceph as faults
 from pytest_pveha.faults.ceph import NooutSet, OsdKilled, OsdLost
 from pytest_pveha.faults.fault import Fault
 from pytest_pveha.handles.ceph import shell
 from pytest_pveha.handles.ceph.maps import OsdMap
 from pytest_pveha.handles.shell import each_of
 
-pytestmark = [pytest.mark.daemons, pytest.mark.usefixtures("told_soon"), needs(*TOOLS)]
+pytestmark = [pytest.mark.daemons, pytest.mark.usefixtures("steady_soon"), needs(*TOOLS)]
+
+AS_SHIPPED = faults.STEADY
 
 
 def osd_map(ceph: CephCluster) -> OsdMap:
@@ -67,8 +71,9 @@ def test_a_killed_osd(real_ceph: CephCluster) -> None:
         fault.preflight(real_ceph.observer)
 
 
-def test_an_osd_killed_too_often(real_ceph: CephCluster) -> None:
-    """Its unit gives up after some starts; healed, it runs all the same."""
+def test_an_osd_killed_too_often(real_ceph: CephCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its unit gives up after some starts; healed, it runs all the same, and is called so when it has for a while."""
+    monkeypatch.setattr(faults, "STEADY", AS_SHIPPED)
     unit, machine = "ceph-osd@0", real_ceph.host_of(0)
     real_ceph.unit(machine, "reset-failed", unit)
     for _ in range(3):
@@ -77,7 +82,9 @@ def test_an_osd_killed_too_often(real_ceph: CephCluster) -> None:
     fault = OsdKilled("ceph1", 0, pid(real_ceph, 0))
     made(real_ceph, fault)
     eventually(lambda: real_ceph.unit(machine, "is-active", unit) == "failed\n", what="systemd gives it up")
+    begin = CLOCK.now().mono
     undone(real_ceph, fault)
+    assert (CLOCK.now().mono - begin) / SECOND > AS_SHIPPED
 
 
 def test_a_lost_osd(real_ceph: CephCluster) -> None:

@@ -16,7 +16,7 @@ from pytest_pveha.faults import rules
 from pytest_pveha.faults.ceph import CephNetworkCut
 from pytest_pveha.observe import ceph_map
 
-pytestmark = [pytest.mark.daemons, pytest.mark.usefixtures("told_soon"), needs(*TOOLS)]
+pytestmark = [pytest.mark.daemons, pytest.mark.usefixtures("steady_soon"), needs(*TOOLS)]
 
 TAG = "pveha-lab-ceph-cut"
 

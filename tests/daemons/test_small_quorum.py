@@ -1,4 +1,4 @@
-"""The quorum suites that need no Proxmox, whole, as a user plays them on a small real site: they hold for minutes."""
+"""The quorum suites that need no Proxmox, as a user plays them on a small real site: each takes three minutes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from small_site import SmallSite, Typed, tidy
 
 pytestmark = [
     pytest.mark.daemons,
-    pytest.mark.proof,
     needs("corosync", "sshd", "ssh-keygen", "ipmi_sim", "ipmitool", "qemu-system-x86_64"),
 ]
 
@@ -53,6 +52,7 @@ def test_a_short_cut(three: SmallSite) -> None:
     accepted(three, said, test, "rejoins", "downtime", "collateral_resets", "violations")
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("direction", ["in", "out"])
 def test_a_one_way_cut(three: SmallSite, direction: str) -> None:
     """A node that is heard and does not hear, or the other way round, loses quorum, and the others keep it."""
