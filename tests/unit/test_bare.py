@@ -9,12 +9,14 @@ from inventory_texts import REAL
 
 from pytest_pveha.clock import LiveClock
 from pytest_pveha.errors import InventoryError, NoProxmox, ProtocolError
-from pytest_pveha.handles.bare import NoApi, nodelist
+from pytest_pveha.handles.bare import BareCluster, NoApi, nodelist
+from pytest_pveha.handles.cluster import Asked, GuestRow, Membership
 from pytest_pveha.handles.connect import connect
 from pytest_pveha.handles.reading import Said
 from pytest_pveha.inventory import load
 from pytest_pveha.judge.verdict import judge
 from pytest_pveha.record.journal import Line
+from pytest_pveha.scenario.planning import live_scene
 
 API = REAL[REAL.index("  api:") : REAL.index("nodes:")]
 BARE = REAL.replace(API, "  proxmox: false\n")
@@ -55,6 +57,19 @@ def test_what_nobody_can_say(tmp_path: Path, ask: str) -> None:
     with pytest.raises(NoProxmox):
         NoApi().put("/cluster", deadline=site.clock.deadline(1))
     assert site.lease_on.names == ("pve1",)
+
+
+def test_it_is_planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a plan needs is what corosync and the nodes tell: nobody is master, and no guest is in HA."""
+    site = connect(load(written(tmp_path, BARE)), LiveClock())
+    now = site.clock.now()
+    told = Membership("lab", True, {"pve1": True}, Asked(now, now, "pve1"))
+    rows = {"vm:101": GuestRow("vm:101", "", "pve1", "running", None, 0)}
+    monkeypatch.setattr(BareCluster, "membership", lambda cluster, deadline, at=None: told)
+    monkeypatch.setattr(BareCluster, "guests", lambda cluster, deadline: rows)
+    scene = live_scene(site)
+    assert (scene.cluster, scene.nodes, scene.master, dict(scene.busy)) == ("lab", ("pve1",), "", {})
+    assert [(guest.id, guest.node, guest.ha) for guest in scene.guests] == [("vm:101", "pve1", False)]
 
 
 def test_the_list_of_nodes() -> None:
