@@ -251,7 +251,7 @@ class Foresight:
         if scene.cluster != declared:
             raise UnsafeTarget(
                 f"the site answers for cluster {scene.cluster!r}, the inventory is for {declared!r}: "
-                "wrong address, or wrong inventory"
+                "wrong endpoint, or wrong inventory"
             )
         return scene
 
