@@ -100,12 +100,12 @@ def key(lab: Lab) -> Path:
 
 
 @pytest.fixture(scope="session")
-def trio_started(lab: Lab, key: Path, begun: list[Cluster | CephCluster]) -> Cluster:
+def trio_started(lab: Lab, key: Path, clusters_begun: list[Cluster | CephCluster]) -> Cluster:
     """A cluster of three nodes with two links, and BMCs where there is ipmi_sim, begun once."""
     trio = Cluster(lab, ("pve1", "pve2", "pve3"), 1, key=key, boards=not lacking("ipmi_sim"))
     with lab.inside("controller"):
         trio.start()
-    begun.append(trio)
+    clusters_begun.append(trio)
     return trio
 
 
@@ -125,14 +125,14 @@ def trio(lab: Lab, trio_started: Cluster) -> Iterator[Cluster]:
 
 
 @pytest.fixture(scope="session")
-def pair_started(lab: Lab, key: Path, begun: list[Cluster | CephCluster]) -> Cluster:
+def pair_started(lab: Lab, key: Path, clusters_begun: list[Cluster | CephCluster]) -> Cluster:
     """A cluster of two nodes with the vote of a quorum device, begun once."""
     witness = lab.machine("witness", {"mgmt": "10.77.0.50/24"})
     pair = Cluster(lab, ("two1", "two2"), 11, key=key, device=witness)
     with lab.inside("controller"):
         witness.start()
         pair.start()
-    begun.append(pair)
+    clusters_begun.append(pair)
     return pair
 
 
@@ -146,14 +146,14 @@ def pair(lab: Lab, pair_started: Cluster) -> Iterator[Cluster]:
 
 
 @pytest.fixture(scope="session")
-def ceph_started(lab: Lab, key: Path, begun: list[Cluster | CephCluster]) -> CephCluster:
+def ceph_started(lab: Lab, key: Path, clusters_begun: list[Cluster | CephCluster]) -> CephCluster:
     """Three hosts with a mon and two OSDs each, begun once."""
     if reason := lacking(*TOOLS):
         pytest.skip(reason)
     ceph = CephCluster(lab, key)
     with lab.inside("controller"):
         ceph.start()
-    begun.append(ceph)
+    clusters_begun.append(ceph)
     return ceph
 
 
@@ -175,15 +175,15 @@ def steady_soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True, scope="module")
-def nobody_idle(request: pytest.FixtureRequest, begun: list[Cluster | CephCluster]) -> None:
+def nobody_idle(request: pytest.FixtureRequest, clusters_begun: list[Cluster | CephCluster]) -> None:
     """What a file's tests do not need is off: it takes memory and time from others."""
-    for each in begun:
+    for each in clusters_begun:
         if request.path.name not in (OF_CEPH if isinstance(each, CephCluster) else OF_CLUSTERS):
             for machine in each.machines.values():
                 machine.cut_power()
 
 
 @pytest.fixture(scope="session")
-def begun() -> list[Cluster | CephCluster]:
+def clusters_begun() -> list[Cluster | CephCluster]:
     """The clusters that have begun."""
     return []
