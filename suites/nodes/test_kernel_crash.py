@@ -28,7 +28,7 @@ def test_kernel_crash_of_one_node(victim, residents, nodes, guests, faults, run,
         run.expect(life.restarted_as_set(victim), within="15 min")
     run.expect(ha.online(victim), within="15 min")
     run.expect(ha.quorum_whole(), within="2 min")
-    run.hold("1 min")
+    run.hold("2 min")
     run.expect(ha.answering(guests), within="2 min")
 
     run.claim(recovery_time(residents), at_most=objectives.rto)

@@ -31,7 +31,7 @@ def test_physical_power_cut(victim, residents, nodes, guests, faults, run, objec
         run.expect(ha.answering(residents), within="20 min")
     run.expect(ha.online(victim), within="15 min")
     run.expect(ha.quorum_whole(), within="2 min")
-    run.hold("1 min")
+    run.hold("2 min")
     run.expect(ha.answering(guests), within="2 min")
 
     run.claim(recovery_time(residents), at_most=objectives.rto)

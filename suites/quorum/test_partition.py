@@ -42,7 +42,7 @@ def test_minority_stops_before_majority_starts(minority, stranded, nodes, guests
         run.expect(ha.answering(stranded), within="20 min")
     run.expect(ha.all_online(minority), within="15 min")
     run.expect(ha.quorum_whole(), within="2 min")
-    run.hold("1 min")
+    run.hold("2 min")
     run.expect(ha.answering(guests), within="2 min")
 
     run.claim(recovery_time(stranded), at_most=objectives.rto)

@@ -59,7 +59,7 @@ def test_long_loss_of_quorum_resets_the_site(too_many, guarding, nodes, guests, 
     run.expect(ha.started(guests, on=nodes), within="10 min")
     run.expect(ha.answering(guests), within="20 min")
     run.expect(ha.quorum_whole(), within="2 min")
-    run.hold("1 min")
+    run.hold("2 min")
 
     run.claim(starved_for(guarding), at_least=60)
     run.claim(last_reset(guarding), at_most=ring.token + ring.consensus + GIVEN_UP)

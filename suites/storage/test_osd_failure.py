@@ -32,7 +32,7 @@ def test_killed_osd_comes_back(osd, guests, faults, run, objectives):
     with faults.osd_killed(osd):
         run.expect(ceph.back(osd), within="5 min")
     run.expect(ceph.clean(), within="15 min")
-    run.hold("1 min")
+    run.hold("2 min")
     run.expect(ha.answering(guests), within="2 min")
 
     run.claim(write_stall(guests), at_most=objectives.write_stall)
@@ -59,7 +59,7 @@ def test_lost_osd_is_rebuilt(osd, osd_loss, guests, faults, run, objectives):
         run.expect(osd_loss.mended(), within=osd_loss.mended_within)
     run.expect(ceph.all_up([osd]), within="10 min")
     run.expect(ceph.clean(), within="60 min")
-    run.hold("1 min")
+    run.hold("2 min")
     run.expect(ha.answering(guests), within="2 min")
 
     run.claim(write_stall(guests), at_most=objectives.write_stall)
