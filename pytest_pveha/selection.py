@@ -55,7 +55,7 @@ def targets(inventory: Inventory, scope: str, roles: Sequence[str]) -> dict[str,
     links = [str(link) for link in range(_links(inventory))]
     alike = {
         "link": links,
-        "room": [role for role in ROOM_ROLES if role.startswith(tuple(roles)) or roles == ROLES],
+        "room": [role for role in ROOM_ROLES if role.startswith(tuple(roles)) or set(roles) == set(ROLES)],
         "feed": feeds(inventory),
         "switch": switches(inventory),
         "served": list(inventory.model.storages),
