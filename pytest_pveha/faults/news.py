@@ -36,7 +36,7 @@ MAKES: Mapping[str, Makes] = {
     "mains-cut": Makes(on_victims=_BOOTS, anywhere=_NODE_LOST, about_victims=FENCED),
     "cord-pulled": Makes(on_victims=_BOOTS, anywhere=_NODE_LOST, about_victims=FENCED),
     "room-power-cut": Makes(on_victims=_BOOTS, anywhere=_NODE_LOST, about_victims=FENCED),
-    "feed-cut": Makes(on_victims=_BOOTS, anywhere=_NODE_LOST, about_victims=FENCED),
+    "feed-cut": Makes(on_victims=_BOOTS, anywhere=("member-lost", *_LINK_LOST), about_victims=FENCED),
     "room-cut": Makes(on_victims=_CUT_OFF, anywhere=_NODE_LOST, about_victims=FENCED),
     "switch-loss": Makes(anywhere=_LINK_LOST),
     "switch-pulled": Makes(anywhere=_LINK_LOST),

@@ -99,10 +99,10 @@ def test_a_few_retransmits_are_none() -> None:
 
 @pytest.mark.parametrize("kind", MAKES)
 def test_what_was_lost_on_a_dead_link_is_sent_again(kind: str) -> None:
-    """A burst of it is no harm where a link was taken away and the ring went on; after any other fault it is."""
+    """A burst of it is no harm where a link, or what carries it, is taken away and the ring goes on; else it is."""
     burst = [line(*LINES["retransmits"])] * 59
     harm = unexpected("n2", burst, made_by(kind, ["n1"], majority=True))
-    assert bool(harm) is (kind not in {"link-loss", "switch-loss", "switch-pulled"})
+    assert bool(harm) is (kind not in {"link-loss", "switch-loss", "switch-pulled", "feed-cut"})
 
 
 def test_what_was_declared_for_a_node_is_none_there_alone() -> None:
